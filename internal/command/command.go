@@ -1,0 +1,50 @@
+// Package command is the only place that runs external programs. It returns
+// their output and turns a failure into one error that carries the program's
+// own last words. It never runs a shell.
+package command
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+
+	"rehost/internal/hint"
+)
+
+// lastWords bounds how much of a failed program's standard error goes into the error.
+const lastWords = 400
+
+// Run runs name with args and returns its standard output. A program that is
+// not installed gives an error with a hint. A cancelled ctx kills the program.
+func Run(ctx context.Context, name string, args ...string) ([]byte, error) {
+	return RunIn(ctx, "", nil, name, args...)
+}
+
+// RunIn is Run in the folder dir (empty: the current one) with the given standard input (may be nil).
+func RunIn(ctx context.Context, dir string, stdin []byte, name string, args ...string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir = dir
+	cmd.Stdin = bytes.NewReader(stdin)
+	cmd.WaitDelay = 5 * time.Second
+	// A child that outlives us would go on working on devices that we already cleaned up.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	var out, errOut bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errOut
+	err := cmd.Run()
+	if errors.Is(err, exec.ErrNotFound) {
+		return nil, hint.Wrap(fmt.Errorf("run %s: not installed", name), "install it: the README's commands do, or scripts/install-packages")
+	}
+	if err != nil {
+		text := strings.TrimSpace(errOut.String())
+		if len(text) > lastWords {
+			text = "..." + text[len(text)-lastWords:]
+		}
+		return out.Bytes(), fmt.Errorf("run %s %s: %w: %s", name, strings.Join(args, " "), err, text)
+	}
+	return out.Bytes(), nil
+}
