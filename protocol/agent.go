@@ -1,0 +1,93 @@
+package protocol
+
+import "time"
+
+// AgentReport is what an agent says of itself, at each change and at least every second.
+type AgentReport struct {
+	Server      string        `json:"server"`
+	Version     string        `json:"version"`
+	Host        Host          `json:"host"`
+	Tier        string        `json:"tier"` // of the tracker: btf, classic, scan
+	Generation  string        `json:"generation"`
+	Replication Replication   `json:"replication"`
+	Disks       []DiskReport  `json:"disks"`
+	Sent        int64         `json:"sent_bytes"`   // payload bytes published, after compression
+	Read        int64         `json:"read_bytes"`   // bytes read from the source's disks
+	Rate        int64         `json:"rate_bytes"`   // disk bytes made durable per second, lately
+	Lag         time.Duration `json:"lag_ns"`       // age of the oldest change that is not durable; 0 when there is none
+	Remaining   time.Duration `json:"remaining_ns"` // predicted time until all is durable; 0 when unknown or done
+	Durable     Position      `json:"durable"`
+	Fenced      bool          `json:"fenced"`
+	Points      []PointReport `json:"points,omitempty"` // outcome of the points ordered lately
+	Problems    []Problem     `json:"problems,omitempty"`
+	At          time.Time     `json:"at"`
+}
+
+// Host is what an agent knows of the machine.
+type Host struct {
+	Hostname    string `json:"hostname"`
+	BootID      string `json:"boot_id"`
+	Kernel      string `json:"kernel"`
+	OS          string `json:"os"`        // PRETTY_NAME of os-release
+	BootMode    string `json:"boot_mode"` // bios or uefi
+	Cores       int    `json:"cores"`
+	MemoryBytes int64  `json:"memory_bytes"`
+}
+
+// DiskReport counts the bytes of one disk. Total = clean + Need + Pending.
+type DiskReport struct {
+	Name         string `json:"name"` // as configured, such as /dev/sda
+	Boot         bool   `json:"boot"` // carries the root filesystem or the boot loader
+	SizeBytes    int64  `json:"size_bytes"`
+	GranuleBytes int64  `json:"granule_bytes"`
+	Replicated   int64  `json:"replicated_bytes"` // of the initial sync
+	Need         int64  `json:"need_bytes"`       // backlog, not yet read
+	Pending      int64  `json:"pending_bytes"`    // sent, not yet durable
+}
+
+// PointState is the outcome of an ordered point at the agent.
+type PointState string
+
+// States of an ordered point at the agent.
+const (
+	PointTaking PointState = "taking"
+	PointSent   PointState = "sent" // its frame is published; the replica decides the rest
+	PointFailed PointState = "failed"
+)
+
+// PointReport says what became of an ordered point. A failed point is not taken again: the controller orders a new one.
+type PointReport struct {
+	ID      string        `json:"id"`
+	State   PointState    `json:"state"`
+	Grade   Grade         `json:"grade,omitempty"`
+	Frozen  time.Duration `json:"frozen_ns"`
+	Taken   time.Time     `json:"taken"`
+	Problem *Problem      `json:"problem,omitempty"`
+}
+
+// Wanted is what an agent shall do.
+type Wanted string
+
+// What an agent may be told to do.
+const (
+	WantNothing    Wanted = "" // wait: the staging side is not ready
+	WantReplicate  Wanted = "replicate"
+	WantPause      Wanted = "pause"
+	WantDisconnect Wanted = "disconnect" // detach the tracker, remove the pins, end
+)
+
+// AgentOrder is the reply to an [AgentReport]: the whole of what the agent shall do now.
+type AgentOrder struct {
+	Wanted     Wanted      `json:"wanted"`
+	Generation string      `json:"generation"`
+	Window     int64       `json:"window_bytes"` // unacknowledged bytes at most; 0: the agent's default
+	Fence      bool        `json:"fence"`        // stop the source's writers (the fence hook); false: release them
+	Point      *PointOrder `json:"point,omitempty"`
+	Problem    *Problem    `json:"problem,omitempty"` // why the agent is not wanted, when it is not
+}
+
+// PointOrder asks for one point. It is repeated until a [PointReport] of its id comes.
+type PointOrder struct {
+	ID     string        `json:"id"`
+	Budget time.Duration `json:"budget_ns"` // longest wanted freeze; 0: the agent's default
+}

@@ -1,0 +1,55 @@
+package protocol
+
+// ConversionOrder is the user data of a conversion instance. The instance has no other
+// input than this and the volumes, and no credentials.
+type ConversionOrder struct {
+	Job     string             `json:"job"`
+	Server  string             `json:"server"`
+	Purpose string             `json:"purpose"` // test or cutover
+	Disks   []ConversionDisk   `json:"disks"`
+	Options ConversionSettings `json:"options"`
+}
+
+// ConversionDisk is one attached volume; its NVMe serial is the volume id without the hyphen.
+type ConversionDisk struct {
+	Volume string `json:"volume"`
+	Boot   bool   `json:"boot"`
+}
+
+// ConversionSettings are the launch settings that concern the conversion.
+type ConversionSettings struct {
+	Network string `json:"network"` // dhcp or keep; empty: dhcp
+}
+
+// ConversionReport is the outcome of a conversion. It comes back over the instance's
+// serial console, between lines that [ConsoleReport] makes.
+type ConversionReport struct {
+	Job     string   `json:"job"`
+	OK      bool     `json:"ok"`
+	Problem *Problem `json:"problem,omitempty"`
+	Guest   Guest    `json:"guest"`
+	Changes []Change `json:"changes"`
+	Seconds float64  `json:"seconds"`
+}
+
+// Guest is what the inspection found on the disks.
+type Guest struct {
+	OS         string   `json:"os"`
+	Kernel     string   `json:"kernel"` // the kernel that will boot
+	Kernels    []string `json:"kernels"`
+	BootMode   string   `json:"boot_mode"`   // bios or uefi
+	RootDevice string   `json:"root_device"` // as seen in the conversion instance
+	RootUUID   string   `json:"root_uuid"`
+	Initramfs  string   `json:"initramfs"` // initramfs-tools, dracut
+	Network    string   `json:"network"`   // ifupdown, netplan, ...
+}
+
+// Change is one thing that the conversion did to the guest.
+type Change struct {
+	Path   string `json:"path"`   // in the guest
+	Action string `json:"action"` // create, edit, append, remove, link
+	Reason string `json:"reason"`
+	Before string `json:"before,omitempty"` // sha256 of the content before; empty when there was none
+	After  string `json:"after,omitempty"`  // sha256 of the content after; empty when removed
+	Detail string `json:"detail,omitempty"` // what changed, for people: added and removed lines, module names
+}

@@ -1,0 +1,161 @@
+package protocol
+
+import "time"
+
+// Verb is an operation that an operator may ask of the controller.
+type Verb string
+
+// Verbs, with request and reply. Every reply may be a [Problem] instead: the NATS micro error
+// headers carry its code, the body its JSON.
+const (
+	VerbPlan    Verb = "plan"    // PlanRequest -> Plan
+	VerbApply   Verb = "apply"   // ApplyRequest -> Plan (what was done)
+	VerbStatus  Verb = "status"  // StatusRequest -> Status
+	VerbWave    Verb = "wave"    // WaveRequest -> Job
+	VerbJob     Verb = "job"     // JobRequest -> Job
+	VerbPoints  Verb = "points"  // PointsRequest -> []Point
+	VerbToken   Verb = "token"   // TokenRequest -> TokenReply
+	VerbVersion Verb = "version" // empty -> VersionReply
+)
+
+// Fleet is the desired configuration, as read from HCL: everything in it has its defaults filled in.
+type Fleet struct {
+	Replications []ReplicationSettings `json:"replications"`
+	Launches     []LaunchSettings      `json:"launches"`
+	Servers      []ServerSettings      `json:"servers"`
+	Applications []ApplicationSettings `json:"applications"`
+	Waves        []WaveSettings        `json:"waves"`
+	Checks       []CheckSettings       `json:"checks"`
+}
+
+// ReplicationSettings is a replication block: how servers are staged.
+type ReplicationSettings struct {
+	Name             string            `json:"name"`
+	InstanceType     string            `json:"instance_type"`
+	Image            string            `json:"image"` // name or id of the replication server's image
+	Subnet           string            `json:"subnet"`
+	VolumeType       string            `json:"volume_type"`
+	VolumesPerServer int               `json:"volumes_per_server"`
+	Window           int64             `json:"window_bytes"`
+	StreamBytes      int64             `json:"stream_bytes"`
+	FreezeBudget     time.Duration     `json:"freeze_budget_ns"`
+	Tags             map[string]string `json:"tags,omitempty"`
+}
+
+// LaunchSettings is a launch block: how a server becomes an instance.
+type LaunchSettings struct {
+	Name            string            `json:"name"`
+	InstanceType    string            `json:"instance_type"`
+	ConversionImage string            `json:"conversion_image"` // name or id
+	ConversionType  string            `json:"conversion_instance_type"`
+	Subnet          string            `json:"subnet"`
+	TestSubnet      string            `json:"test_subnet"`
+	IngressPorts    []int             `json:"ingress_ports"` // TCP ports that the target's security group opens
+	BootMode        string            `json:"boot_mode"`     // source, bios, uefi
+	Network         string            `json:"network"`       // dhcp or keep
+	Tags            map[string]string `json:"tags,omitempty"`
+}
+
+// ServerSettings is a server block.
+type ServerSettings struct {
+	Name        string   `json:"name"`
+	Replication string   `json:"replication"`
+	Launch      string   `json:"launch"`
+	Disks       []string `json:"disks"` // empty: what the agent's own configuration says
+	Checks      []string `json:"checks"`
+	Fence       string   `json:"fence"` // hook: the agent's fence hook stops the writers; confirmed: the operator did
+}
+
+// ApplicationSettings is an application block.
+type ApplicationSettings struct {
+	Name    string   `json:"name"`
+	Servers []string `json:"servers"`
+}
+
+// WaveSettings is a wave block.
+type WaveSettings struct {
+	Name         string   `json:"name"`
+	Applications []string `json:"applications"`
+	After        []string `json:"after"`
+	Concurrency  int      `json:"concurrency"`
+}
+
+// CheckSettings is a check block: what a launched instance must show.
+type CheckSettings struct {
+	Name     string        `json:"name"`
+	Kind     string        `json:"kind"` // http, tcp, console
+	Port     int           `json:"port"`
+	Path     string        `json:"path"`
+	Status   int           `json:"status"`
+	Contains string        `json:"contains"` // text in the HTTP body or on the console
+	Timeout  time.Duration `json:"timeout_ns"`
+}
+
+// PlanRequest asks what applying a configuration would change.
+type PlanRequest struct {
+	Fleet Fleet `json:"fleet"`
+}
+
+// Plan is the difference between a configuration and what is recorded. It is a value: the same
+// configuration and the same records give the same plan and the same hash.
+type Plan struct {
+	Changes []PlanChange `json:"changes"`
+	Hash    string       `json:"hash"`
+}
+
+// PlanChange is one line of a plan.
+type PlanChange struct {
+	Action string   `json:"action"` // create, update, remove
+	Kind   string   `json:"kind"`   // replication, launch, server, application, wave, check
+	Name   string   `json:"name"`
+	Fields []string `json:"fields,omitempty"` // for update: "field: old -> new"
+	Effect string   `json:"effect,omitempty"` // what it costs, such as "full sync"
+}
+
+// ApplyRequest applies a configuration; a non-empty Hash must equal that of the plan made now.
+type ApplyRequest struct {
+	Fleet Fleet  `json:"fleet"`
+	Hash  string `json:"hash"`
+}
+
+// StatusRequest asks for the status; names narrow it.
+type StatusRequest struct {
+	Servers []string `json:"servers,omitempty"`
+}
+
+// WaveRequest starts a job for a wave.
+type WaveRequest struct {
+	Wave      string  `json:"wave"`
+	Kind      JobKind `json:"kind"`
+	Confirmed bool    `json:"confirmed"` // the operator says that the sources' writers are stopped (fence = confirmed)
+	Force     string  `json:"force"`     // reason for going on where the lifecycle says no
+}
+
+// JobRequest asks for one job; an empty ID means the newest.
+type JobRequest struct {
+	ID string `json:"id"`
+}
+
+// PointsRequest asks for the points of a server, newest first.
+type PointsRequest struct {
+	Server string `json:"server"`
+}
+
+// TokenRequest asks for a one-time enrolment token.
+type TokenRequest struct {
+	Role string        `json:"role"`
+	Name string        `json:"name"`
+	TTL  time.Duration `json:"ttl_ns"` // at most one hour; 0: one hour
+}
+
+// TokenReply carries the token: the credentials of a bus user that may enrol once and nothing else.
+type TokenReply struct {
+	Token   string    `json:"token"`
+	Bus     Bus       `json:"bus"`
+	Expires time.Time `json:"expires"`
+}
+
+// VersionReply says which build the controller is.
+type VersionReply struct {
+	Version string `json:"version"`
+}

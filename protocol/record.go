@@ -1,0 +1,146 @@
+package protocol
+
+import "time"
+
+// Server is the record of one source server.
+type Server struct {
+	Name       string          `json:"name"`
+	Lifecycle  Lifecycle       `json:"lifecycle"`
+	Since      time.Time       `json:"since"` // of the lifecycle state
+	Generation string          `json:"generation"`
+	Stream     string          `json:"stream"`
+	Replica    string          `json:"replica"` // replication server
+	Volumes    []StagingVolume `json:"volumes"`
+	Initiation []Initiation    `json:"initiation"`
+	FirstByte  time.Time       `json:"first_byte"`
+	Continuous time.Time       `json:"continuous"` // when the initial sync was first complete
+	Fence      bool            `json:"fence"`      // wanted
+	PointOrder *PointOrder     `json:"point_order,omitempty"`
+	Test       *Launched       `json:"test,omitempty"`
+	Cutover    *Launched       `json:"cutover,omitempty"`
+	Finalized  time.Time       `json:"finalized"`
+	Problem    *Problem        `json:"problem,omitempty"`
+}
+
+// StagingVolume is the volume behind one disk of a server.
+type StagingVolume struct {
+	Disk      string `json:"disk"`
+	Volume    string `json:"volume"`
+	SizeBytes int64  `json:"size_bytes"`
+	Boot      bool   `json:"boot"`
+}
+
+// Initiation is the state of one initiation step.
+type Initiation struct {
+	Step   InitiationStep `json:"step"`
+	Status StepStatus     `json:"status"`
+	Detail string         `json:"detail,omitempty"`
+	At     time.Time      `json:"at"`
+}
+
+// Launched is what a test or a cutover left running.
+type Launched struct {
+	Job      string    `json:"job"`
+	Point    string    `json:"point"`
+	Image    string    `json:"image"`
+	Instance string    `json:"instance"`
+	Address  string    `json:"address"`
+	At       time.Time `json:"at"`
+}
+
+// Point is the record of one consistency point. It is offered only when Snapshots is
+// complete: then the snapshots hold what the source held.
+type Point struct {
+	ID        string        `json:"id"`
+	Server    string        `json:"server"`
+	Grade     Grade         `json:"grade"`
+	Taken     time.Time     `json:"taken"`
+	Frozen    time.Duration `json:"frozen_ns"`
+	Fenced    bool          `json:"fenced"`
+	Snapshots []string      `json:"snapshots"` // in disk order; empty until they are complete
+	State     string        `json:"state"`     // ordered, held, complete, failed
+	Problem   *Problem      `json:"problem,omitempty"`
+}
+
+// ReplicaServer is the record of one replication server.
+type ReplicaServer struct {
+	Name        string    `json:"name"`
+	Replication string    `json:"replication"` // settings block
+	Instance    string    `json:"instance"`
+	Servers     []string  `json:"servers"`
+	LastSeen    time.Time `json:"last_seen"`
+}
+
+// Job is a piece of work over one or more servers. It is persisted before and after each step.
+type Job struct {
+	ID      string      `json:"id"`
+	Kind    JobKind     `json:"kind"`
+	Wave    string      `json:"wave"`
+	Status  JobStatus   `json:"status"`
+	Created time.Time   `json:"created"`
+	Ended   time.Time   `json:"ended"`
+	Servers []JobServer `json:"servers"`
+	Log     []JobEvent  `json:"log"`
+	Force   string      `json:"force,omitempty"`
+}
+
+// JobServer is the way of one server through a job.
+type JobServer struct {
+	Server  string            `json:"server"`
+	Status  StepStatus        `json:"status"`
+	Steps   []JobStep         `json:"steps"`
+	Data    map[string]string `json:"data,omitempty"` // what steps hand on: point, snapshot, clone, image, instance, address
+	Changes []Change          `json:"changes,omitempty"`
+	Guest   *Guest            `json:"guest,omitempty"`
+	Problem *Problem          `json:"problem,omitempty"`
+}
+
+// JobStep is one step of one server.
+type JobStep struct {
+	Name     string     `json:"name"`
+	Status   StepStatus `json:"status"`
+	Attempts int        `json:"attempts"`
+	Started  time.Time  `json:"started"`
+	Ended    time.Time  `json:"ended"`
+	Detail   string     `json:"detail,omitempty"` // progress for people
+	Problem  *Problem   `json:"problem,omitempty"`
+}
+
+// JobEvent is one entry of a job's log.
+type JobEvent struct {
+	At      time.Time    `json:"at"`
+	Event   JobEventName `json:"event"`
+	Server  string       `json:"server,omitempty"`
+	Attempt int          `json:"attempt,omitempty"`
+	Detail  string       `json:"detail,omitempty"`
+	Error   string       `json:"error,omitempty"`
+}
+
+// Status is what an operator sees: records and the latest reports, with ages.
+type Status struct {
+	At       time.Time       `json:"at"`
+	Servers  []ServerStatus  `json:"servers"`
+	Waves    []WaveStatus    `json:"waves"`
+	Replicas []ReplicaServer `json:"replication_servers"`
+	Jobs     []Job           `json:"jobs"` // running, and the newest ended one
+	Problems []Problem       `json:"problems,omitempty"`
+}
+
+// ServerStatus joins a server's record with what was last heard of it.
+type ServerStatus struct {
+	Record      Server         `json:"record"`
+	Replication Replication    `json:"replication"` // as concluded by the controller
+	Agent       *AgentReport   `json:"agent,omitempty"`
+	LastSeen    time.Time      `json:"last_seen"`
+	Replica     *ReplicaStatus `json:"replica,omitempty"`
+	LastPoint   *Point         `json:"last_point,omitempty"` // the newest complete one
+	Waiting     string         `json:"waiting"`              // what the server is waiting for, for people
+	Next        string         `json:"next"`                 // what the operator can do now
+}
+
+// WaveStatus counts the servers of a wave by lifecycle state.
+type WaveStatus struct {
+	Name    string            `json:"name"`
+	Servers []string          `json:"servers"`
+	Counts  map[Lifecycle]int `json:"counts"`
+}

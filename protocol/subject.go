@@ -1,0 +1,50 @@
+package protocol
+
+// Subjects and names on the bus. A sender's identity is a token of the subject, so
+// that a permission on the subject is the proof of the identity.
+
+// BlocksSubject carries the frames of one server: the agent publishes, the server's stream stores.
+func BlocksSubject(server string) string { return "rehost.v1.blocks." + server }
+
+// StreamName names the stream of one generation of a server's replica. The generation is
+// random, so that nothing that a broker kept under an old name is taken for the new one.
+func StreamName(server, generation string) string { return "BLOCKS_" + server + "_" + generation }
+
+// SignalSubject carries [Signal]s from the replication server to an agent.
+func SignalSubject(server string) string { return "rehost.v1.agent." + server + ".signal" }
+
+// PokeSubject wakes an agent so that it reports now and takes its next order; the message is empty.
+func PokeSubject(server string) string { return "rehost.v1.agent." + server + ".poke" }
+
+// ReplicaPokeSubject does the same for a replication server.
+func ReplicaPokeSubject(replicaServer string) string {
+	return "rehost.v1.replicaserver." + replicaServer + ".poke"
+}
+
+// AgentReportSubject takes an [AgentReport] and answers with an [AgentOrder].
+func AgentReportSubject(server string) string { return "rehost.v1.controller.agent." + server }
+
+// ReplicaReportSubject takes a [ReplicaReport] and answers with a [ReplicaOrder].
+func ReplicaReportSubject(replicaServer string) string {
+	return "rehost.v1.controller.replicaserver." + replicaServer
+}
+
+// EnrolSubject takes an [EnrolRequest] and answers with an [EnrolReply].
+const EnrolSubject = "rehost.v1.controller.enrol"
+
+// OperatorSubject takes the request of one [Verb] and answers with its reply.
+func OperatorSubject(v Verb) string { return "rehost.v1.controller.operator." + string(v) }
+
+// InboxPrefix is the reply prefix of one identity; each may subscribe to its own only.
+func InboxPrefix(role, name string) string { return "_INBOX_" + role + "_" + name }
+
+// Buckets of the control plane. Every record is JSON and is changed by compare-and-swap only.
+const (
+	BucketServers     = "rehost_servers"     // key: server; value: [Server]
+	BucketPoints      = "rehost_points"      // key: server.point; value: [Point]
+	BucketJobs        = "rehost_jobs"        // key: job; value: [Job]
+	BucketFleet       = "rehost_fleet"       // key: "applied"; value: [Fleet]
+	BucketStaging     = "rehost_staging"     // key: replication server; value: [ReplicaServer]
+	BucketCheckpoints = "rehost_checkpoints" // key: server.generation; value: [Checkpoint]
+	BucketEnrolments  = "rehost_enrolments"  // key: hash of a token; value: [Enrolment]
+)
