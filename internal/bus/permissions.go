@@ -1,0 +1,71 @@
+package bus
+
+import (
+	"github.com/nats-io/jwt/v2"
+
+	"rehost/protocol"
+)
+
+// roleEnrol is the role of a one-time token: it may ask to enrol, and nothing else.
+const roleEnrol = "enrol"
+
+// {{name()}} is replaced by the server with the name in the user's JWT, so one signing key
+// for each role gives every user its own subjects and no others.
+const self = "{{name()}}"
+
+// grant is what one role may publish and subscribe.
+type grant struct {
+	role      string
+	publish   []string
+	subscribe []string
+}
+
+// grants is the whole of who may do what on the bus.
+var grants = []grant{
+	{
+		role:      roleEnrol,
+		publish:   []string{protocol.EnrolSubject},
+		subscribe: []string{protocol.InboxPrefix(roleEnrol, self) + ".>"},
+	},
+	{
+		// An agent publishes its own blocks and its own reports, and reads what is meant for it. No JetStream API.
+		role:    protocol.RoleAgent,
+		publish: []string{protocol.BlocksSubject(self), protocol.AgentReportSubject(self)},
+		subscribe: []string{
+			protocol.SignalSubject(self), protocol.PokeSubject(self), protocol.InboxPrefix(protocol.RoleAgent, self) + ".>",
+		},
+	},
+	{
+		// A replication server reads streams, keeps checkpoints and purges what is durable.
+		role: protocol.RoleReplicaServer,
+		publish: []string{
+			protocol.ReplicaReportSubject(self), protocol.SignalSubject("*"),
+			"$JS.API.INFO", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.INFO.>", "$JS.API.STREAM.MSG.GET.>", "$JS.API.DIRECT.GET.>",
+			"$JS.API.STREAM.PURGE.BLOCKS_*", "$JS.API.CONSUMER.>", "$JS.ACK.>", "$JS.FC.>", "$KV." + protocol.BucketCheckpoints + ".>",
+		},
+		subscribe: []string{
+			protocol.ReplicaPokeSubject(self), protocol.InboxPrefix(protocol.RoleReplicaServer, self) + ".>",
+		},
+	},
+	{
+		role:      protocol.RoleOperator,
+		publish:   []string{protocol.OperatorSubject("*")},
+		subscribe: []string{protocol.InboxPrefix(protocol.RoleOperator, self) + ".>"},
+	},
+	{role: protocol.RoleController, publish: []string{">"}, subscribe: []string{">"}},
+}
+
+// template turns a grant into the permissions that a scoped signing key gives.
+func (g grant) template() jwt.UserPermissionLimits {
+	return jwt.UserPermissionLimits{
+		Permissions: jwt.Permissions{
+			Pub: jwt.Permission{Allow: g.publish},
+			Sub: jwt.Permission{Allow: g.subscribe},
+		},
+		Limits: jwt.Limits{
+			UserLimits: jwt.UserLimits{Src: jwt.CIDRList{}},
+			NatsLimits: jwt.NatsLimits{Subs: jwt.NoLimit, Data: jwt.NoLimit, Payload: jwt.NoLimit},
+		},
+		AllowedConnectionTypes: jwt.StringList{jwt.ConnectionTypeStandard},
+	}
+}

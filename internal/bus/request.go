@@ -1,0 +1,138 @@
+package bus
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+
+	"rehost/internal/hint"
+	"rehost/protocol"
+)
+
+// requestTimeout bounds a request whose ctx has no deadline.
+const requestTimeout = 5 * time.Second
+
+// Request sends req as JSON and decodes the reply. When the other side answers with a problem,
+// the error is a *protocol.Problem; when nothing answers, the error says so and carries a hint.
+func Request[Req, Reply any](ctx context.Context, nc *nats.Conn, subject string, req Req) (Reply, error) {
+	var reply Reply
+	body, err := json.Marshal(req)
+	if err != nil {
+		return reply, fmt.Errorf("encode the request for %s: %w", subject, err)
+	}
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, requestTimeout)
+		defer cancel()
+	}
+	msg, err := nc.RequestWithContext(ctx, subject, body)
+	if err != nil {
+		err = fmt.Errorf("ask the controller: %w", err)
+		if errors.Is(err, nats.ErrNoResponders) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrConnectionReconnecting) {
+			err = hint.Wrap(err, "check that the controller runs: systemctl status rehost-controller, or rehost dev")
+		}
+		return reply, err
+	}
+	if msg.Header.Get(micro.ErrorCodeHeader) != "" {
+		return reply, problemOf(msg)
+	}
+	if err := json.Unmarshal(msg.Data, &reply); err != nil {
+		return reply, fmt.Errorf("decode the reply of %s: %w", subject, err)
+	}
+	return reply, nil
+}
+
+func problemOf(msg *nats.Msg) error {
+	var p protocol.Problem
+	if err := json.Unmarshal(msg.Data, &p); err != nil || p.Code == "" {
+		p = protocol.Problem{Code: protocol.ProblemInternal, Message: msg.Header.Get(micro.ErrorHeader)}
+	}
+	return hint.Wrap(&p, p.Hint)
+}
+
+// Endpoint is one subject that a service answers.
+type Endpoint struct {
+	Name    string
+	Subject string // may hold wildcards; the handler asks [Subject] for the concrete one
+	handle  func(ctx context.Context, body []byte) (any, error)
+}
+
+type subjectKey struct{}
+
+// Subject returns the subject on which the request being handled came. Its last token is the
+// sender's identity where permissions make it so.
+func Subject(ctx context.Context) string {
+	s, _ := ctx.Value(subjectKey{}).(string)
+	return s
+}
+
+// Sender returns the last token of the subject: who sent the request, where permissions make it so.
+func Sender(ctx context.Context) string {
+	s := Subject(ctx)
+	return s[strings.LastIndexByte(s, '.')+1:]
+}
+
+// Handle makes an endpoint from a typed function. An error of the function travels as a
+// [protocol.Problem]; one that is a *protocol.Problem travels as it is.
+func Handle[Req, Reply any](name, subject string, fn func(ctx context.Context, req Req) (Reply, error)) Endpoint {
+	return Endpoint{Name: name, Subject: subject, handle: func(ctx context.Context, body []byte) (any, error) {
+		var req Req
+		if len(body) > 0 {
+			if err := json.Unmarshal(body, &req); err != nil {
+				return nil, &protocol.Problem{Code: protocol.ProblemInvalid, Message: "decode the request: " + err.Error()}
+			}
+		}
+		return fn(ctx, req)
+	}}
+}
+
+// Serve answers requests on all endpoints until ctx ends. It returns when it listens; each endpoint
+// handles one request at a time. The service ends with ctx or with the connection.
+func Serve(ctx context.Context, nc *nats.Conn, log hclog.Logger, name string, endpoints ...Endpoint) error {
+	svc, err := micro.AddService(nc, micro.Config{Name: name, Version: "1.0.0", Description: "rehost " + name})
+	if err != nil {
+		return fmt.Errorf("start service %s: %w", name, err)
+	}
+	for _, e := range endpoints {
+		handler := micro.HandlerFunc(func(r micro.Request) { answer(ctx, log, e, r) })
+		if err := svc.AddEndpoint(e.Name, handler, micro.WithEndpointSubject(e.Subject)); err != nil {
+			return errors.Join(fmt.Errorf("serve %s: %w", e.Subject, err), svc.Stop())
+		}
+	}
+	context.AfterFunc(ctx, func() {
+		if err := svc.Stop(); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
+			log.Debug("service stop", "service", name, "error", err)
+		}
+	})
+	flush, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	return nc.FlushWithContext(flush)
+}
+
+func answer(ctx context.Context, log hclog.Logger, e Endpoint, r micro.Request) {
+	reply, err := e.handle(context.WithValue(ctx, subjectKey{}, r.Subject()), r.Data())
+	if err == nil {
+		if err = r.RespondJSON(reply); err != nil {
+			log.Warn("reply", "endpoint", e.Name, "error", err)
+		}
+		return
+	}
+	p, ok := errors.AsType[*protocol.Problem](err)
+	if !ok {
+		p = &protocol.Problem{Code: protocol.ProblemInternal, Message: err.Error(), Hint: hint.Of(err), At: time.Now()}
+	}
+	body, errJSON := json.Marshal(p)
+	if errJSON != nil {
+		body = nil
+	}
+	if err := r.Error(string(p.Code), p.Message, body); err != nil {
+		log.Warn("reply", "endpoint", e.Name, "error", err)
+	}
+}

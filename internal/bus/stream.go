@@ -1,0 +1,76 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"rehost/protocol"
+)
+
+// DefaultStreamBytes bounds what the broker keeps for one server: some seconds of full speed.
+// When it is full the agent stops reading; the bitmap absorbs the backlog.
+const DefaultStreamBytes = int64(1) << 30
+
+// CodeStreamFull is JetStream's error code for a publish that a full stream refused
+// ("maximum bytes exceeded"); the client library has no name for it.
+const CodeStreamFull jetstream.ErrorCode = 10077
+
+// buckets declares the control plane's records. One old value is kept for each key, for people.
+func buckets() []jetstream.KeyValueConfig {
+	var all []jetstream.KeyValueConfig
+	for _, name := range []string{
+		protocol.BucketServers, protocol.BucketPoints, protocol.BucketJobs, protocol.BucketFleet,
+		protocol.BucketStaging, protocol.BucketCheckpoints, protocol.BucketEnrolments,
+	} {
+		all = append(all, jetstream.KeyValueConfig{Bucket: name, History: 2, Storage: jetstream.FileStorage})
+	}
+	return all
+}
+
+// EnsureBuckets creates the buckets that are missing and brings the others to what is declared.
+func EnsureBuckets(ctx context.Context, js jetstream.JetStream) error {
+	for _, cfg := range buckets() {
+		if _, err := js.CreateOrUpdateKeyValue(ctx, cfg); err != nil {
+			return fmt.Errorf("ensure bucket %s: %w", cfg.Bucket, err)
+		}
+	}
+	return nil
+}
+
+// blocksStream declares the stream of one generation of a server's replica.
+func blocksStream(server, generation string, maxBytes int64) jetstream.StreamConfig {
+	if maxBytes <= 0 {
+		maxBytes = DefaultStreamBytes
+	}
+	return jetstream.StreamConfig{
+		Name:     protocol.StreamName(server, generation),
+		Subjects: []string{protocol.BlocksSubject(server)},
+		Storage:  jetstream.FileStorage, Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardNew,
+		MaxBytes: maxBytes, Replicas: 1, Compression: jetstream.NoCompression,
+		Duplicates: 100 * time.Millisecond, // the chain finds duplicates; the server wants a window
+		// The source can give every block again, so the broker need not sync each one.
+		PersistMode: jetstream.AsyncPersistMode,
+	}
+}
+
+// EnsureStream creates the stream of a server's generation, or brings it to what is declared.
+func EnsureStream(ctx context.Context, js jetstream.JetStream, server, generation string, maxBytes int64) error {
+	cfg := blocksStream(server, generation, maxBytes)
+	if _, err := js.CreateOrUpdateStream(ctx, cfg); err != nil {
+		return fmt.Errorf("ensure stream %s: %w", cfg.Name, err)
+	}
+	return nil
+}
+
+// DeleteStream removes the stream of a server's generation; a missing one is fine.
+func DeleteStream(ctx context.Context, js jetstream.JetStream, server, generation string) error {
+	name := protocol.StreamName(server, generation)
+	if err := js.DeleteStream(ctx, name); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+		return fmt.Errorf("delete stream %s: %w", name, err)
+	}
+	return nil
+}
