@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/* Marks the granules of tracked disks that a completed request may have changed.
+ *
+ * A request is marked when it completes, before its submitter can learn of it. Together with a reader that
+ * clears a mark first and reads the disk afterwards, no write can be missed. What cannot be marked exactly
+ * is counted as `unmarked`: user space must then compare the whole disk. */
+#include "kernel.h"
+
+char LICENSE[] SEC("license") = "Dual MIT/GPL";
+
+/* Request operations; these numbers have not changed since 4.10. */
+#define REQ_OP_BITS 8
+#define REQ_OP_READ 0
+#define REQ_OP_DISCARD 3
+#define REQ_OP_SECURE_ERASE 5
+#define REQ_OP_PASSTHROUGH 32 /* first of SCSI_IN, SCSI_OUT, DRV_IN, DRV_OUT; odd ones write */
+
+#define SECTOR_SHIFT 9
+#define MINOR_BITS 20
+
+/* NVMe allows 256 ranges in one discard; a longer chain is counted as unmarked. */
+#define MAX_BIOS 256
+/* 64 x 65 words cover 4 GiB, the most that a request's 32-bit length can name, at 16 KiB granules from any start. */
+#define WORDS_PER_CHUNK 64
+#define MAX_CHUNKS 65
+
+/* The program is attached this many times: see complete_0. */
+#define COPIES 3
+
+struct disk {
+	u64 base;     /* index of the disk's first word in marks */
+	u64 granules;
+	u64 diskseq;  /* user space only: tells a reused device number from the same disk */
+	u32 shift;    /* sectors to granules */
+	u32 index;
+	u32 layout;   /* user space only */
+	u32 unused;
+};
+
+struct counts {
+	u64 written;     /* sectors of everything that is neither read nor discard */
+	u64 discarded;   /* sectors */
+	u64 requests;
+	u64 passthrough; /* commands that may have written, with a range that only the driver understands */
+	u64 unmarked;    /* requests that were not marked fully */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1); /* set by user space */
+	__type(key, u32);
+	__type(value, u64);
+} marks SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1); /* set by user space */
+	__type(key, u32);       /* major << MINOR_BITS | minor */
+	__type(value, struct disk);
+} disks SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, COPIES); /* set by user space: disks * COPIES */
+	__type(key, u32);            /* disk * COPIES + copy */
+	__type(value, struct counts);
+} counters SEC(".maps");
+
+/* mark_chunk sets the bits first..last, which start in the word `word` and span at most WORDS_PER_CHUNK words.
+ * The functions that loop are global: the verifier then checks each of them once, and not once per caller's loop. */
+__attribute__((noinline)) int mark_chunk(u64 base, u64 first, u64 last)
+{
+	u64 word = first >> 6;
+	u64 end = last >> 6;
+
+	for (int i = 0; i < WORDS_PER_CHUNK; i++) {
+		u64 mask = ~0ULL;
+		u32 key = base + word;
+		u64 *bits;
+
+		if (word > end)
+			break;
+		if (word == first >> 6)
+			mask <<= first & 63;
+		if (word == end)
+			mask &= ~0ULL >> (63 - (last & 63));
+		bits = bpf_map_lookup_elem(&marks, &key);
+		if (!bits)
+			return 1;
+		/* The load spares a hot word the locked write; it is safe because the reader swaps before it reads. */
+		if ((*bits & mask) != mask)
+			__sync_fetch_and_or(bits, mask);
+		word++;
+	}
+	return 0;
+}
+
+/* mark_granules marks first..last and returns 0 when all were marked. */
+__attribute__((noinline)) int mark_granules(u64 base, u64 first, u64 last)
+{
+	for (int i = 0; i < MAX_CHUNKS; i++) {
+		u64 chunk_last = (((first >> 6) + WORDS_PER_CHUNK) << 6) - 1;
+
+		if (chunk_last > last)
+			chunk_last = last;
+		if (mark_chunk(base, first, chunk_last))
+			return 1;
+		if (chunk_last == last)
+			return 0;
+		first = chunk_last + 1;
+	}
+	return 1;
+}
+
+static __attribute__((always_inline)) int mark_sectors(struct disk *d, u64 sector, u64 sectors)
+{
+	u64 first, last;
+	int beyond = 0;
+
+	if (!sectors)
+		return 0;
+	first = sector >> (d->shift & 63);
+	last = (sector + sectors - 1) >> (d->shift & 63);
+	if (first >= d->granules)
+		return 1;
+	if (last >= d->granules) { /* the disk has grown */
+		last = d->granules - 1;
+		beyond = 1;
+	}
+	return mark_granules(d->base, first, last) | beyond;
+}
+
+/* mark_bios marks every bio of a discard: a driver may merge discards that are not adjacent, and the request's
+ * own sector and length then name the wrong range. It may mark parts that complete later: these are marked twice. */
+static __attribute__((always_inline)) int mark_bios(struct disk *d, struct bio *bio)
+{
+	int bad = 0;
+
+	for (int i = 0; i < MAX_BIOS; i++) {
+		if (!bio)
+			return bad;
+		bad |= mark_sectors(d, bio->bi_iter.bi_sector, bio->bi_iter.bi_size >> SECTOR_SHIFT);
+		bio = bio->bi_next;
+	}
+	return bad | (bio != 0);
+}
+
+static __attribute__((always_inline)) struct gendisk *disk_of(struct request *rq)
+{
+	struct request___with_disk *old = (void *)rq;
+
+	if (field_exists(old->rq_disk))
+		return old->rq_disk;
+	return rq->q->disk;
+}
+
+static __attribute__((always_inline)) int complete(u64 *ctx, u32 copy)
+{
+	struct request *rq = (void *)ctx[0];
+	u32 bytes = ctx[2];
+	u64 sectors = ((u64)bytes + 511) >> SECTOR_SHIFT;
+	u32 op = rq->cmd_flags & ((1 << REQ_OP_BITS) - 1);
+	struct gendisk *gd;
+	struct counts *c;
+	struct disk *d;
+	u32 key;
+	int bad;
+
+	if (op == REQ_OP_READ)
+		return 0;
+	gd = disk_of(rq);
+	if (!gd) /* an admin command */
+		return 0;
+	key = (u32)gd->major << MINOR_BITS | (u32)gd->first_minor;
+	d = bpf_map_lookup_elem(&disks, &key);
+	if (!d)
+		return 0;
+	key = d->index * COPIES + copy;
+	c = bpf_map_lookup_elem(&counters, &key);
+	if (!c)
+		return 0;
+	if (op >= REQ_OP_PASSTHROUGH) {
+		if (op & 1)
+			__sync_fetch_and_add(&c->passthrough, 1);
+		return 0;
+	}
+	if (!bytes) /* a pure flush, or the end of a flush sequence whose data was marked before */
+		return 0;
+	if (op == REQ_OP_DISCARD || op == REQ_OP_SECURE_ERASE) {
+		bad = rq->bio ? mark_bios(d, rq->bio) : mark_sectors(d, rq->__sector, sectors);
+		__sync_fetch_and_add(&c->discarded, sectors);
+	} else {
+		bad = mark_sectors(d, rq->__sector, sectors);
+		__sync_fetch_and_add(&c->written, sectors);
+	}
+	__sync_fetch_and_add(&c->requests, 1);
+	if (bad)
+		__sync_fetch_and_add(&c->unmarked, 1);
+	return 0;
+}
+
+/* Kernels from 6.1 skip a program that is already running on the same CPU: a completion in an interrupt that hits the
+ * program during another completion would not be marked. Completions nest at most three deep (task, soft interrupt, hard
+ * interrupt), so of three copies of the program at least one is free at any depth, and each one marks everything it sees. */
+SEC("tp_btf/block_rq_complete") int complete_0(u64 *ctx) { return complete(ctx, 0); }
+SEC("tp_btf/block_rq_complete") int complete_1(u64 *ctx) { return complete(ctx, 1); }
+SEC("tp_btf/block_rq_complete") int complete_2(u64 *ctx) { return complete(ctx, 2); }

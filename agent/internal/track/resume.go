@@ -1,0 +1,68 @@
+package track
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"path/filepath"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+)
+
+// errOther says that what is pinned tracks something else than what is asked for.
+var errOther = errors.New("the pins belong to other disks, granules or another version")
+
+// resume opens what an earlier process pinned. It fails when a pin is missing or when the disks, their
+// granules or the layout differ; then nothing of it can be used.
+func resume(o Options) (*btfTracker, error) {
+	t := &btfTracker{disks: o.Disks, maps: map[string]*ebpf.Map{}, resumed: true}
+	if err := t.loadPins(o); err != nil {
+		return nil, errors.Join(err, t.Close())
+	}
+	return t, nil
+}
+
+func (t *btfTracker) loadPins(o Options) error {
+	for _, name := range []string{trackMapMarks, trackMapDisks, trackMapCounters, mapBaselines} {
+		m, err := ebpf.LoadPinnedMap(filepath.Join(o.PinDir, name), nil)
+		if err != nil {
+			return fmt.Errorf("open the pinned map %s: %w", name, err)
+		}
+		t.maps[name] = m
+	}
+	pinned := map[uint32]trackDisk{}
+	var key uint32
+	var entry trackDisk
+	for entries := t.maps[trackMapDisks].Iterate(); entries.Next(&key, &entry); {
+		pinned[key] = entry
+	}
+	if !maps.Equal(pinned, o.entries()) || int(t.maps[trackMapMarks].MaxEntries()) != o.words() {
+		return errOther
+	}
+	for i := range copies {
+		if err := t.loadLink(linkPath(o.PinDir, i)); err != nil {
+			return err
+		}
+	}
+	return t.mapMarks()
+}
+
+// loadLink opens one pinned attachment and the program behind it.
+func (t *btfTracker) loadLink(path string) error {
+	l, err := link.LoadPinnedLink(path, nil)
+	if err != nil {
+		return fmt.Errorf("open a pinned link: %w", err)
+	}
+	t.links = append(t.links, l)
+	info, err := l.Info()
+	if err != nil {
+		return fmt.Errorf("ask for the program of a link: %w", err)
+	}
+	p, err := ebpf.NewProgramFromID(info.Program)
+	if err != nil {
+		return fmt.Errorf("open the program of a link: %w", err)
+	}
+	t.programs = append(t.programs, p)
+	return nil
+}
