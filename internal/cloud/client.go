@@ -1,0 +1,94 @@
+package cloud
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/hashicorp/go-hclog"
+
+	"rehost/internal/hint"
+)
+
+// Intervals between two looks while waiting, unless [Config] says otherwise.
+const (
+	pollAWS      = 3 * time.Second
+	pollEndpoint = 250 * time.Millisecond
+	maxAttempts  = 8
+	maxBackoff   = 20 * time.Second
+)
+
+// Config says which EC2 to talk to, and as whom. The zero value is the SDK's default
+// chain: environment, shared files, instance role.
+type Config struct {
+	Endpoint        string        // URL of an EC2 endpoint; empty: AWS itself
+	Region          string        // empty: from the environment or the profile
+	Profile         string        // of the shared configuration; empty: default
+	CredentialsFile string        // shared credentials file; empty: the usual place
+	Poll            time.Duration // between two looks while waiting; 0: 3 s, or 250 ms with an Endpoint
+	Logger          hclog.Logger  // nil: none
+	HTTPClient      *http.Client  // nil: the SDK's
+}
+
+// Client speaks to one region of one account. It is safe for concurrent use.
+type Client struct {
+	ec2    *ec2.Client
+	poll   time.Duration
+	logger hclog.Logger
+}
+
+// Open loads the credentials and makes a client. It asks EC2 nothing; see [Client.Check].
+func Open(ctx context.Context, cfg Config) (*Client, error) {
+	opts := []func(*config.LoadOptions) error{
+		config.WithRetryer(func() aws.Retryer {
+			return retry.AddWithMaxBackoffDelay(retry.AddWithMaxAttempts(retry.NewStandard(), maxAttempts), maxBackoff)
+		}),
+	}
+	if cfg.Region != "" {
+		opts = append(opts, config.WithRegion(cfg.Region))
+	}
+	if cfg.Profile != "" {
+		opts = append(opts, config.WithSharedConfigProfile(cfg.Profile))
+	}
+	if cfg.CredentialsFile != "" {
+		opts = append(opts, config.WithSharedCredentialsFiles([]string{cfg.CredentialsFile}))
+	}
+	if cfg.HTTPClient != nil {
+		opts = append(opts, config.WithHTTPClient(cfg.HTTPClient))
+	}
+	sdk, err := config.LoadDefaultConfig(ctx, opts...)
+	if err != nil {
+		return nil, hint.Wrap(fmt.Errorf("load cloud configuration: %w", err),
+			"check `profile` and `credentials_file` in the controller's cloud block")
+	}
+	if sdk.Region == "" {
+		return nil, hint.New("no region for the cloud", "set `region` in the controller's cloud block, or AWS_REGION")
+	}
+	c := &Client{poll: cfg.Poll, logger: cfg.Logger}
+	if c.logger == nil {
+		c.logger = hclog.NewNullLogger()
+	}
+	if c.poll == 0 {
+		c.poll = pollAWS
+		if cfg.Endpoint != "" {
+			c.poll = pollEndpoint
+		}
+	}
+	c.ec2 = ec2.NewFromConfig(sdk, func(o *ec2.Options) {
+		if cfg.Endpoint != "" {
+			o.BaseEndpoint = aws.String(cfg.Endpoint)
+		}
+	})
+	return c, nil
+}
+
+// Check makes one harmless call, so that a wrong endpoint or wrong credentials are found early.
+func (c *Client) Check(ctx context.Context) error {
+	_, err := c.ec2.DescribeSecurityGroups(ctx, &ec2.DescribeSecurityGroupsInput{MaxResults: aws.Int32(5)})
+	return fail(err, "ask the cloud for its security groups")
+}

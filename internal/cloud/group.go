@@ -1,0 +1,124 @@
+package cloud
+
+import (
+	"context"
+	"slices"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+)
+
+// GroupSpec is a security group as it should be.
+type GroupSpec struct {
+	Name        string // unique in its network
+	Description string
+	Subnet      string // names the network; empty: the default one
+	Ports       []int  // TCP ports open to everyone who can reach the network
+	Closed      bool   // nothing may go out either
+	Tags        Tags
+}
+
+// EnsureSecurityGroup finds the group by its name, or creates it, opens the ports that are missing, and returns its id.
+func (c *Client) EnsureSecurityGroup(ctx context.Context, spec GroupSpec) (string, error) {
+	network, err := c.networkOf(ctx, spec.Subnet)
+	if err != nil {
+		return "", err
+	}
+	group, ok, err := c.findGroup(ctx, spec.Name, network)
+	if err != nil {
+		return "", err
+	}
+	if !ok {
+		if group, err = c.createGroup(ctx, spec, network); err != nil {
+			return "", err
+		}
+	}
+	if err := c.openPorts(ctx, group, spec.Ports); err != nil {
+		return "", err
+	}
+	if spec.Closed && len(group.IpPermissionsEgress) > 0 {
+		_, err := c.ec2.RevokeSecurityGroupEgress(ctx, &ec2.RevokeSecurityGroupEgressInput{GroupId: group.GroupId, IpPermissions: group.IpPermissionsEgress})
+		if code(err) != "InvalidPermission.NotFound" && err != nil {
+			return "", fail(err, "close security group %s", spec.Name)
+		}
+	}
+	return aws.ToString(group.GroupId), nil
+}
+
+func (c *Client) networkOf(ctx context.Context, subnet string) (string, error) {
+	if subnet == "" {
+		return "", nil
+	}
+	out, err := c.ec2.DescribeSubnets(ctx, &ec2.DescribeSubnetsInput{SubnetIds: []string{subnet}})
+	if err != nil {
+		return "", fail(err, "describe subnet %s", subnet)
+	}
+	if len(out.Subnets) == 0 {
+		return "", absent("InvalidSubnetID.NotFound", "describe subnet %s", subnet)
+	}
+	return aws.ToString(out.Subnets[0].VpcId), nil
+}
+
+func (c *Client) findGroup(ctx context.Context, name, network string) (types.SecurityGroup, bool, error) {
+	filters := []types.Filter{filter("group-name", name)}
+	if network != "" {
+		filters = append(filters, filter("vpc-id", network))
+	}
+	out, err := c.ec2.DescribeSecurityGroups(ctx, &ec2.DescribeSecurityGroupsInput{Filters: filters})
+	if err != nil {
+		return types.SecurityGroup{}, false, fail(err, "find security group %s", name)
+	}
+	if len(out.SecurityGroups) == 0 {
+		return types.SecurityGroup{}, false, nil
+	}
+	return out.SecurityGroups[0], true, nil
+}
+
+func (c *Client) createGroup(ctx context.Context, spec GroupSpec, network string) (types.SecurityGroup, error) {
+	_, err := c.ec2.CreateSecurityGroup(ctx, &ec2.CreateSecurityGroupInput{
+		GroupName: aws.String(spec.Name), Description: aws.String(spec.Description), VpcId: optional(network),
+		TagSpecifications: spec.Tags.specification(types.ResourceTypeSecurityGroup),
+	})
+	if err != nil && code(err) != "InvalidGroup.Duplicate" {
+		return types.SecurityGroup{}, fail(err, "create security group %s", spec.Name)
+	}
+	var group types.SecurityGroup
+	err = c.wait(ctx, "security group "+spec.Name, nil, func(ctx context.Context) (bool, string, error) {
+		var ok bool
+		group, ok, err = c.findGroup(ctx, spec.Name, network)
+		return ok, "not visible yet", err
+	})
+	return group, err
+}
+
+func (c *Client) openPorts(ctx context.Context, group types.SecurityGroup, ports []int) error {
+	for _, port := range ports {
+		open := slices.ContainsFunc(group.IpPermissions, func(p types.IpPermission) bool {
+			return aws.ToInt32(p.FromPort) <= int32(port) && int32(port) <= aws.ToInt32(p.ToPort)
+		})
+		if open {
+			continue
+		}
+		_, err := c.ec2.AuthorizeSecurityGroupIngress(ctx, &ec2.AuthorizeSecurityGroupIngressInput{
+			GroupId: group.GroupId,
+			IpPermissions: []types.IpPermission{{
+				IpProtocol: aws.String("tcp"), FromPort: aws.Int32(int32(port)), ToPort: aws.Int32(int32(port)),
+				IpRanges: []types.IpRange{{CidrIp: aws.String("0.0.0.0/0")}},
+			}},
+		})
+		if err != nil && code(err) != "InvalidPermission.Duplicate" {
+			return fail(err, "open port %d in security group %s", port, aws.ToString(group.GroupName))
+		}
+	}
+	return nil
+}
+
+// DeleteSecurityGroup deletes a group by id; one that is gone is no error.
+func (c *Client) DeleteSecurityGroup(ctx context.Context, id string) error {
+	_, err := c.ec2.DeleteSecurityGroup(ctx, &ec2.DeleteSecurityGroupInput{GroupId: aws.String(id)})
+	if err = fail(err, "delete security group %s", id); NotFound(err) {
+		return nil
+	}
+	return err
+}
