@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"strings"
 	"testing"
@@ -11,7 +12,7 @@ import (
 func report(n int) *ConversionReport {
 	r := &ConversionReport{Job: "job-1", OK: true, Changes: []Change{}}
 	for i := range n {
-		r.Changes = append(r.Changes, Change{Path: fmt.Sprintf("/etc/file-%d", i), Action: "edit", Before: fmt.Sprintf("%064x", i*7919)})
+		r.Changes = append(r.Changes, Change{Path: fmt.Sprintf("/etc/file-%d", i), Action: "edit", Before: fmt.Sprintf("%x", sha256.Sum256([]byte{byte(i)}))})
 	}
 	return r
 }

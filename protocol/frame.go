@@ -155,6 +155,9 @@ func DecodeFrame(b []byte) (Frame, Digest, error) {
 	if crcOfHead(b[:headSize]) != binary.LittleEndian.Uint32(b[crcOffset:]) {
 		return Frame{}, Digest{}, fmt.Errorf("%w: checksum of the header", ErrFrame)
 	}
+	if b[7] != 0 || binary.LittleEndian.Uint32(b[crcOffset+4:]) != 0 {
+		return Frame{}, Digest{}, fmt.Errorf("%w: reserved fields are set", ErrFrame)
+	}
 	f.Extents = decodeExtents(b[HeaderSize : headSize-int(meta)])
 	f.Meta = b[headSize-int(meta) : headSize : headSize]
 	f.Payload = b[headSize:]
