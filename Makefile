@@ -1,0 +1,40 @@
+# Two commands for a fresh Debian 12 machine, as root: make demo, make test.
+SHELL := /bin/bash
+export PATH := $(PATH):/usr/local/lib/rehost-go-1.26.8/bin
+export CGO_ENABLED := 0
+GO ?= go
+LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+LDFLAGS := -ldflags '-s -w'
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
+
+packages: ## install what is needed (Debian packages, Go)
+	@scripts/install-packages
+
+build: packages ## build every binary into bin/
+	@mkdir -p bin && $(GO) build -trimpath $(LDFLAGS) -o bin/ ./cmd/...
+
+demo: build ## migrate a real Debian server on this machine, end to end
+	@$(GO) build -trimpath -o build/demo/demo ./test/demo && build/demo/demo
+
+test: build ## run all tests (root; under 25 minutes on 2 cores)
+	@scripts/test
+
+check: packages ## format, vet, generated files unchanged, lint
+	@scripts/check
+
+generate: packages ## compile the BPF programs and write the generated files
+	$(GO) generate ./...
+
+lint-fix: ## format the code
+	$(GO) run $(LINT) fmt
+
+appliance: build ## build the conversion appliance's disk image
+	@$(GO) run ./appliance/cmd/build-appliance
+
+clean: ## remove what was built here (the image cache stays)
+	rm -rf bin build
+
+.PHONY: help packages build demo test check generate lint-fix appliance clean
+.DEFAULT_GOAL := help
