@@ -14,8 +14,12 @@ type Server struct {
 	Initiation []Initiation    `json:"initiation"`
 	FirstByte  time.Time       `json:"first_byte"`
 	Continuous time.Time       `json:"continuous"` // when the initial sync was first complete
+	Wanted     Wanted          `json:"wanted"`     // what the agent is ordered to do
 	Fence      bool            `json:"fence"`      // wanted
 	PointOrder *PointOrder     `json:"point_order,omitempty"`
+	Job        string          `json:"job,omitempty"` // that works on the server now; one at a time
+	JobKind    JobKind         `json:"job_kind,omitempty"`
+	Tested     time.Time       `json:"tested"` // when a test last passed its checks
 	Test       *Launched       `json:"test,omitempty"`
 	Cutover    *Launched       `json:"cutover,omitempty"`
 	Finalized  time.Time       `json:"finalized"`
@@ -58,15 +62,32 @@ type Point struct {
 	Frozen    time.Duration `json:"frozen_ns"`
 	Fenced    bool          `json:"fenced"`
 	Snapshots []string      `json:"snapshots"` // in disk order; empty until they are complete
-	State     string        `json:"state"`     // ordered, held, complete, failed
+	State     PointStage    `json:"state"`
+	Ordered   time.Time     `json:"ordered"`
+	Job       string        `json:"job,omitempty"` // that wanted it
 	Problem   *Problem      `json:"problem,omitempty"`
 }
+
+// PointStage is how far a point's record is.
+type PointStage string
+
+// Stages of a point. The replica stands still from the point's frame until the stage is past PointHeld:
+// what a snapshot holds is fixed when it is created, though it may take long to complete.
+const (
+	PointOrdered      PointStage = "ordered"
+	PointHeld         PointStage = "held"
+	PointSnapshotting PointStage = "snapshotting"
+	PointComplete     PointStage = "complete"
+	PointLost         PointStage = "failed"
+	PointRemoved      PointStage = "removed" // its snapshots were deleted
+)
 
 // ReplicaServer is the record of one replication server.
 type ReplicaServer struct {
 	Name        string    `json:"name"`
 	Replication string    `json:"replication"` // settings block
 	Instance    string    `json:"instance"`
+	Zone        string    `json:"zone"` // availability zone, of its volumes too
 	Servers     []string  `json:"servers"`
 	LastSeen    time.Time `json:"last_seen"`
 }
@@ -82,6 +103,8 @@ type Job struct {
 	Servers []JobServer `json:"servers"`
 	Log     []JobEvent  `json:"log"`
 	Force   string      `json:"force,omitempty"`
+	// Confirmed says that the operator stopped the writers of the sources whose fence is "confirmed".
+	Confirmed bool `json:"confirmed,omitempty"`
 }
 
 // JobServer is the way of one server through a job.
