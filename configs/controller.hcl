@@ -1,0 +1,34 @@
+# The controller's configuration: /etc/rehost/controller.hcl. Every commented line shows a default.
+
+# data_dir = "/var/lib/rehost-controller"
+
+# The bus: inside the controller, or an existing NATS cluster with TLS, JetStream and operator-mode JWT.
+bus {
+  embedded {
+    # listen = "0.0.0.0:4222"
+  }
+
+  # servers       = ["tls://bus-1.example.com:4222", "tls://bus-2.example.com:4222"]
+  # ca_file       = "/etc/rehost/ca.pem"
+  # identity_file = "/etc/rehost/controller.json"
+  # authority_dir = "/etc/rehost/authority"
+}
+
+# Where instances and volumes are: EC2, or an endpoint that speaks its API.
+cloud {
+  region = "eu-central-1"
+
+  # endpoint         = "" # EC2's own for the region
+  # credentials_file = "" # the AWS SDK's chain: environment, instance role
+  # profile          = ""
+}
+
+# The bus as replication servers reach it from their subnet.
+replica_bus {
+  servers = ["tls://10.0.0.5:4222"]
+}
+
+log {
+  # level  = "info" # trace, debug, info, warn, error
+  # format = "json" # or text
+}

@@ -1,0 +1,108 @@
+# A small fleet: three servers of one shop, in two waves. Every commented line shows a default.
+
+variable "subnet" {
+  description = "where replication servers and targets live"
+  default     = "subnet-0123456789abcdef0"
+}
+
+locals {
+  team = { team = "shop" }
+}
+
+# How servers are staged. A server that names no replication block uses the one called "default".
+replication "default" {
+  subnet = var.subnet
+  tags   = local.team
+
+  # instance_type      = "t3.small"
+  # image              = "rehost-replicaserver" # name or id
+  # volume_type        = "gp3"
+  # volumes_per_server = 15
+  # window             = "128MiB" # sent by an agent and not yet durable
+  # stream_size        = "1GiB"   # of the broker's disk, for each server
+  # freeze_budget      = "250ms"  # longest wanted freeze for a point
+}
+
+# How a server becomes an instance.
+launch "default" {
+  subnet        = var.subnet
+  ingress_ports = [22]
+  tags          = local.team
+
+  # instance_type            = "t3.small"
+  # conversion_image         = "rehost-convert" # name or id
+  # conversion_instance_type = "t3.small"
+  # boot_mode                = "source" # or bios, uefi
+  # network                  = "dhcp"   # or keep
+}
+
+launch "web" {
+  instance_type = "m7i.large"
+  subnet        = var.subnet
+  ingress_ports = [22, 80, 443]
+}
+
+# What a launched instance must show before a test or a cutover counts.
+check "http" {
+  kind     = "http"
+  contains = "Welcome to the shop"
+
+  # port    = 80
+  # path    = "/"
+  # status  = 200
+  # timeout = "10m"
+}
+
+check "ssh" {
+  kind = "tcp"
+  port = 22
+
+  # timeout = "10m"
+}
+
+check "console" {
+  kind = "console"
+
+  # contains = "login:"
+  # timeout  = "10m"
+}
+
+server "web-1" {
+  launch = launch.web
+  checks = [check.http]
+
+  # replication = replication.default
+  # disks       = []     # those of the agent's own configuration
+  # fence       = "hook" # or confirmed: the operator has stopped the writers
+}
+
+server "web-2" {
+  launch = launch.web
+  checks = [check.http]
+}
+
+server "db-1" {
+  checks = [check.console, check.ssh]
+
+  # launch = launch.default
+}
+
+application "shop" {
+  servers = [server.web-1, server.web-2]
+}
+
+application "database" {
+  servers = [server.db-1]
+}
+
+wave "database" {
+  applications = [application.database]
+
+  # after       = []
+  # concurrency = 10 # servers at once
+}
+
+wave "shop" {
+  applications = [application.shop]
+  after        = [wave.database]
+}

@@ -1,0 +1,145 @@
+package config
+
+import (
+	"github.com/hashicorp/hcl/v2"
+)
+
+// Controller is the content of controller.hcl.
+type Controller struct {
+	DataDir    string
+	Bus        ControllerBus
+	Cloud      Cloud
+	ReplicaBus []string // the bus's URLs as replication servers see them; empty: as the controller does
+	Log        Log
+}
+
+// ControllerBus is the bus inside the controller, or an existing one: exactly one of them.
+type ControllerBus struct {
+	Embedded *EmbeddedBus
+	External *ExternalBus
+}
+
+// EmbeddedBus is a bus that the controller runs.
+type EmbeddedBus struct {
+	Listen string // host:port
+}
+
+// ExternalBus is a bus that others run.
+type ExternalBus struct {
+	BusClient
+	IdentityFile string // JWT and seed of the controller
+	AuthorityDir string // signing keys with which the controller enrols agents
+}
+
+// Cloud is where instances and volumes are: EC2, or an endpoint that speaks its API.
+type Cloud struct {
+	Endpoint        string // empty: EC2's own for the region
+	Region          string
+	CredentialsFile string // empty: the SDK's chain (environment, instance role)
+	Profile         string
+}
+
+// DefaultController returns a controller's defaults.
+func DefaultController() Controller {
+	return Controller{
+		DataDir: "/var/lib/rehost-controller",
+		Bus:     ControllerBus{Embedded: &EmbeddedBus{Listen: "0.0.0.0:4222"}},
+		Log:     DefaultLog(),
+	}
+}
+
+type controllerFile struct {
+	DataDir    *hcl.Attribute      `hcl:"data_dir,optional"`
+	Bus        *controllerBusBlock `hcl:"bus,block"`
+	Cloud      cloudBlock          `hcl:"cloud,block"`
+	ReplicaBus *replicaBusBlock    `hcl:"replica_bus,block"`
+	Log        *logBlock           `hcl:"log,block"`
+}
+
+type controllerBusBlock struct {
+	At       hcl.Range      `hcl:",def_range"`
+	Embedded *embeddedBlock `hcl:"embedded,block"`
+	Servers  *hcl.Attribute `hcl:"servers,optional"`
+	CAFile   *hcl.Attribute `hcl:"ca_file,optional"`
+	Identity *hcl.Attribute `hcl:"identity_file,optional"`
+	Keys     *hcl.Attribute `hcl:"authority_dir,optional"`
+}
+
+type embeddedBlock struct {
+	Listen *hcl.Attribute `hcl:"listen,optional"`
+}
+
+type cloudBlock struct {
+	At              hcl.Range      `hcl:",def_range"`
+	Endpoint        *hcl.Attribute `hcl:"endpoint,optional"`
+	Region          *hcl.Attribute `hcl:"region"`
+	CredentialsFile *hcl.Attribute `hcl:"credentials_file,optional"`
+	Profile         *hcl.Attribute `hcl:"profile,optional"`
+}
+
+type replicaBusBlock struct {
+	At      hcl.Range      `hcl:",def_range"`
+	Servers *hcl.Attribute `hcl:"servers"`
+}
+
+// LoadController reads controller.hcl. What is wrong with it comes back as [*Errors], all of it.
+func LoadController(path string) (Controller, error) {
+	c := DefaultController()
+	var raw controllerFile
+	err := decodeFile(path, &raw, func(r *reader) { raw.read(r, &c) })
+	if err != nil {
+		return Controller{}, err
+	}
+	return c, nil
+}
+
+func (f *controllerFile) read(r *reader, c *Controller) {
+	r.path(f.DataDir, &c.DataDir)
+	if f.Bus != nil {
+		f.Bus.read(r, &c.Bus)
+	}
+	r.need(f.Cloud.Region, f.Cloud.At, "region", `"eu-central-1"`)
+	r.text(f.Cloud.Endpoint, &c.Cloud.Endpoint)
+	r.text(f.Cloud.Region, &c.Cloud.Region)
+	r.path(f.Cloud.CredentialsFile, &c.Cloud.CredentialsFile)
+	r.text(f.Cloud.Profile, &c.Cloud.Profile)
+	if f.ReplicaBus != nil {
+		r.need(f.ReplicaBus.Servers, f.ReplicaBus.At, "servers", `["tls://10.0.0.5:4222"]`)
+		r.servers(f.ReplicaBus.Servers, &c.ReplicaBus)
+	}
+	r.log(f.Log, &c.Log)
+}
+
+func (b *controllerBusBlock) read(r *reader, to *ControllerBus) {
+	if b.Servers == nil {
+		for _, a := range []*hcl.Attribute{b.CAFile, b.Identity, b.Keys} {
+			if a != nil {
+				r.fail(a.NameRange, "Attribute without effect", "%s belongs to an existing bus. Write servers = [...] too, or remove it.", a.Name)
+			}
+		}
+		if b.Embedded != nil {
+			r.address(b.Embedded.Listen, &to.Embedded.Listen)
+		}
+		return
+	}
+	if b.Embedded != nil {
+		r.fail(b.Servers.NameRange, "Two buses", "A bus is either embedded {} or servers = [...]. Remove one of them.")
+		return
+	}
+	to.Embedded, to.External = nil, &ExternalBus{}
+	r.servers(b.Servers, &to.External.Servers)
+	required := []struct {
+		attr *hcl.Attribute
+		name string
+		path string
+		to   *string
+	}{
+		{b.CAFile, "ca_file", `"/etc/rehost/ca.pem"`, &to.External.CAFile},
+		{b.Identity, "identity_file", `"/etc/rehost/controller.json"`, &to.External.IdentityFile},
+		{b.Keys, "authority_dir", `"/etc/rehost/authority"`, &to.External.AuthorityDir},
+	}
+	for _, q := range required {
+		r.need(q.attr, b.At, q.name, q.path)
+		r.path(q.attr, q.to)
+	}
+}

@@ -1,0 +1,66 @@
+package config
+
+import (
+	"time"
+
+	"github.com/hashicorp/hcl/v2"
+
+	"rehost/protocol"
+)
+
+// DefaultReplication returns a replication block's defaults: small staging as MGN has it.
+func DefaultReplication() protocol.ReplicationSettings {
+	return protocol.ReplicationSettings{
+		InstanceType: "t3.small",
+		Image:        "rehost-replicaserver",
+		VolumeType:   "gp3",
+		// MGN's ratio; an instance of this size takes up to 27 volumes beside its own.
+		VolumesPerServer: 15,
+		Window:           128 << 20,
+		// Eight windows: a broker's disk is not filled by one server, and a replication server may be away for a while.
+		StreamBytes:  1 << 30,
+		FreezeBudget: 250 * time.Millisecond,
+	}
+}
+
+var volumeTypes = []string{"gp3", "gp2", "io1", "io2", "st1", "sc1", "standard"}
+
+type replicationBlock struct {
+	Name             string         `hcl:"name,label"`
+	NameAt           hcl.Range      `hcl:"name,label_range"`
+	At               hcl.Range      `hcl:",def_range"`
+	InstanceType     *hcl.Attribute `hcl:"instance_type,optional"`
+	Image            *hcl.Attribute `hcl:"image,optional"`
+	Subnet           *hcl.Attribute `hcl:"subnet,optional"`
+	VolumeType       *hcl.Attribute `hcl:"volume_type,optional"`
+	VolumesPerServer *hcl.Attribute `hcl:"volumes_per_server,optional"`
+	Window           *hcl.Attribute `hcl:"window,optional"`
+	StreamSize       *hcl.Attribute `hcl:"stream_size,optional"`
+	FreezeBudget     *hcl.Attribute `hcl:"freeze_budget,optional"`
+	Tags             *hcl.Attribute `hcl:"tags,optional"`
+}
+
+func (b replicationBlock) read(r *reader) protocol.ReplicationSettings {
+	s := DefaultReplication()
+	s.Name = b.Name
+	r.text(b.InstanceType, &s.InstanceType)
+	r.text(b.Image, &s.Image)
+	r.text(b.Subnet, &s.Subnet)
+	r.oneOf(b.VolumeType, &s.VolumeType, volumeTypes...)
+	r.integer(b.VolumesPerServer, &s.VolumesPerServer, 1, 27)
+	r.size(b.Window, &s.Window, minWindow, maxWindow)
+	r.size(b.StreamSize, &s.StreamBytes, 16<<20, 1<<40)
+	r.duration(b.FreezeBudget, &s.FreezeBudget, minFreeze, maxFreeze)
+	r.tags(b.Tags, &s.Tags)
+	if s.StreamBytes < s.Window {
+		at := b.At
+		if b.StreamSize != nil {
+			at = b.StreamSize.Expr.Range()
+		} else if b.Window != nil {
+			at = b.Window.Expr.Range()
+		}
+		r.fail(at, "Stream smaller than the window", "A stream of %s cannot hold a window of %s. Write stream_size = %q or more.",
+			FormatSize(s.StreamBytes), FormatSize(s.Window), FormatSize(s.Window))
+	}
+	return s
+}

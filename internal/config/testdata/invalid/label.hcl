@@ -1,0 +1,7 @@
+check {
+  port = 5
+}
+
+wave "a" "b" {
+  applications = []
+}

@@ -1,0 +1,9 @@
+application "shop" {
+}
+
+wave "first" {
+}
+
+check "c" {
+  port = 5
+}

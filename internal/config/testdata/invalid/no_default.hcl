@@ -1,0 +1,3 @@
+replication "main" {}
+
+server "web-1" {}

@@ -1,0 +1,5 @@
+replication "default" {
+  window = 
+
+server web-1 {
+}

@@ -1,0 +1,7 @@
+replication "default" {
+  instancetype = "t3.small"
+  windw        = "1MiB"
+}
+
+lauch "web" {
+}

@@ -1,0 +1,13 @@
+replication "default" {}
+launch "web" {}
+
+server "web-1" {
+  launch      = replication.default
+  replication = "web"
+  checks      = launch.web
+}
+
+server "web-2" {
+  launch = 5
+  checks = ["http"]
+}

@@ -1,0 +1,23 @@
+replication "default" {}
+
+launch "default" {}
+
+check "web" {
+  kind = "http"
+}
+
+check "01-screen" {
+  kind = "console"
+}
+
+server "a" {
+  checks = [check.web, check["01-screen"]]
+}
+
+application "a" {
+  servers = [server.a]
+}
+
+wave "a" {
+  applications = [application.a]
+}

@@ -1,0 +1,3 @@
+wave "first" {
+  applications = values(application)
+}
