@@ -38,6 +38,11 @@ func TestImage(t *testing.T) {
 		noLeftovers(t, disk)
 	}()
 
+	for _, device := range []string{src.Disk, src.partition} {
+		if dio := read(t, "/sys/block", filepath.Base(device)+"/loop/dio"); dio != "1\n" {
+			t.Errorf("%s: direct I/O is %q: what the filesystem wrote may not be on the disk", device, dio)
+		}
+	}
 	initrd := glob(t, src.Root, "boot/initrd.img-*")
 	list, err := command.Run(t.Context(), "chroot", src.Root, "lsinitramfs", initrd)
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rehost/internal/command"
+	"rehost/internal/hint"
 	"rehost/internal/revert"
 )
 
@@ -140,7 +141,7 @@ func (w work) install(ctx context.Context) error {
 	_, err = command.Run(ctx, "unshare", args...)
 	stop()
 	if err != nil {
-		return err
+		return hint.Wrap(err, "run `apt-get update`: mmdebstrap installs from the same archive, and its errors say more")
 	}
 	return writeTree(w.root(), ".")
 }

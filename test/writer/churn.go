@@ -2,6 +2,7 @@ package writer
 
 import (
 	"context"
+	crand "crypto/rand"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -28,7 +29,11 @@ func churn(ctx context.Context, o Options) error {
 	if o.ChurnTotalBytes == 0 {
 		o.ChurnTotalBytes = 48 << 20
 	}
-	c := churner{dir: filepath.Join(o.Root, churnPath), limit: o.ChurnTotalBytes, rand: rand.New(rand.NewPCG(1, uint64(time.Now().UnixNano())))}
+	var seed [32]byte
+	if _, err := crand.Read(seed[:]); err != nil {
+		return fmt.Errorf("seed the churn: %w", err)
+	}
+	c := newChurner(filepath.Join(o.Root, churnPath), o.ChurnTotalBytes, seed)
 	// Files of an earlier writer would not be counted against the bound.
 	if err := os.RemoveAll(c.dir); err != nil {
 		return fmt.Errorf("clear %s: %w", c.dir, err)
@@ -52,13 +57,19 @@ func churn(ctx context.Context, o Options) error {
 
 // churner knows the files it made.
 type churner struct {
-	dir   string
-	limit int64
-	rand  *rand.Rand
+	dir    string
+	limit  int64
+	source *rand.ChaCha8 // of contents
+	rand   *rand.Rand    // of decisions
 
 	files []churnFile
 	total int64
 	next  int
+}
+
+func newChurner(dir string, limit int64, seed [32]byte) *churner {
+	source := rand.NewChaCha8(seed)
+	return &churner{dir: dir, limit: limit, source: source, rand: rand.New(source)}
 }
 
 type churnFile struct {
@@ -134,8 +145,6 @@ func (c *churner) remove() error {
 // noise returns random bytes, which no compression makes smaller.
 func (c *churner) noise(size int64) []byte {
 	b := make([]byte, size)
-	for i := range b {
-		b[i] = byte(c.rand.Uint32())
-	}
+	_, _ = c.source.Read(b) // never fails
 	return b
 }

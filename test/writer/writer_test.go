@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -159,7 +158,7 @@ func TestProcess(t *testing.T) {
 func TestChurnIsBounded(t *testing.T) {
 	t.Parallel()
 	const limit = 4 << 20
-	c := churner{dir: t.TempDir(), limit: limit, rand: rand.New(rand.NewPCG(1, 2))}
+	c := newChurner(t.TempDir(), limit, [32]byte{1})
 	var written int64
 	for range 300 {
 		n, err := c.step()
