@@ -1,0 +1,127 @@
+// Package observe keeps what was last heard of agents and replication servers, in memory
+// only, and concludes from it how a server's replication is. After a restart it is empty
+// for as long as one reporting period.
+package observe
+
+import (
+	"maps"
+	"sync"
+	"time"
+
+	"rehost/protocol"
+)
+
+// Reports is what was last heard. It is safe for concurrent use.
+type Reports struct {
+	started time.Time
+	changed chan struct{}
+
+	mu       sync.Mutex
+	agents   map[string]agentSeen
+	replicas map[string]replicaSeen
+}
+
+type agentSeen struct {
+	report protocol.AgentReport
+	at     time.Time
+}
+
+type replicaSeen struct {
+	report protocol.ReplicaReport
+	at     time.Time
+}
+
+// NewReports starts with nothing heard.
+func NewReports() *Reports {
+	return &Reports{
+		started: time.Now(), changed: make(chan struct{}, 1),
+		agents: map[string]agentSeen{}, replicas: map[string]replicaSeen{},
+	}
+}
+
+// Changed yields a value after reports that decisions may wait for.
+func (r *Reports) Changed() <-chan struct{} { return r.changed }
+
+func (r *Reports) kick() {
+	select {
+	case r.changed <- struct{}{}:
+	default:
+	}
+}
+
+// PutAgent keeps an agent's report.
+func (r *Reports) PutAgent(report protocol.AgentReport) {
+	r.mu.Lock()
+	old := r.agents[report.Server].report
+	r.agents[report.Server] = agentSeen{report, time.Now()}
+	r.mu.Unlock()
+	if old.Replication != report.Replication || old.Fenced != report.Fenced || old.Generation != report.Generation || pointsChanged(old.Points, report.Points) {
+		r.kick()
+	}
+}
+
+func pointsChanged(a, b []protocol.PointReport) bool {
+	if len(a) != len(b) {
+		return true
+	}
+	for i := range a {
+		if a[i].ID != b[i].ID || a[i].State != b[i].State {
+			return true
+		}
+	}
+	return false
+}
+
+// PutReplica keeps a replication server's report.
+func (r *Reports) PutReplica(report protocol.ReplicaReport) {
+	r.mu.Lock()
+	old := held(r.replicas[report.Name].report)
+	r.replicas[report.Name] = replicaSeen{report, time.Now()}
+	r.mu.Unlock()
+	if !maps.Equal(old, held(report)) {
+		r.kick()
+	}
+}
+
+func held(r protocol.ReplicaReport) map[string]string {
+	out := map[string]string{}
+	for _, s := range r.Replicas {
+		out[s.Server] = s.Generation
+		if s.Held != nil {
+			out[s.Server] += s.Held.ID
+		}
+	}
+	return out
+}
+
+// Agent returns an agent's last report and when it came. Without one, at is the start of
+// this process: before that, nobody could be heard.
+func (r *Reports) Agent(server string) (report protocol.AgentReport, at time.Time, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s, ok := r.agents[server]; ok {
+		return s.report, s.at, true
+	}
+	return protocol.AgentReport{}, r.started, false
+}
+
+// ReplicaServer returns a replication server's last report and when it came.
+func (r *Reports) ReplicaServer(name string) (report protocol.ReplicaReport, at time.Time, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s, ok := r.replicas[name]; ok {
+		return s.report, s.at, true
+	}
+	return protocol.ReplicaReport{}, r.started, false
+}
+
+// Replica returns what a replication server last said of one server's replica.
+func (r *Reports) Replica(replicaServer, server, generation string) (protocol.ReplicaStatus, bool) {
+	report, _, _ := r.ReplicaServer(replicaServer)
+	for _, s := range report.Replicas {
+		if s.Server == server && s.Generation == generation {
+			return s, true
+		}
+	}
+	return protocol.ReplicaStatus{}, false
+}

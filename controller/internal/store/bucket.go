@@ -1,0 +1,223 @@
+// Package store keeps the controller's records in JetStream's key-value buckets. It owns
+// how they are changed (by compare-and-swap only) and mirrors them in memory, so that a
+// thousand agents' reports cost no read of the bus. It never decides what a record says.
+package store
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Errors of a bucket; both are found with errors.Is.
+var (
+	ErrNotFound = errors.New("no such record")
+	ErrExists   = errors.New("record exists already")
+)
+
+// maxConflicts bounds how often an update starts over before it gives up.
+const maxConflicts = 50
+
+// Bucket holds the records of one kind. Reads come from the mirror, which [Bucket.Run] keeps.
+type Bucket[T any] struct {
+	name  string
+	kv    jetstream.KeyValue
+	ready chan struct{}
+
+	mu      sync.Mutex
+	entries map[string]entry
+}
+
+type entry struct {
+	revision uint64
+	value    []byte // nil: deleted
+}
+
+// NewBucket binds a bucket that exists.
+func NewBucket[T any](ctx context.Context, js jetstream.JetStream, name string) (*Bucket[T], error) {
+	kv, err := js.KeyValue(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("open bucket %s: %w", name, err)
+	}
+	return &Bucket[T]{name: name, kv: kv, ready: make(chan struct{}), entries: map[string]entry{}}, nil
+}
+
+// Run keeps the mirror until ctx ends.
+func (b *Bucket[T]) Run(ctx context.Context) error {
+	watcher, err := b.kv.WatchAll(ctx)
+	if err != nil {
+		return fmt.Errorf("watch bucket %s: %w", b.name, err)
+	}
+	var once sync.Once
+	for {
+		select {
+		case <-ctx.Done():
+			_ = watcher.Stop() // the connection may be gone already
+			return nil
+		case e, ok := <-watcher.Updates():
+			switch {
+			case !ok && ctx.Err() != nil:
+				return nil
+			case !ok:
+				return fmt.Errorf("watch bucket %s: the watch ended", b.name)
+			case e == nil: // all that was there has come
+				once.Do(func() { close(b.ready) })
+			case e.Operation() == jetstream.KeyValuePut:
+				b.remember(e.Key(), e.Revision(), e.Value())
+			default:
+				b.remember(e.Key(), e.Revision(), nil)
+			}
+		}
+	}
+}
+
+// Ready is closed when the mirror holds all that was in the bucket at the start.
+func (b *Bucket[T]) Ready() <-chan struct{} { return b.ready }
+
+func (b *Bucket[T]) remember(key string, revision uint64, value []byte) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.entries[key].revision < revision {
+		b.entries[key] = entry{revision, value}
+	}
+}
+
+func (b *Bucket[T]) lookup(key string) (entry, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	e, ok := b.entries[key]
+	return e, ok && e.value != nil
+}
+
+// Get returns a record, or [ErrNotFound].
+func (b *Bucket[T]) Get(key string) (T, error) {
+	e, ok := b.lookup(key)
+	if !ok {
+		var none T
+		return none, fmt.Errorf("%s %s: %w", b.name, key, ErrNotFound)
+	}
+	return b.decode(key, e.value)
+}
+
+func (b *Bucket[T]) decode(key string, value []byte) (T, error) {
+	var v T
+	if err := json.Unmarshal(value, &v); err != nil {
+		return v, fmt.Errorf("decode record %s of %s: %w", key, b.name, err)
+	}
+	return v, nil
+}
+
+// List returns the records whose key starts with prefix, in the order of their keys.
+func (b *Bucket[T]) List(prefix string) ([]T, error) {
+	b.mu.Lock()
+	found := map[string][]byte{}
+	var keys []string
+	for k, e := range b.entries {
+		if e.value != nil && strings.HasPrefix(k, prefix) {
+			found[k] = e.value
+			keys = append(keys, k)
+		}
+	}
+	b.mu.Unlock()
+	slices.Sort(keys)
+	out := make([]T, 0, len(keys))
+	for _, k := range keys {
+		v, err := b.decode(k, found[k])
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, v)
+	}
+	return out, nil
+}
+
+// Create writes a record that must not exist, or returns [ErrExists].
+func (b *Bucket[T]) Create(ctx context.Context, key string, v T) error {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("encode record %s of %s: %w", key, b.name, err)
+	}
+	revision, err := b.kv.Create(ctx, key, text)
+	if errors.Is(err, jetstream.ErrKeyExists) || errors.Is(err, jetstream.ErrKeyRevisionMismatch) {
+		return fmt.Errorf("create %s in %s: %w", key, b.name, ErrExists)
+	}
+	if err != nil {
+		return fmt.Errorf("create %s in %s: %w", key, b.name, err)
+	}
+	b.remember(key, revision, text)
+	return nil
+}
+
+// Update changes a record by compare-and-swap: change sees the latest one and may be called
+// again when another was faster, so it must depend on nothing but its argument. An error of
+// change ends the update and comes back as it is. A record that change leaves as it was is
+// not written. It returns the record as it is now.
+func (b *Bucket[T]) Update(ctx context.Context, key string, change func(*T) error) (T, error) {
+	var none T
+	for range maxConflicts {
+		e, ok := b.lookup(key)
+		if !ok {
+			return none, fmt.Errorf("%s %s: %w", b.name, key, ErrNotFound)
+		}
+		v, err := b.decode(key, e.value)
+		if err != nil {
+			return none, err
+		}
+		if err := change(&v); err != nil {
+			return none, err
+		}
+		text, err := json.Marshal(v)
+		if err != nil {
+			return none, fmt.Errorf("encode record %s of %s: %w", key, b.name, err)
+		}
+		if bytes.Equal(text, e.value) {
+			return v, nil
+		}
+		revision, err := b.kv.Update(ctx, key, text, e.revision)
+		if err == nil {
+			b.remember(key, revision, text)
+			return v, nil
+		}
+		if !errors.Is(err, jetstream.ErrKeyRevisionMismatch) {
+			return none, fmt.Errorf("update %s in %s: %w", key, b.name, err)
+		}
+		if err := b.refresh(ctx, key); err != nil {
+			return none, err
+		}
+	}
+	return none, fmt.Errorf("update %s in %s: changed by others %d times", key, b.name, maxConflicts)
+}
+
+// refresh reads a record that someone else has changed.
+func (b *Bucket[T]) refresh(ctx context.Context, key string) error {
+	e, err := b.kv.Get(ctx, key)
+	switch {
+	case errors.Is(err, jetstream.ErrKeyNotFound):
+		return fmt.Errorf("%s %s: %w", b.name, key, ErrNotFound)
+	case err != nil:
+		return fmt.Errorf("read %s in %s: %w", key, b.name, err)
+	}
+	b.remember(key, e.Revision(), e.Value())
+	return nil
+}
+
+// Delete removes a record; a missing one is no error.
+func (b *Bucket[T]) Delete(ctx context.Context, key string) error {
+	if _, ok := b.lookup(key); !ok {
+		return nil
+	}
+	if err := b.kv.Delete(ctx, key); err != nil {
+		return fmt.Errorf("delete %s in %s: %w", key, b.name, err)
+	}
+	if e, ok := b.lookup(key); ok {
+		b.remember(key, e.revision+1, nil) // at most the tombstone's revision
+	}
+	return nil
+}

@@ -1,0 +1,88 @@
+package store
+
+import (
+	"context"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
+
+	"rehost/internal/bus"
+	"rehost/protocol"
+)
+
+// AppliedKey is the key of the one record in the fleet's bucket.
+const AppliedKey = "applied"
+
+// Store is all records of the control plane.
+type Store struct {
+	Servers    *Bucket[protocol.Server]
+	Points     *Bucket[protocol.Point]
+	Jobs       *Bucket[protocol.Job]
+	Fleet      *Bucket[protocol.Fleet]
+	Staging    *Bucket[protocol.ReplicaServer]
+	Enrolments *Bucket[protocol.Enrolment]
+}
+
+// Open makes sure that the buckets exist, and binds them.
+func Open(ctx context.Context, js jetstream.JetStream) (*Store, error) {
+	if err := bus.EnsureBuckets(ctx, js); err != nil {
+		return nil, err
+	}
+	s := &Store{}
+	for _, bind := range []func() error{
+		func() (err error) { s.Servers, err = NewBucket[protocol.Server](ctx, js, protocol.BucketServers); return },
+		func() (err error) { s.Points, err = NewBucket[protocol.Point](ctx, js, protocol.BucketPoints); return },
+		func() (err error) { s.Jobs, err = NewBucket[protocol.Job](ctx, js, protocol.BucketJobs); return },
+		func() (err error) { s.Fleet, err = NewBucket[protocol.Fleet](ctx, js, protocol.BucketFleet); return },
+		func() (err error) {
+			s.Staging, err = NewBucket[protocol.ReplicaServer](ctx, js, protocol.BucketStaging)
+			return
+		},
+		func() (err error) {
+			s.Enrolments, err = NewBucket[protocol.Enrolment](ctx, js, protocol.BucketEnrolments)
+			return
+		},
+	} {
+		if err := bind(); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// Run keeps all mirrors until ctx ends.
+func (s *Store) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for _, run := range []func(context.Context) error{
+		s.Servers.Run, s.Points.Run, s.Jobs.Run, s.Fleet.Run, s.Staging.Run, s.Enrolments.Run,
+	} {
+		group.Go(func() error { return run(ctx) })
+	}
+	return group.Wait()
+}
+
+// WaitReady waits until all mirrors are filled.
+func (s *Store) WaitReady(ctx context.Context) error {
+	for _, ready := range []<-chan struct{}{
+		s.Servers.Ready(), s.Points.Ready(), s.Jobs.Ready(), s.Fleet.Ready(), s.Staging.Ready(), s.Enrolments.Ready(),
+	} {
+		select {
+		case <-ready:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+// Applied returns the applied configuration; before the first apply it is empty.
+func (s *Store) Applied() protocol.Fleet {
+	f, err := s.Fleet.Get(AppliedKey)
+	if err != nil {
+		return protocol.Fleet{}
+	}
+	return f
+}
+
+// PointKey is the key of a point's record.
+func PointKey(server, point string) string { return server + "." + point }

@@ -1,0 +1,110 @@
+// Package wave plans in which order the servers of a wave are worked on, and how many at
+// once. It is pure: a configuration in, a plan or an error out.
+package wave
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"rehost/internal/hint"
+	"rehost/protocol"
+)
+
+// defaultConcurrency is how many servers of a wave are worked on at once, unless it says so.
+const defaultConcurrency = 4
+
+// Plan is the order of one wave.
+type Plan struct {
+	Wave        string
+	Servers     []string // in the order of the applications and of the servers in them
+	Concurrency int
+	After       []string // waves that must be cut over before
+}
+
+// Of plans one wave of a configuration.
+func Of(f protocol.Fleet, name string) (Plan, error) {
+	i := slices.IndexFunc(f.Waves, func(w protocol.WaveSettings) bool { return w.Name == name })
+	if i < 0 {
+		return Plan{}, hint.New(fmt.Sprintf("no wave %q in the applied configuration", name), known(f))
+	}
+	w := f.Waves[i]
+	p := Plan{Wave: name, Concurrency: w.Concurrency, After: slices.Clone(w.After)}
+	if p.Concurrency <= 0 {
+		p.Concurrency = defaultConcurrency
+	}
+	for _, application := range w.Applications {
+		servers, ok := serversOf(f, application)
+		if !ok {
+			return Plan{}, hint.New(fmt.Sprintf("wave %s: no application %q", name, application), "add the application block, or take the name out of the wave")
+		}
+		for _, s := range servers {
+			if !slices.Contains(p.Servers, s) {
+				p.Servers = append(p.Servers, s)
+			}
+		}
+	}
+	if len(p.Servers) == 0 {
+		return Plan{}, hint.New(fmt.Sprintf("wave %s has no servers", name), "name applications with servers in the wave block")
+	}
+	return p, nil
+}
+
+func known(f protocol.Fleet) string {
+	if len(f.Waves) == 0 {
+		return "add a wave block and run rehost apply"
+	}
+	var names []string
+	for _, w := range f.Waves {
+		names = append(names, w.Name)
+	}
+	return "choose one of " + strings.Join(names, ", ")
+}
+
+func serversOf(f protocol.Fleet, application string) ([]string, bool) {
+	for _, a := range f.Applications {
+		if a.Name == application {
+			return a.Servers, true
+		}
+	}
+	return nil, false
+}
+
+// Order returns all waves so that each comes after the ones that it names, and otherwise as
+// written. A cycle is an error that names its waves.
+func Order(f protocol.Fleet) ([]string, error) {
+	after := map[string][]string{}
+	for _, w := range f.Waves {
+		after[w.Name] = w.After
+	}
+	var out, path []string
+	var visit func(name string) error
+	visit = func(name string) error {
+		if slices.Contains(out, name) {
+			return nil
+		}
+		if i := slices.Index(path, name); i >= 0 {
+			cycle := append(slices.Clone(path[i:]), name)
+			return hint.New("waves wait for each other: "+strings.Join(cycle, " -> "), "take one of them out of an `after`")
+		}
+		deps, ok := after[name]
+		if !ok {
+			return hint.New(fmt.Sprintf("wave %s comes after %q, which is no wave", path[len(path)-1], name), "correct the name in `after`")
+		}
+		path = append(path, name)
+		for _, d := range deps {
+			if err := visit(d); err != nil {
+				return err
+			}
+		}
+		path = path[:len(path)-1]
+		out = append(out, name)
+		return nil
+	}
+	for _, w := range f.Waves {
+		if err := visit(w.Name); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
