@@ -89,6 +89,7 @@ type ReplicaServer struct {
 	Instance    string    `json:"instance"`
 	Zone        string    `json:"zone"` // availability zone, of its volumes too
 	Servers     []string  `json:"servers"`
+	Retired     bool      `json:"retired,omitempty"` // it has no servers and gets none: its instance is being terminated
 	LastSeen    time.Time `json:"last_seen"`
 }
 
