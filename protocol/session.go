@@ -69,6 +69,7 @@ type Signal struct {
 	Generation string   `json:"generation"`
 	Durable    Position `json:"durable"`
 	Applied    uint64   `json:"applied"` // seq written but maybe not yet flushed, in Durable's session
+	Held       string   `json:"held,omitempty"` // the point at which the replica stands still, so that silence is no fault
 	Nak        *Nak     `json:"nak,omitempty"`
 }
 
