@@ -60,6 +60,7 @@ type Checkpoint struct {
 	Lineage    []Position `json:"lineage"`    // the last durable position of earlier sessions, newest first
 	Volumes    []string   `json:"volumes"`    // volume ids in disk order: the checkpoint speaks of these and no others
 	Held       string     `json:"held"`       // the point whose snapshot is awaited, or empty
+	Mark       *PointMark `json:"mark,omitempty"` // of Held
 	At         time.Time  `json:"at"`
 }
 
@@ -68,7 +69,7 @@ type Checkpoint struct {
 type Signal struct {
 	Generation string   `json:"generation"`
 	Durable    Position `json:"durable"`
-	Applied    uint64   `json:"applied"` // seq written but maybe not yet flushed, in Durable's session
+	Applied    uint64   `json:"applied"`        // seq written but maybe not yet flushed, in Durable's session
 	Held       string   `json:"held,omitempty"` // the point at which the replica stands still, so that silence is no fault
 	Nak        *Nak     `json:"nak,omitempty"`
 }
