@@ -1,0 +1,315 @@
+package ship
+
+import (
+	"math/bits"
+	"sync"
+	"time"
+
+	"rehost/protocol"
+)
+
+// span is a run of granules of one disk.
+type span struct {
+	disk  int
+	first int64
+	count int64
+}
+
+// granules knows the state of each granule: needed, in flight (picked, read, or published and not durable), or
+// neither. A granule may be both: written again since it was picked.
+type granules struct {
+	mu    sync.Mutex
+	disks []*diskGranules
+	file  *file
+	next  int  // disk where the next pick looks first
+	turn  bool // whose turn it is when both deltas and the initial sync have something
+	age   ages
+}
+
+type diskGranules struct {
+	Disk
+	n       int64
+	need    []uint64
+	flight  []uint64
+	initial []uint64 // never durable since the sync began
+	// again counts, for a granule in flight, the frames beyond the first.
+	again map[int64]int
+
+	needN, needInitialN, flightN, initialN int64
+	deltaAt, initialAt                     int // words where the last picks ended
+}
+
+func newGranules(disks []Disk, f *file) *granules {
+	g := &granules{file: f, age: ages{lastDrain: time.Now()}}
+	for i, d := range disks {
+		w := wordCount(d)
+		dg := &diskGranules{Disk: d, n: granuleCount(d), need: make([]uint64, w), flight: make([]uint64, w), initial: make([]uint64, w), again: map[int64]int{}}
+		copy(dg.need, f.words[i])
+		if !f.synced {
+			copy(dg.initial, f.words[i])
+		}
+		dg.recount()
+		g.disks = append(g.disks, dg)
+	}
+	if g.needBytesLocked() > 0 {
+		g.age.dirty(time.Now())
+	}
+	return g
+}
+
+func (d *diskGranules) recount() {
+	d.needN, d.needInitialN, d.flightN, d.initialN = 0, 0, 0, 0
+	for i := range d.need {
+		d.needN += int64(bits.OnesCount64(d.need[i]))
+		d.needInitialN += int64(bits.OnesCount64(d.need[i] & d.initial[i]))
+		d.flightN += int64(bits.OnesCount64(d.flight[i]))
+		d.initialN += int64(bits.OnesCount64(d.initial[i]))
+	}
+}
+
+func onesCount(w uint64) int64 { return int64(bits.OnesCount64(w)) }
+
+// mark makes written granules needed. The file comes first: when this returns, a kill loses nothing.
+func (g *granules) mark(disk, word int, w uint64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	d := g.disks[disk]
+	if word >= len(d.need) {
+		return
+	}
+	w &= wordMask(word, d.n)
+	g.file.or(disk, word, w)
+	d.setNeed(word, w)
+}
+
+func (d *diskGranules) setNeed(word int, w uint64) {
+	fresh := w &^ d.need[word]
+	d.need[word] |= fresh
+	d.needN += int64(bits.OnesCount64(fresh))
+	d.needInitialN += int64(bits.OnesCount64(fresh & d.initial[word]))
+}
+
+// drained notes that the marks of all disks were taken at now, and how many there were.
+func (g *granules) drained(now time.Time, n int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if n > 0 {
+		g.age.dirty(g.age.lastDrain)
+	}
+	g.age.lastDrain = now
+}
+
+// noJob is for picks of which the job is not known yet: how old they are is noted at the next pick.
+const noJob = 0
+
+// pick takes up to maxBytes of needed granules, as job; they are in flight from now on. Deltas and the initial sync
+// take turns, so that neither waits for the other.
+func (g *granules) pick(job uint64, maxBytes int64) []span {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.turn = !g.turn
+	spans := g.pickLocked(maxBytes, g.turn)
+	if spans == nil {
+		spans = g.pickLocked(maxBytes, !g.turn)
+	}
+	if spans == nil && job > 0 {
+		job-- // everything is in earlier ones
+	}
+	if job > 0 {
+		g.pickedLocked(job)
+	}
+	return spans
+}
+
+func (g *granules) pickLocked(maxBytes int64, initial bool) []span {
+	var spans []span
+	for i := range g.disks {
+		disk := (g.next + i) % len(g.disks)
+		d := g.disks[disk]
+		if initial && d.needInitialN == 0 || !initial && d.needN == d.needInitialN {
+			continue
+		}
+		spans = d.pick(spans, disk, &maxBytes, initial)
+		if maxBytes < d.GranuleBytes {
+			g.next = disk
+			return spans
+		}
+	}
+	return spans
+}
+
+// pick takes granules of one kind, from where the last pick of the kind ended, once around.
+func (d *diskGranules) pick(spans []span, disk int, maxBytes *int64, initial bool) []span {
+	at := &d.deltaAt
+	if initial {
+		at = &d.initialAt
+	}
+	for range len(d.need) + 1 {
+		if *at >= len(d.need) {
+			*at = 0
+		}
+		w := d.need[*at] &^ d.initial[*at]
+		if initial {
+			w = d.need[*at] & d.initial[*at]
+		}
+		for ; w != 0; w &= w - 1 {
+			if *maxBytes < d.GranuleBytes {
+				return spans
+			}
+			spans = extend(spans, disk, int64(*at)*64+int64(bits.TrailingZeros64(w)))
+			d.take(*at, w&-w)
+			*maxBytes -= d.GranuleBytes
+		}
+		*at++
+	}
+	return spans
+}
+
+// take moves one granule from need to flight.
+func (d *diskGranules) take(word int, bit uint64) {
+	d.need[word] &^= bit
+	d.needN--
+	if d.initial[word]&bit != 0 {
+		d.needInitialN--
+	}
+	if d.flight[word]&bit != 0 {
+		d.again[int64(word)*64+int64(bits.TrailingZeros64(bit))]++
+		return
+	}
+	d.flight[word] |= bit
+	d.flightN++
+}
+
+func extend(spans []span, disk int, granule int64) []span {
+	if n := len(spans); n > 0 {
+		if last := &spans[n-1]; last.disk == disk && last.first+last.count == granule {
+			last.count++
+			return spans
+		}
+	}
+	return append(spans, span{disk: disk, first: granule, count: 1})
+}
+
+// settle ends the flight of spans. Durable ones are clean, unless they are needed or in flight once more; others are
+// needed again.
+func (g *granules) settle(spans []span, durable bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	initial := int64(0)
+	for _, s := range spans {
+		d := g.disks[s.disk]
+		for i := s.first; i < s.first+s.count; i++ {
+			g.settleLocked(s.disk, d, i, durable)
+		}
+	}
+	for _, d := range g.disks {
+		initial += d.initialN
+	}
+	if !durable {
+		since := g.age.oldest()
+		if since.IsZero() {
+			since = g.age.lastDrain
+		}
+		g.age.dirty(since)
+	}
+	if durable && initial == 0 && !g.file.synced {
+		g.file.synced = true
+		g.file.save()
+	}
+}
+
+func (g *granules) settleLocked(disk int, d *diskGranules, i int64, durable bool) {
+	word, bit := int(i/64), uint64(1)<<(i%64)
+	if !durable {
+		d.setNeed(word, bit)
+	} else if d.initial[word]&bit != 0 {
+		d.initial[word] &^= bit
+		d.initialN--
+		if d.need[word]&bit != 0 {
+			d.needInitialN--
+		}
+	}
+	if d.again[i] > 0 {
+		if d.again[i]--; d.again[i] == 0 {
+			delete(d.again, i)
+		}
+		return
+	}
+	d.flight[word] &^= bit
+	d.flightN--
+	if d.need[word]&bit == 0 {
+		g.file.andNot(disk, word, bit)
+	}
+}
+
+// setBase notes how far the replica is. It comes before the granules are settled: the other way round a kill between
+// them would leave a base with changes after it that the file does not have.
+func (g *granules) setBase(p protocol.Position) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.file.base = p
+	g.file.save()
+}
+
+// revert makes everything that is not durable needed, and nothing is in flight any more.
+func (g *granules) revert() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for i, d := range g.disks {
+		copy(d.need, g.file.words[i])
+		clear(d.flight)
+		clear(d.again)
+		d.recount()
+	}
+	g.age.revert()
+}
+
+// needAll makes every granule needed: the replica's content is unknown. What is in flight stays so.
+func (g *granules) needAll() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for i, d := range g.disks {
+		for w := range d.need {
+			mask := wordMask(w, d.n)
+			g.file.or(i, w, mask)
+			d.need[w], d.initial[w] = mask, mask
+		}
+		d.recount()
+	}
+	g.file.synced = false
+	g.file.save()
+	g.age.dirty(time.Now())
+}
+
+func (g *granules) taint() uint64 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.file.taint
+}
+
+func (g *granules) setTaint(n uint64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.file.taint = n
+	g.file.save()
+}
+
+func (g *granules) synced() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.file.synced
+}
+
+func (g *granules) needBytes() int64 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.needBytesLocked()
+}
+
+func (g *granules) needBytesLocked() int64 {
+	var n int64
+	for _, d := range g.disks {
+		n += d.needN * d.GranuleBytes
+	}
+	return n
+}

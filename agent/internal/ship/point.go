@@ -1,0 +1,363 @@
+package ship
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sync/errgroup"
+
+	"rehost/internal/command"
+	"rehost/internal/hint"
+	"rehost/protocol"
+)
+
+const (
+	// defaultBudget is how long writers may stand still when the order does not say.
+	defaultBudget = 250 * time.Millisecond
+	// freezeCap is after which time the freezer lets the writers go, whatever happens.
+	freezeCap = 2 * time.Second
+	// convergeRound is how short a round of sync, drain and ship must be before it is worth to freeze.
+	convergeRound = 60 * time.Millisecond
+	convergeFor   = 20 * time.Second
+	// quietRounds is how often the tracker may have new marks while the writers stand still.
+	quietRounds = 4
+	frozenReads = 32
+	hookLimit   = time.Second
+	// sendFor bounds the way of a point from memory to the broker.
+	sendFor = 2 * time.Minute
+)
+
+// frozen is what was read while the writers stood still. Nobody can read it again: the disks move on.
+type frozen struct {
+	epoch uint64
+	parts []part
+	bytes int64
+	mark  protocol.PointMark
+	// begun says that some of it is on its way to the broker already.
+	begun bool
+}
+
+// part is a run of granules, at most a quarter of a frame, and its bytes.
+type part struct {
+	span  span
+	bytes []byte
+}
+
+// Point takes the point that is ordered, unless it was begun before, and reports its outcome in [Shipper.Report].
+// It blocks until the point's frame is with the broker or the point has failed.
+func (s *Shipper) Point(ctx context.Context, order protocol.PointOrder) {
+	s.pointMu.Lock()
+	defer s.pointMu.Unlock()
+	if s.stopped || s.status.knownPoint(order.ID) {
+		return
+	}
+	s.status.point(protocol.PointReport{ID: order.ID, State: protocol.PointTaking})
+	mark, err := s.takePoint(ctx, order)
+	report := protocol.PointReport{ID: order.ID, State: protocol.PointSent, Grade: mark.Grade, Frozen: mark.Frozen, Taken: mark.Taken}
+	if err != nil {
+		s.log.Warn("point failed", "point", order.ID, "error", err)
+		p, ok := errors.AsType[*protocol.Problem](err)
+		if !ok {
+			p = problemOf(protocol.ProblemPoint, err)
+		}
+		report.State, report.Problem = protocol.PointFailed, p
+	} else {
+		s.log.Info("point sent", "point", order.ID, "grade", string(mark.Grade), "frozen_ms", mark.Frozen.Milliseconds())
+	}
+	s.status.point(report)
+}
+
+func (s *Shipper) takePoint(ctx context.Context, order protocol.PointOrder) (protocol.PointMark, error) {
+	ctx, cancel := context.WithTimeout(ctx, sendFor)
+	defer cancel()
+	if !s.granules.synced() {
+		return protocol.PointMark{}, hint.New("the initial sync is not complete", "wait until the server is CONTINUOUS")
+	}
+	if err := s.converge(ctx); err != nil {
+		return protocol.PointMark{}, err
+	}
+	defer s.hold(false)
+	s.hold(true)
+	if err := s.idle(ctx); err != nil {
+		return protocol.PointMark{}, fmt.Errorf("wait for frames under way: %w", err)
+	}
+	budget := order.Budget
+	if budget <= 0 {
+		budget = defaultBudget
+	}
+	f, err := s.freeze(ctx, order.ID, budget)
+	if err == nil {
+		err = s.sendPoint(ctx, f)
+	}
+	if err != nil {
+		s.giveBack(f)
+	}
+	return f.mark, err
+}
+
+// converge ships until almost nothing is left, since what is left is read while the writers stand still.
+func (s *Shipper) converge(ctx context.Context) error {
+	deadline := time.Now().Add(convergeFor)
+	for {
+		start := time.Now()
+		if err := s.deps.Freezer.Sync(ctx); err != nil {
+			return fmt.Errorf("write out the filesystems: %w", err)
+		}
+		s.drain()
+		round, cancel := context.WithDeadline(ctx, deadline)
+		err := s.waitFor(round, func() bool { return s.busy == 0 && s.granules.needBytes() == 0 })
+		cancel()
+		if err == nil {
+			s.mu.Unlock()
+		}
+		took := time.Since(start)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err == nil && took < convergeRound:
+			return nil
+		case time.Now().After(deadline):
+			// It does not get smaller than this. The memory cap decides whether it is small enough.
+			s.log.Info("source does not calm down", "round_ms", took.Milliseconds(), "need_bytes", s.granules.needBytes())
+			return nil
+		}
+	}
+}
+
+// hold stops and restarts the picking.
+func (s *Shipper) hold(on bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.held = on
+	s.notifyLocked()
+}
+
+// idle waits until nothing is being read or waits to be published: what the readers would still read after the thaw
+// would be newer than the point.
+func (s *Shipper) idle(ctx context.Context) error {
+	if err := s.waitFor(ctx, func() bool { return s.busy == 0 && s.sess.open }); err != nil {
+		return err
+	}
+	s.mu.Unlock()
+	return nil
+}
+
+// freeze stops the writers, reads into memory all that the replica was not sent, and lets the writers go. Between
+// freeze and thaw it touches neither the bus nor the log.
+func (s *Shipper) freeze(ctx context.Context, id string, budget time.Duration) (*frozen, error) {
+	s.drainMu.Lock()
+	defer s.drainMu.Unlock()
+	f := &frozen{mark: protocol.PointMark{ID: id}}
+	s.mu.Lock()
+	f.epoch = s.sess.epoch
+	s.mu.Unlock()
+	if s.deps.Fenced != nil {
+		f.mark.Fenced = s.deps.Fenced()
+	}
+	taint := s.granules.taint()
+	start := time.Now()
+	grade, err := s.deps.Freezer.Freeze(ctx, freezeCap)
+	if err == nil {
+		f.mark.Grade, f.mark.Taken = grade, time.Now()
+		err = s.readFrozen(ctx, f, start.Add(budget))
+	}
+	if errThaw := s.deps.Freezer.Thaw(); errThaw != nil {
+		err = errors.Join(err, fmt.Errorf("thaw: %w", errThaw))
+	}
+	f.mark.Frozen = time.Since(start)
+	if err != nil {
+		return f, &protocol.Problem{Code: protocol.ProblemFreeze, Message: err.Error(), Hint: hint.Of(err), At: time.Now()}
+	}
+	if f.mark.Frozen > freezeCap {
+		return f, fmt.Errorf("the writers stood still for %s, and may have been let go before all was read", f.mark.Frozen)
+	}
+	if count, why := s.deps.Tracker.Taint(); count > taint {
+		return f, &protocol.Problem{Code: protocol.ProblemTracker, Message: "not every write was tracked: " + why, Hint: "everything is sent again; take the point when that is done", At: time.Now()}
+	}
+	return f, nil
+}
+
+// readFrozen reads what is needed, until the tracker has no new mark.
+func (s *Shipper) readFrozen(ctx context.Context, f *frozen, deadline time.Time) error {
+	for range quietRounds {
+		if s.drainLocked() == 0 && s.granules.needBytes() == 0 {
+			return s.frozenHook(ctx)
+		}
+		if time.Now().After(deadline) {
+			return hint.New("reading while frozen took longer than the budget", "raise the point's budget, or take it when the source writes less")
+		}
+		need := s.granules.needBytes()
+		if f.bytes+need > s.cfg.Memory {
+			return hint.New(fmt.Sprintf("%d MiB changed while the point was being taken", need>>20), "take the point when the source writes less, or raise the agent's point memory")
+		}
+		if err := s.readNeed(ctx, f); err != nil {
+			return err
+		}
+	}
+	return hint.New("the disks were written to while their filesystems stood still", "look for a program that writes to the raw disk, or for a filesystem that cannot freeze")
+}
+
+// readNeed moves everything needed to memory. A granule that comes twice is in memory twice, and the later one wins
+// on the replica too.
+func (s *Shipper) readNeed(ctx context.Context, f *frozen) error {
+	s.mu.Lock()
+	if s.sess.epoch != f.epoch {
+		s.mu.Unlock()
+		return errEnded
+	}
+	spans := s.pickAllLocked()
+	s.mu.Unlock()
+	size := s.spanBytes(spans)
+	memory := aligned(size)
+	f.bytes += size
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(frozenReads)
+	for i, e := range s.extents(spans) {
+		b := memory[:e.Length]
+		memory = memory[e.Length:]
+		f.parts = append(f.parts, part{span: spans[i], bytes: b})
+		g.Go(func() error { return s.read(ctx, e, b) })
+	}
+	return g.Wait()
+}
+
+// aligned returns memory fit for direct I/O. It is of the heap, since a point that is given up leaves readers behind
+// that still look at it.
+func aligned(size int64) []byte {
+	const page = 4096
+	b := make([]byte, size+page)
+	skip := page - int(uintptr(unsafe.Pointer(&b[0]))%page)
+	return b[skip : int64(skip)+size]
+}
+
+// pickAllLocked takes everything needed, in runs that a reader takes at once.
+func (s *Shipper) pickAllLocked() []span {
+	const atOnce = 256 << 10
+	var spans []span
+	for {
+		more := s.granules.pick(noJob, protocol.MaxRaw)
+		if more == nil {
+			return spans
+		}
+		for _, sp := range more {
+			step := max(atOnce/s.cfg.Disks[sp.disk].GranuleBytes, 1)
+			for ; sp.count > step; sp.count -= step {
+				spans = append(spans, span{disk: sp.disk, first: sp.first, count: step})
+				sp.first += step
+			}
+			spans = append(spans, sp)
+		}
+	}
+}
+
+func (s *Shipper) frozenHook(ctx context.Context) error {
+	if len(s.cfg.FrozenHook) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, hookLimit)
+	defer cancel()
+	_, err := command.Run(ctx, s.cfg.FrozenHook[0], s.cfg.FrozenHook[1:]...)
+	return err
+}
+
+// sendPoint publishes what was read while frozen, then the point's frame. Nothing is picked meanwhile, so nothing newer
+// can come before it; what is picked after the last enqueue comes behind it.
+func (s *Shipper) sendPoint(ctx context.Context, f *frozen) error {
+	f.begun = true
+	for parts := f.parts; len(parts) > 0; {
+		n := batch(parts)
+		j, err := s.frozenJob(ctx, f.epoch)
+		if err != nil {
+			return err
+		}
+		for _, p := range parts[:n] {
+			j.spans, j.memory = append(j.spans, p.span), append(j.memory, p.bytes)
+		}
+		if !s.enqueue(ctx, j) {
+			return ctx.Err()
+		}
+		parts = parts[n:]
+	}
+	done := make(chan error, 1)
+	j, err := s.frozenJob(ctx, f.epoch)
+	if err != nil {
+		return err
+	}
+	j.point, j.done = &f.mark, done
+	if !s.enqueue(ctx, j) {
+		return ctx.Err()
+	}
+	s.hold(false)
+	select {
+	case err := <-done:
+		if err != nil {
+			return err
+		}
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return s.waitAck(ctx, f)
+}
+
+// batch returns how many parts fit into one frame.
+func batch(parts []part) (n int) {
+	size := 0
+	for n < len(parts) && size+len(parts[n].bytes) <= protocol.MaxRaw && n < protocol.MaxExtents/64 {
+		size += len(parts[n].bytes)
+		n++
+	}
+	return n
+}
+
+func (s *Shipper) frozenJob(ctx context.Context, epoch uint64) (*job, error) {
+	buf, err := s.pool.Get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	j := s.newJobLocked(nil)
+	j.epoch, j.buf = epoch, buf
+	return j, nil
+}
+
+// waitAck waits until the broker has the point's frame or the session has ended.
+func (s *Shipper) waitAck(ctx context.Context, f *frozen) error {
+	acked := false
+	err := s.waitFor(ctx, func() bool {
+		acked = s.status.takeAck(f.mark.ID)
+		return acked || s.sess.epoch != f.epoch
+	})
+	if err != nil {
+		return err
+	}
+	s.mu.Unlock()
+	if !acked {
+		return errEnded
+	}
+	return nil
+}
+
+// giveBack makes what was read for a point that failed needed again; the data is still just changes. When the session
+// has ended that has happened already.
+func (s *Shipper) giveBack(f *frozen) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.sess.epoch != f.epoch {
+		return
+	}
+	if f.begun {
+		s.sess.reason = "a point was given up half way"
+		s.endLocked()
+		return
+	}
+	var spans []span
+	for _, p := range f.parts {
+		spans = append(spans, p.span)
+	}
+	s.granules.settle(spans, false)
+	s.notifyLocked()
+}

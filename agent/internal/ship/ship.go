@@ -1,0 +1,279 @@
+// Package ship moves granules from the source's disks to the server's stream, and knows for each one where it is:
+//
+//	clean --write--> dirty --drain--> need --read+publish--> pending(seq) --durable(>=seq)--> clean
+//	                                  ^                          |
+//	                                  +---- nak, new session ----+
+//
+// It owns the file that holds need|pending, the session and its chain, and the points. It never decides whether to
+// replicate or when to take a point, never writes to a disk, and never counts a frame as arrived before the replica
+// has said that it is durable.
+//
+// Goroutines: one that drains, one that picks, a fixed number that read and pack, one that publishes in order, one
+// that waits for the broker's acknowledgements, one that listens to the replica; and readers during a point.
+package ship
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
+
+	"rehost/internal/blockdev"
+	"rehost/internal/hint"
+	"rehost/protocol"
+)
+
+// Defaults and limits of a shipper.
+const (
+	DefaultWindow      = 128 << 20
+	DefaultPointMemory = 256 << 20
+	// maxAhead is how many jobs are read or wait to be published; each holds two buffers of a frame's size.
+	maxAhead = 6
+	// maxUnacked is how many frames the broker has not yet acknowledged; each holds its message.
+	maxUnacked = 24
+	// maxFrames bounds what is remembered of frames that are not durable, where frames are small.
+	maxFrames  = 8192
+	drainEvery = 200 * time.Millisecond
+	// probeAfter is how long the replica may make no progress before an empty frame is sent, which shows up a gap.
+	probeAfter = 5 * time.Second
+	minBackoff = 200 * time.Millisecond
+	maxBackoff = 5 * time.Second
+)
+
+// Disk is one disk of the source.
+type Disk struct {
+	Name         string // as configured
+	Identity     string // serial or number: another disk under the same name has another one
+	SizeBytes    int64
+	GranuleBytes int64 // a power of two, at most 1 MiB
+	Reader       io.ReaderAt
+}
+
+// Tracker hands over the marks of written granules: keep is called before the mark is cleared.
+type Tracker interface {
+	Drain(disk int, keep func(word int, bits uint64)) int
+	// Taint counts what makes the marks not the whole truth; when the number grows everything is sent again.
+	Taint() (uint64, string)
+}
+
+// Freezer stops the writers of the disks for a moment.
+type Freezer interface {
+	// Sync writes out what the filesystems on the disks hold in memory.
+	Sync(ctx context.Context) error
+	// Freeze stops all writers, for limit at most: then they are let go whatever happens.
+	Freeze(ctx context.Context, limit time.Duration) (protocol.Grade, error)
+	// Thaw lets the writers go. An error says that they may have been let go before.
+	Thaw() error
+}
+
+// Config says what to ship.
+type Config struct {
+	Server     string
+	Generation string
+	BootID     string
+	Tier       string
+	Disks      []Disk
+	File       string // holds the granules' states; on a filesystem that ends with the boot
+	Window     int64  // bytes of frames that are not durable, at most; 0: DefaultWindow
+	Memory     int64  // bytes that a point may read into memory; 0: DefaultPointMemory
+	Workers    int    // that read and pack; 0: 3
+	FrozenHook []string
+}
+
+// Deps is what a shipper works with.
+type Deps struct {
+	Tracker Tracker
+	Resumed bool // the tracker has seen every write since the file was written
+	Conn    *nats.Conn
+	Freezer Freezer
+	Fenced  func() bool
+	Logger  hclog.Logger
+}
+
+// Shipper ships the disks of one server in one generation.
+type Shipper struct {
+	cfg      Config
+	deps     Deps
+	log      hclog.Logger
+	js       jetstream.JetStream
+	granules *granules
+	pool     *blockdev.Pool
+	status   *meter
+
+	toRead  chan *job
+	ordered chan *job
+	acks    chan sent
+	unacked chan struct{} // a token for each message that the broker has not acknowledged
+	msgBufs chan []byte
+
+	drainMu sync.Mutex // whoever drains; guards tainted
+	tainted string     // why everything is sent again, until it is logged: not while frozen
+
+	pointMu sync.Mutex // one point at a time; guards stopped
+	stopped bool
+
+	mu   sync.Mutex // guards the fields beneath
+	sess session
+	wake chan struct{} // closed and replaced when anything that somebody waits for has changed
+	held bool          // nothing may be picked: a point is being taken
+	busy int           // jobs picked but not yet published or dropped
+	jobs uint64        // of the last job picked
+}
+
+// New opens the granules' file, or makes one in which every granule is needed. It starts nothing.
+func New(cfg Config, deps Deps) (*Shipper, error) {
+	if cfg.Window <= 0 {
+		cfg.Window = DefaultWindow
+	}
+	if cfg.Memory <= 0 {
+		cfg.Memory = DefaultPointMemory
+	}
+	if cfg.Workers <= 0 {
+		cfg.Workers = 3
+	}
+	for _, d := range cfg.Disks {
+		if d.GranuleBytes < 4096 || d.GranuleBytes > protocol.MaxRaw || d.GranuleBytes&(d.GranuleBytes-1) != 0 {
+			return nil, hint.New(fmt.Sprintf("disk %s: granule of %d bytes", d.Name, d.GranuleBytes), "choose a power of two from 4 KiB to 1 MiB")
+		}
+	}
+	file, fresh, err := openFile(cfg, deps.Resumed)
+	if err != nil {
+		return nil, err
+	}
+	// A frame has to be acknowledged by the broker well before a session is given up for silence.
+	js, err := jetstream.New(deps.Conn, jetstream.WithPublishAsyncMaxPending(4*maxUnacked), jetstream.WithPublishAsyncTimeout(15*time.Second))
+	if err != nil {
+		return nil, fmt.Errorf("prepare to publish: %w", err)
+	}
+	s := &Shipper{
+		cfg: cfg, deps: deps, log: deps.Logger, js: js, granules: newGranules(cfg.Disks, file), status: newMeter(),
+		toRead: make(chan *job, maxAhead), ordered: make(chan *job, 2*maxAhead), acks: make(chan sent, maxUnacked),
+		unacked: make(chan struct{}, maxUnacked), msgBufs: make(chan []byte, maxUnacked), wake: make(chan struct{}),
+	}
+	s.sess.base, s.sess.full = file.base, fresh || file.base == (protocol.Position{})
+	s.log.Info("granules opened", "continued", !fresh, "need_bytes", s.granules.needBytes())
+	return s, nil
+}
+
+// Run ships until ctx ends. The granules' file stays, so that a later run continues.
+func (s *Shipper) Run(ctx context.Context) (err error) {
+	if s.pool, err = blockdev.NewPool(2*protocol.MaxRaw, maxAhead); err != nil {
+		return err
+	}
+	signals := make(chan *nats.Msg, 64)
+	sub, err := s.deps.Conn.ChanSubscribe(protocol.SignalSubject(s.cfg.Server), signals)
+	if err != nil {
+		return fmt.Errorf("listen to the replica: %w", err)
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.drainLoop(ctx) })
+	g.Go(func() error { return s.pickLoop(ctx) })
+	for range s.cfg.Workers {
+		g.Go(func() error { return s.readLoop(ctx) })
+	}
+	g.Go(func() error { return s.publishLoop(ctx) })
+	g.Go(func() error { return s.ackLoop(ctx) })
+	g.Go(func() error { return s.signalLoop(ctx, signals) })
+	err = g.Wait()
+	if errSub := sub.Unsubscribe(); errSub != nil {
+		s.log.Debug("unsubscribe", "error", errSub)
+	}
+	s.pointMu.Lock() // a point that was being taken holds buffers
+	defer s.pointMu.Unlock()
+	s.stopped = true
+	s.release()
+	return err
+}
+
+// release gives back what the jobs that were under way hold. Nothing runs any more.
+func (s *Shipper) release() {
+	for {
+		select {
+		case j := <-s.ordered:
+			s.finish(j, errStopped)
+			continue
+		default:
+		}
+		break
+	}
+	if err := s.pool.Close(); err != nil {
+		s.log.Warn("free buffers", "error", err)
+	}
+	if err := s.granules.file.close(); err != nil {
+		s.log.Warn("close granules", "error", err)
+	}
+}
+
+// notifyLocked wakes everybody who waits for a change of state.
+func (s *Shipper) notifyLocked() {
+	close(s.wake)
+	s.wake = make(chan struct{})
+}
+
+// waitFor blocks until ready, called with mu held, says so. It returns with mu held, unless err is not nil.
+func (s *Shipper) waitFor(ctx context.Context, ready func() bool) error {
+	s.mu.Lock()
+	for !ready() {
+		wake := s.wake
+		s.mu.Unlock()
+		select {
+		case <-wake:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		s.mu.Lock()
+	}
+	return nil
+}
+
+// drainLoop moves marks out of the kernel at a steady pace, whatever the rest is doing.
+func (s *Shipper) drainLoop(ctx context.Context) error {
+	tick := time.NewTicker(drainEvery)
+	defer tick.Stop()
+	for {
+		s.drain()
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// drain empties the kernel's marks into need.
+func (s *Shipper) drain() {
+	s.drainMu.Lock()
+	defer s.drainMu.Unlock()
+	s.drainLocked()
+	if s.tainted != "" {
+		s.log.Warn("not every write was tracked, everything is sent again", "reason", s.tainted)
+		s.tainted = ""
+	}
+}
+
+// drainLocked is drain for those who hold drainMu. It returns how many granules had been written.
+func (s *Shipper) drainLocked() int {
+	now, n := time.Now(), 0
+	for disk := range s.cfg.Disks {
+		n += s.deps.Tracker.Drain(disk, func(word int, bits uint64) { s.granules.mark(disk, word, bits) })
+	}
+	s.granules.drained(now, n)
+	if count, why := s.deps.Tracker.Taint(); count > s.granules.taint() {
+		s.tainted = why
+		s.granules.needAll()
+		s.granules.setTaint(count)
+		n++
+	}
+	if n > 0 {
+		s.mu.Lock()
+		s.notifyLocked()
+		s.mu.Unlock()
+	}
+	return n
+}
