@@ -32,7 +32,7 @@ func ConsoleReport(r *ConversionReport) ([]string, error) {
 	text := base64.StdEncoding.EncodeToString(packed.Bytes())
 	total := (len(text) + consoleWidth - 1) / consoleWidth
 	lines := make([]string, 0, total)
-	for i := 0; i < total; i++ {
+	for i := range total {
 		part := text[i*consoleWidth : min((i+1)*consoleWidth, len(text))]
 		lines = append(lines, fmt.Sprintf("%s %d/%d %s", consoleMark, i+1, total, part))
 	}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -87,10 +88,7 @@ func Connect(ctx context.Context, c Context, log hclog.Logger, opts ...nats.Opti
 		nats.IgnoreAuthErrorAbort(),
 		nats.PingInterval(10 * time.Second), nats.MaxPingsOutstanding(2),
 	}, logOptions(log)...)
-	url := c.Bus.Servers[0]
-	for _, s := range c.Bus.Servers[1:] {
-		url += "," + s
-	}
+	url := strings.Join(c.Bus.Servers, ",")
 	nc, err := dial(ctx, url, append(all, opts...))
 	if err != nil {
 		return nil, hint.Wrap(fmt.Errorf("connect to the bus at %s: %w", url, err), connectHint(err))
