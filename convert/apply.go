@@ -1,0 +1,211 @@
+package convert
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"rehost/protocol"
+)
+
+// recordDir is where the conversion keeps, in the guest, what it needs for an undo.
+const (
+	recordDir  = stateDir + "/" + recordName
+	recordFile = recordDir + "/record.json"
+	maxRecord  = 16 << 20
+)
+
+// record says how each changed file was before the first conversion.
+type record struct {
+	Version  int        `json:"version"`
+	Original []original `json:"originals"`
+}
+
+// original is one file's state before.
+type original struct {
+	Path   string `json:"path"`
+	Action string `json:"action"`         // the change that was made
+	Kept   string `json:"kept,omitempty"` // file name of the copy, in the record's folder
+	Link   string `json:"link,omitempty"` // it was a link to this
+	Size   int64  `json:"size,omitempty"` // it was this long: cut off what was appended
+}
+
+// Apply makes the changes of a plan and returns them. Each file changes in one
+// step. It may be interrupted at any moment and called again with a new plan.
+// What is needed for [Undo] is on the disk before the first change is made.
+func Apply(root *Root, plan Plan) ([]protocol.Change, error) {
+	changes := []protocol.Change{}
+	if len(plan.Edits) == 0 {
+		return changes, nil
+	}
+	for _, e := range plan.Edits {
+		if err := unchanged(root, e); err != nil {
+			return nil, err
+		}
+	}
+	if err := keepOriginals(root, plan.Edits); err != nil {
+		return nil, fmt.Errorf("keep the originals: %w", err)
+	}
+	for _, e := range plan.Edits {
+		if err := applyEdit(root, e); err != nil {
+			return changes, fmt.Errorf("%s %s: %w", e.Action, e.Path, err)
+		}
+		changes = append(changes, e.Change)
+	}
+	return changes, nil
+}
+
+// unchanged makes sure that a file is what the plan was made from.
+func unchanged(root *Root, e Edit) error {
+	if e.Action == ActionLink {
+		return nil
+	}
+	now, err := fileSum(root, e.Path)
+	if err != nil && !missing(err) {
+		return fmt.Errorf("check %s: %w", e.Path, err)
+	}
+	if e.Before != "" && now != e.Before {
+		return fmt.Errorf("check %s: it changed since the plan was made", e.Path)
+	}
+	return nil
+}
+
+func fileSum(root *Root, name string) (string, error) {
+	f, err := root.OpenFile(name)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+func applyEdit(root *Root, e Edit) error {
+	switch e.Action {
+	case ActionCreate, ActionEdit:
+		return root.Replace(e.Path, bytes.NewReader(e.Data), e.Mode)
+	case ActionAppend:
+		f, err := root.OpenFile(e.Path)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		return root.Replace(e.Path, io.MultiReader(io.LimitReader(f, e.OldSize), bytes.NewReader(e.Data)), e.Mode)
+	case ActionRemove:
+		return root.Remove(e.Path)
+	case ActionLink:
+		return root.Symlink(e.Target, e.Path)
+	}
+	return fmt.Errorf("unknown action %q", e.Action)
+}
+
+// keepOriginals copies what will be changed, and writes the record. A file that is
+// in the record already keeps its first original.
+func keepOriginals(root *Root, edits []Edit) error {
+	rec, err := readRecord(root)
+	if err != nil {
+		return err
+	}
+	for _, e := range edits {
+		if slices.ContainsFunc(rec.Original, func(o original) bool { return o.Path == e.Path }) {
+			continue
+		}
+		o := original{Path: e.Path, Action: e.Action}
+		info, err := root.Lstat(e.Path)
+		switch {
+		case missing(err):
+		case err != nil:
+			return err
+		case e.Action == ActionAppend:
+			o.Size = e.OldSize
+		case info.Mode()&fs.ModeSymlink != 0 && (e.Action == ActionRemove || e.Action == ActionLink):
+			if o.Link, err = root.Readlink(e.Path); err != nil {
+				return err
+			}
+		default:
+			o.Kept = strings.ReplaceAll(strings.TrimPrefix(e.Path, "/"), "/", "+")
+			if err := root.CopyFile(e.Path, path.Join(recordDir, o.Kept)); err != nil {
+				return err
+			}
+		}
+		rec.Original = append(rec.Original, o)
+	}
+	data, err := json.MarshalIndent(rec, "", "  ")
+	if err != nil {
+		return err
+	}
+	return root.Replace(recordFile, bytes.NewReader(append(data, '\n')), 0o600)
+}
+
+func readRecord(root *Root) (record, error) {
+	rec := record{Version: 1}
+	data, err := root.ReadFile(recordFile, maxRecord)
+	if missing(err) {
+		return rec, root.MkdirPrivate(recordDir)
+	}
+	if err != nil {
+		return rec, err
+	}
+	if err := json.Unmarshal(data, &rec); err != nil {
+		return rec, fmt.Errorf("read %s: %w", recordFile, err)
+	}
+	if rec.Version != 1 {
+		return rec, fmt.Errorf("read %s: version %d", recordFile, rec.Version)
+	}
+	return rec, nil
+}
+
+// Undo gives every file that a conversion changed its bytes, owner and mode back,
+// and removes the record. It is no error if there was no conversion.
+func Undo(root *Root) error {
+	rec, err := readRecord(root)
+	if err != nil {
+		return err
+	}
+	for _, o := range slices.Backward(rec.Original) {
+		if err := undoOne(root, o); err != nil {
+			return fmt.Errorf("undo %s: %w", o.Path, err)
+		}
+	}
+	names, err := root.ReadDir(recordDir)
+	if err != nil {
+		return err
+	}
+	// The record goes last: an interrupted undo can be called again.
+	for _, n := range names {
+		if n != path.Base(recordFile) {
+			err = errors.Join(err, root.Remove(path.Join(recordDir, n)))
+		}
+	}
+	return errors.Join(err, root.Remove(recordFile), root.RemoveEmpty(recordDir), root.RemoveEmpty(stateDir))
+}
+
+func undoOne(root *Root, o original) error {
+	switch {
+	case o.Action == ActionAppend:
+		return root.Truncate(o.Path, o.Size)
+	case o.Link != "":
+		return root.Symlink(o.Link, o.Path)
+	case o.Kept == "":
+		return root.Remove(o.Path)
+	case path.Base(o.Kept) != o.Kept:
+		return fmt.Errorf("the record names %q", o.Kept)
+	}
+	if o.Action == ActionLink {
+		if err := root.Remove(o.Path); err != nil {
+			return err
+		}
+	}
+	return root.CopyFile(path.Join(recordDir, o.Kept), o.Path)
+}

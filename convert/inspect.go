@@ -1,0 +1,198 @@
+package convert
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"rehost/convert/internal/guest"
+)
+
+// maxText bounds a configuration file: larger ones are nothing that a person wrote.
+const maxText = 4 << 20
+
+// maxNames bounds what is looked at in one folder.
+const maxNames = 4096
+
+// Inspect gathers the facts about the guest mounted at root, whose disks are given.
+// It changes nothing.
+func Inspect(root *Root, disks []Disk) (Facts, error) {
+	f := Facts{Disks: disks, Files: map[string]File{}}
+	for _, list := range [][]string{lookedAt, networkFiles, serviceFiles()} {
+		for _, p := range list {
+			if err := f.look(root, p); err != nil {
+				return f, err
+			}
+		}
+	}
+	for _, dir := range lookedInto {
+		if err := f.lookInto(root, dir); err != nil {
+			return f, err
+		}
+	}
+	if err := f.lookForAgent(root); err != nil {
+		return f, err
+	}
+	f.Guest.OS = osName(f)
+	f.Guest.Initramfs = initramfsKind(f)
+	f.Guest.Network = networkKind(f)
+	f.Guest.BootMode = "bios"
+	if f.hasFile("/boot/efi/EFI") {
+		f.Guest.BootMode = "uefi"
+	}
+	if err := f.inspectKernels(root); err != nil {
+		return f, err
+	}
+	var err error
+	if f.FreeBoot, err = root.Free("/boot/x"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return f, fmt.Errorf("free space of /boot: %w", err)
+	}
+	if f.FreeRoot, err = root.Free("/x"); err != nil {
+		return f, fmt.Errorf("free space: %w", err)
+	}
+	return f, nil
+}
+
+// lookedAt are single files that plans depend on.
+var lookedAt = []string{
+	"/etc/fstab", "/etc/crypttab", "/etc/os-release", "/usr/lib/os-release", "/etc/default/grub",
+	"/boot/grub/grub.cfg", "/boot/grub2/grub.cfg", "/boot/grub/grubenv", "/boot/grub2/grubenv",
+	"/boot/grub/device.map", "/boot/grub2/device.map", "/boot/grub/i386-pc/serial.mod", "/boot/grub2/i386-pc/serial.mod",
+	"/boot/loader/entries", "/boot/efi/EFI",
+	"/etc/initramfs-tools/modules", "/etc/initramfs-tools/conf.d/resume",
+	"/usr/sbin/update-initramfs", "/usr/bin/dracut", "/usr/sbin/dracut", "/etc/dracut.conf.d/50-rehost.conf",
+	"/etc/systemd/system/serial-getty@ttyS0.service",
+}
+
+// lookedInto are folders whose files all matter.
+var lookedInto = []string{"/etc/udev/rules.d", "/etc/systemd/network", "/etc/netplan", "/etc/network/interfaces.d"}
+
+func (f *Facts) hasFile(p string) bool {
+	_, ok := f.Files[p]
+	return ok
+}
+
+// look takes note of a file. That there is none is a fact too.
+func (f *Facts) look(root *Root, p string) error {
+	info, err := root.Lstat(p)
+	if missing(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("inspect %s: %w", p, err)
+	}
+	file := File{Mode: info.Mode(), Size: info.Size()}
+	if at, err := root.Locate(p); err == nil && at != p {
+		file.At = at
+	}
+	if info.Mode()&fs.ModeSymlink != 0 {
+		if file.Link, err = root.Readlink(p); err != nil {
+			return fmt.Errorf("inspect %s: %w", p, err)
+		}
+		// What the link leads to is what would be edited.
+		to, err := root.Stat(p)
+		if missing(err) || (err == nil && !to.Mode().IsRegular()) {
+			f.Files[p] = file
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("inspect %s: %w", p, err)
+		}
+		file.Mode, file.Size = to.Mode(), to.Size()
+	}
+	if err := file.read(root, p); err != nil {
+		return fmt.Errorf("inspect %s: %w", p, err)
+	}
+	f.Files[p] = file
+	return nil
+}
+
+// read takes the content of a small file and the hash of any.
+func (f *File) read(root *Root, p string) (err error) {
+	switch {
+	case !f.Mode.IsRegular():
+	case f.Size <= maxText:
+		f.Data, err = root.ReadFile(p, maxText)
+		f.Sum = sum(f.Data)
+	default:
+		f.Sum, err = fileSum(root, p)
+	}
+	return err
+}
+
+func (f *Facts) lookInto(root *Root, dir string) error {
+	names, err := root.ReadDir(dir)
+	if missing(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("inspect %s: %w", dir, err)
+	}
+	if len(names) > maxNames {
+		return fmt.Errorf("inspect %s: %d files", dir, len(names))
+	}
+	for _, name := range names {
+		if err := f.look(root, path.Join(dir, name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// missing says that a path leads nowhere: also where a part of it is a file, or links go in a circle.
+func missing(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) ||
+		errors.Is(err, guest.ErrNotRegular)
+}
+
+func osName(f Facts) string {
+	for _, p := range []string{"/etc/os-release", "/usr/lib/os-release"} {
+		text, ok := f.text(p)
+		if !ok {
+			continue
+		}
+		if v := shellValue(text, "PRETTY_NAME"); v != "" {
+			return v
+		}
+	}
+	return ""
+}
+
+// shellValue returns what a shell file of simple assignments gives a name.
+func shellValue(text, name string) string {
+	value := ""
+	s := bufio.NewScanner(bytes.NewBufferString(text))
+	s.Buffer(nil, maxText)
+	for s.Scan() {
+		if v, ok := strings.CutPrefix(strings.TrimSpace(s.Text()), name+"="); ok {
+			value = strings.Trim(v, `"'`)
+		}
+	}
+	return value
+}
+
+func initramfsKind(f Facts) string {
+	switch {
+	case f.hasFile("/usr/sbin/update-initramfs"):
+		return "initramfs-tools"
+	case f.hasFile("/usr/bin/dracut"), f.hasFile("/usr/sbin/dracut"):
+		return "dracut"
+	}
+	return ""
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}

@@ -1,0 +1,457 @@
+// Package guest gives access to the files of a guest below the folder where its
+// root is mounted. Links of the guest, absolute ones too, are resolved inside that
+// folder as the guest itself would resolve them; no path leaves it. The package
+// decides nothing about what a guest should contain and runs nothing of it.
+package guest
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxLinks bounds the links followed for one path, as the kernel does.
+const maxLinks = 40
+
+// tempPrefix starts the name of a file that is not complete yet.
+const tempPrefix = ".rehost-"
+
+// ErrNotRegular says that a path names something else than a file: a guest may
+// have a device, a pipe or a folder where a file is expected.
+var ErrNotRegular = errors.New("not a regular file")
+
+// Root is a mounted guest. Its paths are absolute paths in the guest.
+type Root struct {
+	dir *os.Root
+}
+
+// Open opens the guest whose root is mounted at dir.
+func Open(dir string) (*Root, error) {
+	r, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open the guest's root: %w", err)
+	}
+	return &Root{dir: r}, nil
+}
+
+// Close releases the root.
+func (r *Root) Close() error { return r.dir.Close() }
+
+// Resolve returns the path of name with all links followed inside the guest.
+// Missing parts stay as they are, so that the result can be created.
+func (r *Root) Resolve(name string) (string, error) { return r.resolve(name, true) }
+
+// Locate returns the path of name with the links in its folder followed, but not a
+// last part that is a link itself.
+func (r *Root) Locate(name string) (string, error) { return r.parent(name) }
+
+// parent resolves all of name but its last part, which may be a link itself.
+func (r *Root) parent(name string) (string, error) { return r.resolve(name, false) }
+
+// resolve walks name from the root. The result has no link in it (the last part
+// excepted unless last is set), so [os.Root] only has to keep us inside.
+func (r *Root) resolve(name string, last bool) (string, error) {
+	todo := split(name)
+	var done []string
+	for links := 0; len(todo) > 0; {
+		part := todo[0]
+		todo = todo[1:]
+		if part == ".." {
+			done = done[:max(len(done)-1, 0)] // the root is its own parent
+			continue
+		}
+		here := path.Join(append(slices.Clone(done), part)...)
+		info, err := r.dir.Lstat(here)
+		if errors.Is(err, fs.ErrNotExist) {
+			done = append(done, part)
+			continue
+		}
+		if err != nil {
+			return "", fmt.Errorf("resolve %s: %w", name, err)
+		}
+		if info.Mode()&fs.ModeSymlink == 0 || (len(todo) == 0 && !last) {
+			done = append(done, part)
+			continue
+		}
+		if links++; links > maxLinks {
+			return "", fmt.Errorf("resolve %s: %w", name, unix.ELOOP)
+		}
+		target, err := r.dir.Readlink(here)
+		if err != nil {
+			return "", fmt.Errorf("resolve %s: %w", name, err)
+		}
+		if path.IsAbs(target) {
+			done = nil
+		}
+		todo = append(split(target), todo...)
+	}
+	return "/" + path.Join(done...), nil
+}
+
+func split(name string) []string {
+	var parts []string
+	for p := range strings.SplitSeq(name, "/") {
+		if p != "" && p != "." {
+			parts = append(parts, p)
+		}
+	}
+	return parts
+}
+
+// inside turns a resolved path into one for [os.Root].
+func inside(resolved string) string {
+	if resolved == "/" {
+		return "."
+	}
+	return strings.TrimPrefix(resolved, "/")
+}
+
+// Stat describes name, links followed.
+func (r *Root) Stat(name string) (fs.FileInfo, error) {
+	p, err := r.Resolve(name)
+	if err != nil {
+		return nil, err
+	}
+	return r.dir.Lstat(inside(p))
+}
+
+// Lstat describes name itself, which may be a link.
+func (r *Root) Lstat(name string) (fs.FileInfo, error) {
+	p, err := r.parent(name)
+	if err != nil {
+		return nil, err
+	}
+	return r.dir.Lstat(inside(p))
+}
+
+// Readlink returns what the link name points to.
+func (r *Root) Readlink(name string) (string, error) {
+	p, err := r.parent(name)
+	if err != nil {
+		return "", err
+	}
+	return r.dir.Readlink(inside(p))
+}
+
+// ReadDir returns the names in a folder, sorted.
+func (r *Root) ReadDir(name string) ([]string, error) {
+	p, err := r.Resolve(name)
+	if err != nil {
+		return nil, err
+	}
+	entries, err := fs.ReadDir(r.dir.FS(), inside(p))
+	if err != nil {
+		return nil, err
+	}
+	names := make([]string, 0, len(entries))
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names, nil
+}
+
+// OpenFile opens a regular file for reading.
+func (r *Root) OpenFile(name string) (*os.File, error) {
+	p, err := r.Resolve(name)
+	if err != nil {
+		return nil, err
+	}
+	// Looking first, because to open a device or a pipe can already do harm.
+	info, err := r.dir.Lstat(inside(p))
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("open %s: %w", name, ErrNotRegular)
+	}
+	return r.dir.OpenFile(inside(p), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+}
+
+// ReadFile returns the content of a regular file of at most limit bytes.
+func (r *Root) ReadFile(name string, limit int64) ([]byte, error) {
+	f, err := r.OpenFile(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	if int64(len(data)) > limit {
+		return nil, fmt.Errorf("read %s: larger than %d bytes", name, limit)
+	}
+	return data, nil
+}
+
+// Replace writes content to name in one step: readers see the old file or the new
+// one, also after a crash. Owner, mode and extended attributes of an existing file
+// stay; a new one belongs to root and has the given mode. Links are followed.
+func (r *Root) Replace(name string, content io.Reader, mode fs.FileMode) error {
+	p, err := r.Resolve(name)
+	if err != nil {
+		return err
+	}
+	old, err := r.openOld(p)
+	if err != nil {
+		return fmt.Errorf("replace %s: %w", name, err)
+	}
+	if old != nil {
+		defer old.Close()
+	}
+	return r.replace(name, p, content, old, mode)
+}
+
+// CopyFile copies the regular file from to name in one step, with owner, mode and attributes.
+func (r *Root) CopyFile(from, name string) error {
+	f, err := r.OpenFile(from)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	p, err := r.Resolve(name)
+	if err != nil {
+		return err
+	}
+	return r.replace(name, p, f, f, 0)
+}
+
+// replace puts content at the resolved path p, dressed like the file like (may be nil).
+func (r *Root) replace(name, p string, content io.Reader, like *os.File, mode fs.FileMode) (err error) {
+	if err := r.mkdirAll(path.Dir(p)); err != nil {
+		return err
+	}
+	temp := inside(path.Join(path.Dir(p), tempPrefix+randomName()))
+	f, err := r.dir.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return fmt.Errorf("replace %s: %w", name, err)
+	}
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("replace %s: %w", name, errors.Join(err, f.Close(), r.dir.Remove(temp)))
+		}
+	}()
+	if _, err = io.Copy(f, content); err != nil {
+		return err
+	}
+	if err = dress(f, like, mode); err != nil {
+		return err
+	}
+	if err = f.Sync(); err != nil {
+		return err
+	}
+	if err = r.dir.Rename(temp, inside(p)); err != nil {
+		return err
+	}
+	if err = f.Close(); err != nil {
+		return err
+	}
+	return r.syncDir(path.Dir(p))
+}
+
+// openOld opens the file to be replaced; nil when there is none.
+func (r *Root) openOld(p string) (*os.File, error) {
+	info, err := r.dir.Lstat(inside(p))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, ErrNotRegular
+	}
+	return r.dir.OpenFile(inside(p), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+}
+
+// dress gives f the owner, mode and extended attributes of old, or the mode alone.
+func dress(f, old *os.File, mode fs.FileMode) error {
+	if old == nil {
+		return f.Chmod(mode)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(old.Fd()), &st); err != nil {
+		return err
+	}
+	// The owner first: changing it clears the set-user-id bits.
+	if err := f.Chown(int(st.Uid), int(st.Gid)); err != nil {
+		return err
+	}
+	if err := unix.Fchmod(int(f.Fd()), st.Mode&0o7777); err != nil {
+		return err
+	}
+	return copyAttributes(f, old)
+}
+
+func copyAttributes(f, old *os.File) error {
+	names := make([]byte, 64<<10)
+	n, err := unix.Flistxattr(int(old.Fd()), names)
+	if errors.Is(err, unix.ENOTSUP) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("list attributes: %w", err)
+	}
+	value := make([]byte, 64<<10)
+	for name := range strings.SplitSeq(string(names[:n]), "\x00") {
+		if name == "" {
+			continue
+		}
+		size, err := unix.Fgetxattr(int(old.Fd()), name, value)
+		if err != nil {
+			return fmt.Errorf("read attribute %s: %w", name, err)
+		}
+		if err := unix.Fsetxattr(int(f.Fd()), name, value[:size], 0); err != nil {
+			return fmt.Errorf("set attribute %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// Truncate cuts a regular file to size.
+func (r *Root) Truncate(name string, size int64) error {
+	p, err := r.Resolve(name)
+	if err != nil {
+		return err
+	}
+	info, err := r.dir.Lstat(inside(p))
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("truncate %s: %w", name, ErrNotRegular)
+	}
+	f, err := r.dir.OpenFile(inside(p), os.O_WRONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return errors.Join(f.Truncate(size), f.Sync())
+}
+
+// Remove removes a file or a link, never what a link points to. It is no error
+// when there is none.
+func (r *Root) Remove(name string) error {
+	p, err := r.parent(name)
+	if err != nil {
+		return err
+	}
+	info, err := r.dir.Lstat(inside(p))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if info.IsDir() {
+		return fmt.Errorf("remove %s: a folder", name)
+	}
+	if err := r.dir.Remove(inside(p)); err != nil {
+		return err
+	}
+	return r.syncDir(path.Dir(p))
+}
+
+// RemoveEmpty removes a folder if nothing is in it.
+func (r *Root) RemoveEmpty(name string) error {
+	p, err := r.parent(name)
+	if err != nil {
+		return err
+	}
+	err = r.dir.Remove(inside(p))
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTEMPTY) {
+		return nil
+	}
+	return err
+}
+
+// Symlink makes name a link to target, instead of whatever file or link was there.
+func (r *Root) Symlink(target, name string) error {
+	p, err := r.parent(name)
+	if err != nil {
+		return err
+	}
+	if err := r.mkdirAll(path.Dir(p)); err != nil {
+		return err
+	}
+	if err := r.Remove(name); err != nil {
+		return err
+	}
+	if err := r.dir.Symlink(target, inside(p)); err != nil {
+		return fmt.Errorf("link %s: %w", name, err)
+	}
+	return r.syncDir(path.Dir(p))
+}
+
+// Free returns the free bytes of the filesystem that holds the folder of name.
+func (r *Root) Free(name string) (int64, error) {
+	p, err := r.Resolve(name)
+	if err != nil {
+		return 0, err
+	}
+	d, err := r.dir.Open(inside(path.Dir(p)))
+	if err != nil {
+		return 0, err
+	}
+	defer d.Close()
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(int(d.Fd()), &st); err != nil {
+		return 0, err
+	}
+	return int64(st.Bavail) * st.Bsize, nil
+}
+
+// Handle opens the folder name for use as a mount point that no link can move.
+func (r *Root) Handle(name string) (*os.File, error) {
+	p, err := r.Resolve(name)
+	if err != nil {
+		return nil, err
+	}
+	return r.dir.OpenFile(inside(p), os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+}
+
+func (r *Root) mkdirAll(p string) error {
+	if p == "/" {
+		return nil
+	}
+	if err := r.dir.MkdirAll(inside(p), 0o755); err != nil {
+		return fmt.Errorf("create folder %s: %w", p, err)
+	}
+	return nil
+}
+
+// MkdirPrivate creates a folder that only root can enter, with the folders above it.
+func (r *Root) MkdirPrivate(name string) error {
+	p, err := r.Resolve(name)
+	if err != nil {
+		return err
+	}
+	if err := r.mkdirAll(p); err != nil {
+		return err
+	}
+	return r.dir.Chmod(inside(p), 0o700)
+}
+
+func (r *Root) syncDir(p string) error {
+	d, err := r.dir.Open(inside(p))
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+func randomName() string {
+	b := make([]byte, 8)
+	_, _ = rand.Read(b) // never fails: the runtime ends the program first
+	return hex.EncodeToString(b)
+}

@@ -1,0 +1,192 @@
+// Package machine is the conversion instance: the first process of a tiny virtual
+// machine. It brings up what it needs, reads its order from the metadata service,
+// waits for the volumes, converts, prints the report on the serial console, and
+// powers the machine off, whatever happens. It has no credentials and talks to
+// nobody but the metadata service.
+package machine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"rehost/convert/storage"
+	"rehost/protocol"
+)
+
+const (
+	// hardLimit is how long the machine may run at most: a wedged one costs money.
+	hardLimit = 10 * time.Minute
+	// volumeWait is how long volumes may take to be attached after the start.
+	volumeWait = 4 * time.Minute
+	poll       = 50 * time.Millisecond
+)
+
+// Run is the whole life of the machine. It returns only if the power cannot be switched off.
+func Run() error {
+	console := io.Writer(os.Stdout)
+	if err := mountKernel(); err == nil {
+		if f, err := os.OpenFile("/dev/console", os.O_RDWR|unix.O_NOCTTY, 0); err == nil {
+			console = f
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), hardLimit)
+	defer cancel()
+	// Should something hang in the kernel, the context helps nobody.
+	time.AfterFunc(hardLimit+10*time.Second, func() { _ = powerOff(console) })
+	say := func(text string) { fmt.Fprintf(console, "rehost-convert: %6.2f s  %s\r\n", uptime(), text) }
+	say("starting")
+	report := work(ctx, say)
+	report.Seconds = uptime()
+	printReport(console, report, say)
+	return powerOff(console)
+}
+
+// work does the job; a panic becomes a report like any other failure.
+func work(ctx context.Context, say func(string)) (r protocol.ConversionReport) {
+	defer func() {
+		if p := recover(); p != nil {
+			r = failed(r.Job, fmt.Errorf("internal error: %v", p))
+		}
+	}()
+	mods, err := readModules("/lib/rehost/modules")
+	if err != nil {
+		return failed("", err)
+	}
+	for _, name := range []string{"nvme", "e1000e", "ena", "virtio_pci", "virtio_net"} {
+		if err := mods.load(name); err != nil {
+			say(fmt.Sprintf("driver %s: %v", name, err))
+		}
+	}
+	order, err := readOrder(ctx, say)
+	if err != nil {
+		return failed("", fmt.Errorf("read the order from the metadata service: %w", err))
+	}
+	say(fmt.Sprintf("job %s: server %s, %s, %d volumes", order.Job, order.Server, order.Purpose, len(order.Disks)))
+	devices, err := waitVolumes(ctx, order.Disks)
+	if err != nil {
+		return failed(order.Job, err)
+	}
+	say("volumes are attached")
+	return storage.Convert(ctx, storage.Job{Name: order.Job, Devices: devices, Settings: order.Options},
+		storage.Options{Progress: say, Load: mods.load})
+}
+
+func failed(job string, err error) protocol.ConversionReport {
+	return protocol.ConversionReport{Job: job, Problem: storage.AsProblem(err), Changes: []protocol.Change{}}
+}
+
+// mountKernel mounts what the kernel shows of itself.
+func mountKernel() error {
+	var err error
+	for _, m := range []struct{ kind, path string }{
+		{"proc", "/proc"}, {"sysfs", "/sys"}, {"devtmpfs", "/dev"}, {"tmpfs", "/tmp"},
+	} {
+		if e := os.MkdirAll(m.path, 0o755); e != nil {
+			err = errors.Join(err, e)
+		}
+		if e := unix.Mount(m.kind, m.path, m.kind, unix.MS_NOSUID|unix.MS_NOEXEC, ""); e != nil && !errors.Is(e, unix.EBUSY) {
+			err = errors.Join(err, fmt.Errorf("mount %s: %w", m.path, e))
+		}
+	}
+	// Programs of ours, none of the guest's, are found here.
+	return errors.Join(err, os.Setenv("PATH", "/sbin:/usr/sbin:/bin:/usr/bin"))
+}
+
+// waitVolumes returns the devices of the ordered volumes, the boot disk first.
+func waitVolumes(ctx context.Context, disks []protocol.ConversionDisk) ([]storage.Device, error) {
+	ctx, cancel := context.WithTimeout(ctx, volumeWait)
+	defer cancel()
+	for {
+		var found []storage.Device
+		var lacking []string
+		have := volumes("/sys")
+		for _, d := range disks {
+			name, ok := have[strings.ReplaceAll(d.Volume, "-", "")]
+			if !ok {
+				lacking = append(lacking, d.Volume)
+				continue
+			}
+			found = append(found, storage.Device{Volume: d.Volume, Boot: d.Boot, Path: "/dev/" + name})
+		}
+		if len(lacking) == 0 {
+			slices.SortStableFunc(found, func(a, b storage.Device) int {
+				if a.Boot == b.Boot {
+					return 0
+				} else if a.Boot {
+					return -1
+				}
+				return 1
+			})
+			return found, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, &protocol.Problem{
+				Code: protocol.ProblemConversion, Step: "convert",
+				Message: "volumes were not attached in time: " + strings.Join(lacking, ", "),
+				Hint:    "look at the attachments of the conversion instance, then repeat the launch",
+			}
+		case <-time.After(poll):
+		}
+	}
+}
+
+// volumes returns the NVMe disks by their serial number.
+func volumes(sys string) map[string]string {
+	found := map[string]string{}
+	paths, _ := filepath.Glob(filepath.Join(sys, "block/nvme*")) // the pattern is good
+	for _, p := range paths {
+		if serial, err := os.ReadFile(filepath.Join(p, "device/serial")); err == nil {
+			found[strings.TrimSpace(string(serial))] = filepath.Base(p)
+		}
+	}
+	return found
+}
+
+// printReport prints the outcome for people and, between the kernel's silence, for the controller.
+func printReport(console io.Writer, r protocol.ConversionReport, say func(string)) {
+	for _, c := range r.Changes {
+		say(fmt.Sprintf("%s %s: %s", c.Action, c.Path, c.Reason))
+	}
+	if r.Problem != nil {
+		say("error: " + r.Problem.Message)
+		say("hint: " + r.Problem.Hint)
+	} else {
+		say("converted")
+	}
+	_ = os.WriteFile("/proc/sys/kernel/printk", []byte("1"), 0o600) // only for the looks of the report
+	lines, err := protocol.ConsoleReport(&r)
+	if err != nil {
+		say("error: " + err.Error())
+	}
+	for _, l := range lines {
+		fmt.Fprintf(console, "%s\r\n", l)
+	}
+}
+
+// uptime is the time since the kernel started, in seconds.
+func uptime() float64 {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
+		return 0
+	}
+	return time.Duration(ts.Nano()).Seconds()
+}
+
+func powerOff(console io.Writer) error {
+	unix.Sync()
+	if f, ok := console.(*os.File); ok {
+		// Wait until the serial port has sent all: tcdrain.
+		_ = unix.IoctlSetInt(int(f.Fd()), unix.TCSBRK, 1)
+	}
+	return unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
+}

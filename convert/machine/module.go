@@ -1,0 +1,60 @@
+package machine
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// modules are the kernel modules in the machine's own initramfs: a file "list"
+// with a line for each (name, file, names it needs) and the module files beside it.
+type modules struct {
+	dir    string
+	known  map[string][]string
+	loaded map[string]bool
+}
+
+func readModules(dir string) (*modules, error) {
+	f, err := os.Open(filepath.Join(dir, "list"))
+	if err != nil {
+		return nil, fmt.Errorf("read the list of drivers: %w", err)
+	}
+	defer f.Close()
+	m := &modules{dir: dir, known: map[string][]string{}, loaded: map[string]bool{}}
+	s := bufio.NewScanner(f)
+	for s.Scan() {
+		if fields := strings.Fields(s.Text()); len(fields) >= 2 {
+			m.known[fields[0]] = fields[1:]
+		}
+	}
+	return m, s.Err()
+}
+
+// load loads a module after those that it needs. A name that is not in the list
+// is taken to be built into the kernel.
+func (m *modules) load(name string) error {
+	entry, ok := m.known[name]
+	if !ok || m.loaded[name] {
+		return nil
+	}
+	m.loaded[name] = true
+	for _, need := range entry[1:] {
+		if err := m.load(need); err != nil {
+			return err
+		}
+	}
+	f, err := os.Open(filepath.Join(m.dir, entry[0]))
+	if err != nil {
+		return fmt.Errorf("load %s: %w", name, err)
+	}
+	defer f.Close()
+	if err := unix.FinitModule(int(f.Fd()), "", 0); err != nil && !errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("load %s: %w", name, err)
+	}
+	return nil
+}

@@ -1,0 +1,112 @@
+package convert
+
+import (
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// networkFiles tell which program configures the network.
+var networkFiles = []string{
+	"/etc/network/interfaces", "/sbin/ifup", "/usr/sbin/ifup", "/usr/sbin/netplan",
+	"/sbin/dhclient", "/usr/sbin/dhclient", "/sbin/udhcpc", "/usr/sbin/udhcpc", "/usr/bin/udhcpc", "/usr/sbin/dhcpcd", "/sbin/dhcpcd",
+	"/etc/systemd/system/multi-user.target.wants/systemd-networkd.service",
+	"/etc/systemd/system/multi-user.target.wants/NetworkManager.service",
+	"/etc/systemd/system/multi-user.target.wants/wicked.service",
+	"/etc/systemd/system/multi-user.target.wants/networking.service",
+	"/etc/sysconfig/network-scripts",
+}
+
+func networkKind(f Facts) string {
+	const wants = "/etc/systemd/system/multi-user.target.wants/"
+	switch {
+	case f.hasFile("/usr/sbin/netplan") && len(f.below("/etc/netplan", ".yaml")) > 0:
+		return "netplan"
+	case f.hasFile("/etc/network/interfaces") && (f.hasFile("/sbin/ifup") || f.hasFile("/usr/sbin/ifup")):
+		return "ifupdown"
+	case f.hasFile(wants + "NetworkManager.service"):
+		return "NetworkManager"
+	case f.hasFile(wants + "systemd-networkd.service"):
+		return "systemd-networkd"
+	case f.hasFile(wants + "wicked.service"):
+		return "wicked"
+	case f.hasFile("/etc/sysconfig/network-scripts"):
+		return "ifcfg"
+	}
+	return ""
+}
+
+// below returns the files that were found in a folder and end with suffix, sorted.
+func (f Facts) below(dir, suffix string) []string {
+	var found []string
+	for _, p := range sortedKeys(f.Files) {
+		if path.Dir(p) == dir && strings.HasSuffix(p, suffix) {
+			found = append(found, p)
+		}
+	}
+	return found
+}
+
+// hasMAC matches a network card's address in a rule or a configuration.
+var hasMAC = regexp.MustCompile(`(?i)[0-9a-f]{2}(:[0-9a-f]{2}){5}`)
+
+// network plans DHCP on the first card, whatever it is; with "keep" only what
+// ties the configuration to cards that are gone is removed.
+func (p *planner) network() error {
+	p.unpinCards()
+	if p.set.Network != "dhcp" {
+		return nil
+	}
+	const reason = "the network card and its address are another one in EC2: DHCP"
+	const dhcp = "network:\n  version: 2\n  ethernets:\n    primary:\n      match: {name: \"eth*\"}\n      dhcp4: true\n"
+	const head = "# Written by rehost. The file that was here is kept in /var/lib/rehost/conversion.\n"
+	switch p.facts.Guest.Network {
+	case "ifupdown":
+		if !p.hasClient() {
+			return problem("install isc-dhcp-client on the source, or set network = \"keep\" in the launch settings", "the guest has no DHCP client")
+		}
+		p.write("/etc/network/interfaces", head+"auto lo\niface lo inet loopback\n\nauto eth0\niface eth0 inet dhcp\n", 0o644, reason)
+	case "netplan":
+		for _, file := range p.facts.below("/etc/netplan", ".yaml") {
+			if file != "/etc/netplan/50-rehost.yaml" {
+				p.remove(file, reason)
+			}
+		}
+		p.write("/etc/netplan/50-rehost.yaml", head+dhcp, 0o600, reason)
+	case "systemd-networkd":
+		for _, file := range p.facts.below("/etc/systemd/network", ".network") {
+			if file != "/etc/systemd/network/10-rehost.network" {
+				p.remove(file, reason)
+			}
+		}
+		p.write("/etc/systemd/network/10-rehost.network", head+"[Match]\nName=eth* en*\n\n[Network]\nDHCP=ipv4\n", 0o644, reason)
+	default:
+		return problem("set network = \"keep\" in the launch settings and configure DHCP on the source",
+			"the guest's network is configured by %q, which cannot be changed to DHCP yet", p.facts.Guest.Network)
+	}
+	return nil
+}
+
+func (p *planner) hasClient() bool {
+	return slices.ContainsFunc(networkFiles, func(f string) bool {
+		base := path.Base(f)
+		return p.facts.hasFile(f) && (base == "dhclient" || base == "udhcpc" || base == "dhcpcd")
+	})
+}
+
+// unpinCards removes what gives names to network cards by address or slot.
+func (p *planner) unpinCards() {
+	const reason = "it names network cards that are gone"
+	for _, file := range p.facts.below("/etc/udev/rules.d", ".rules") {
+		text, _ := p.facts.text(file)
+		if strings.Contains(path.Base(file), "persistent-net") || (strings.Contains(text, `SUBSYSTEM=="net"`) && hasMAC.MatchString(text)) {
+			p.remove(file, reason)
+		}
+	}
+	for _, file := range p.facts.below("/etc/systemd/network", ".link") {
+		if text, _ := p.facts.text(file); hasMAC.MatchString(text) {
+			p.remove(file, reason)
+		}
+	}
+}

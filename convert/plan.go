@@ -1,0 +1,151 @@
+package convert
+
+import (
+	"fmt"
+	"io/fs"
+	"slices"
+
+	"rehost/protocol"
+)
+
+// Plan is what a conversion would change, in order.
+type Plan struct {
+	Guest protocol.Guest `json:"guest"`
+	Edits []Edit         `json:"edits"`
+}
+
+// Edit is one change of one file.
+type Edit struct {
+	protocol.Change
+	Data    []byte      `json:"-"`                 // the new content; for an append, what is added
+	Mode    fs.FileMode `json:"mode,omitempty"`    // of a new file
+	Target  string      `json:"target,omitempty"`  // of a link
+	OldSize int64       `json:"old_size"`          // of a file that grows
+}
+
+// Actions of a change.
+const (
+	ActionCreate = "create"
+	ActionEdit   = "edit"
+	ActionAppend = "append"
+	ActionRemove = "remove"
+	ActionLink   = "link"
+)
+
+// planner collects edits; each has a reason.
+type planner struct {
+	facts Facts
+	set   protocol.ConversionSettings
+	edits []Edit
+}
+
+// MakePlan decides what to change. It is pure: the same facts and settings give
+// the same plan. A guest that cannot be made to boot gives a [*protocol.Problem].
+func MakePlan(f Facts, set protocol.ConversionSettings) (Plan, error) {
+	if set.Network == "" {
+		set.Network = "dhcp"
+	}
+	p := &planner{facts: f, set: set}
+	for _, step := range []func() error{
+		p.checkKernel, p.initramfs, p.initramfsConfig, p.fstab, p.resume, p.network, p.grub, p.services, p.agent, p.checkSpace,
+	} {
+		if err := step(); err != nil {
+			return Plan{}, err
+		}
+	}
+	return Plan{Guest: f.Guest, Edits: p.edits}, nil
+}
+
+func problem(hint, format string, args ...any) error {
+	return &protocol.Problem{Code: protocol.ProblemConversion, Message: fmt.Sprintf(format, args...), Hint: hint, Step: "convert"}
+}
+
+// write plans the new content of a file. Nothing is planned when it is the old one.
+func (p *planner) write(path, content string, mode fs.FileMode, reason string) {
+	old, ok := p.facts.Files[path]
+	if ok && old.Mode.IsRegular() && string(old.Data) == content {
+		return
+	}
+	e := Edit{Data: []byte(content), Mode: mode}
+	e.Change = protocol.Change{Path: path, Action: ActionCreate, Reason: reason, After: sum(e.Data), Detail: difference(string(old.Data), content)}
+	if ok {
+		e.Action, e.Before = ActionEdit, old.Sum
+	}
+	p.edits = append(p.edits, e)
+}
+
+// remove plans the removal of a file or link, if it is there.
+func (p *planner) remove(path, reason string) {
+	old, ok := p.facts.Files[path]
+	if _, twice := p.facts.Files[old.At]; twice {
+		return // known under its own path too
+	}
+	if ok && !old.Mode.IsDir() {
+		p.edits = append(p.edits, Edit{Change: protocol.Change{Path: path, Action: ActionRemove, Reason: reason, Before: old.Sum, Detail: old.Link}})
+	}
+}
+
+// link plans a link.
+func (p *planner) link(path, target, reason string) {
+	old := p.facts.Files[path]
+	if old.Link == target {
+		return
+	}
+	p.edits = append(p.edits, Edit{
+		Change: protocol.Change{Path: path, Action: ActionLink, Reason: reason, Before: old.Sum, Detail: target},
+		Target: target,
+	})
+}
+
+// checkKernel refuses a guest whose kernel cannot reach its disk or network in EC2.
+func (p *planner) checkKernel() error {
+	f := p.facts
+	if len(f.Kernels) == 0 {
+		return problem("install a distribution kernel on the source", "no kernel with modules is installed in the guest")
+	}
+	if f.Guest.Kernel == "" {
+		return problem("check that /boot/grub/grub.cfg on the source has a default entry with a kernel", "the kernel that will boot cannot be told from GRUB's configuration")
+	}
+	i := slices.IndexFunc(f.Kernels, func(k Kernel) bool { return k.Version == f.Guest.Kernel })
+	if i < 0 {
+		return problem("reinstall that kernel's package on the source", "GRUB boots kernel %s, which has no modules in /lib/modules", f.Guest.Kernel)
+	}
+	k := f.Kernels[i]
+	for _, d := range drivers {
+		if k.Drivers[d] == DriverMissing {
+			return problem("install a kernel with NVMe and ENA drivers on the source and make it GRUB's default",
+				"kernel %s, which will boot, has no %s driver", k.Version, d)
+		}
+	}
+	if k.Initrd == nil && k.Drivers["nvme"] != DriverBuiltin {
+		return problem("make an initramfs for that kernel on the source: update-initramfs -c -k "+k.Version,
+			"kernel %s has NVMe as a module and no initramfs", k.Version)
+	}
+	return nil
+}
+
+// checkSpace refuses a plan that does not fit: what is replaced is there twice for a moment,
+// and the originals are kept.
+func (p *planner) checkSpace() error {
+	const slack = 4 << 20
+	var boot, root int64
+	for _, e := range p.edits {
+		if e.Action == ActionAppend {
+			boot = max(boot, e.OldSize) + int64(len(e.Data))
+			continue
+		}
+		root += int64(len(e.Data)) + p.facts.Files[e.Path].Size
+	}
+	if len(p.edits) == 0 {
+		return nil
+	}
+	if boot+slack > p.facts.FreeBoot {
+		return problem("free some space in /boot on the source", "/boot has %d MiB free and the conversion needs %d MiB",
+			p.facts.FreeBoot>>20, (boot+slack)>>20)
+	}
+	if root+slack > p.facts.FreeRoot {
+		return problem("free some space in the root filesystem on the source", "the root filesystem has %d MiB free and the conversion needs %d MiB",
+			p.facts.FreeRoot>>20, (root+slack)>>20)
+	}
+	return nil
+}

@@ -1,0 +1,152 @@
+package convert
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"strings"
+)
+
+// tools are units of the old hypervisor's or cloud's guest tools: without their
+// host they fail at best, and block or reset the guest's configuration at worst.
+var tools = []string{
+	"open-vm-tools.service", "vmtoolsd.service", "vgauthd.service", "vgauth.service", "vmware-tools.service",
+	"vboxadd.service", "vboxadd-service.service", "virtualbox-guest-utils.service", "vboxservice.service",
+	"qemu-guest-agent.service", "hv-kvp-daemon.service", "hv-vss-daemon.service", "hv-fcopy-daemon.service",
+	"hypervkvpd.service", "hypervvssd.service", "hypervfcopyd.service", "xe-linux-distribution.service", "xe-daemon.service",
+	"walinuxagent.service", "waagent.service", "google-guest-agent.service", "google-startup-scripts.service",
+}
+
+// unitDirs are where units are installed; the first one is the administrator's.
+var unitDirs = []string{"/etc/systemd/system", "/lib/systemd/system", "/usr/lib/systemd/system"}
+
+func serviceFiles() []string {
+	var files []string
+	for _, u := range tools {
+		for _, d := range unitDirs {
+			files = append(files, path.Join(d, u))
+		}
+	}
+	return files
+}
+
+// services plans masks for guest tools and a login on the serial console.
+func (p *planner) services() error {
+	for _, u := range tools {
+		for _, d := range unitDirs {
+			if p.facts.hasFile(path.Join(d, u)) {
+				p.link(path.Join(unitDirs[0], u), "/dev/null", "the guest tools of the old hypervisor have no host any more")
+				break
+			}
+		}
+	}
+	const getty = "/etc/systemd/system/serial-getty@ttyS0.service"
+	if p.facts.Files[getty].Link == "/dev/null" {
+		p.remove(getty, "a login on the serial console is the last resort in EC2")
+	}
+	return nil
+}
+
+// Where our agent may be on a source, and where the conversion keeps its own record.
+const (
+	agentUnit  = "rehost-agent.service"
+	stateDir   = "/var/lib/rehost"
+	recordName = "conversion"
+	maxAgent   = 4096 // files; there are a handful
+)
+
+var agentBinaries = []string{"/usr/bin/rehost-agent", "/usr/sbin/rehost-agent", "/usr/local/bin/rehost-agent", "/usr/local/sbin/rehost-agent"}
+
+// lookForAgent finds all that belongs to our agent.
+func (f *Facts) lookForAgent(root *Root) error {
+	for _, p := range agentBinaries {
+		if err := f.look(root, p); err != nil {
+			return err
+		}
+	}
+	for _, d := range unitDirs {
+		if err := f.look(root, path.Join(d, agentUnit)); err != nil {
+			return err
+		}
+	}
+	names, err := root.ReadDir(unitDirs[0])
+	if err != nil && !missing(err) {
+		return fmt.Errorf("inspect %s: %w", unitDirs[0], err)
+	}
+	for _, n := range names {
+		if strings.HasSuffix(n, ".wants") || n == agentUnit+".d" {
+			if err := f.look(root, path.Join(unitDirs[0], n, agentUnit)); err != nil {
+				return err
+			}
+		}
+		if n == agentUnit+".d" {
+			if err := f.lookBelow(root, path.Join(unitDirs[0], n)); err != nil {
+				return err
+			}
+		}
+	}
+	for _, d := range []string{"/etc/rehost", stateDir} {
+		if err := f.lookBelow(root, d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lookBelow takes note of a folder that is ours and all in it, links not followed.
+func (f *Facts) lookBelow(root *Root, dir string) error {
+	info, err := root.Lstat(dir)
+	if missing(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("inspect %s: %w", dir, err)
+	}
+	if !info.IsDir() {
+		return nil // not made by us
+	}
+	names, err := root.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("inspect %s: %w", dir, err)
+	}
+	f.Files[dir] = File{Mode: info.Mode()}
+	for _, n := range names {
+		p := path.Join(dir, n)
+		if p == path.Join(stateDir, recordName) {
+			continue
+		}
+		if len(f.Files) > maxAgent {
+			return errors.New("inspect the agent's folders: too many files")
+		}
+		info, err := root.Lstat(p)
+		if err != nil {
+			return fmt.Errorf("inspect %s: %w", p, err)
+		}
+		if info.IsDir() {
+			err = f.lookBelow(root, p)
+		} else if info.Mode().IsRegular() || info.Mode()&fs.ModeSymlink != 0 {
+			err = f.look(root, p)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// agent plans the removal of our own agent: the converted server is no source any more.
+func (p *planner) agent() error {
+	const reason = "the migrated server needs no replication agent"
+	for _, file := range sortedKeys(p.facts.Files) {
+		ours := path.Base(file) == agentUnit || path.Base(path.Dir(file)) == agentUnit+".d" || strings.HasPrefix(file, "/etc/rehost/") ||
+			strings.HasPrefix(file, stateDir+"/")
+		for _, b := range agentBinaries {
+			ours = ours || file == b
+		}
+		if ours {
+			p.remove(file, reason)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,85 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"rehost/convert"
+	"rehost/internal/hint"
+	"rehost/protocol"
+)
+
+// Job is one conversion.
+type Job struct {
+	Name     string
+	Devices  []Device
+	Settings protocol.ConversionSettings
+	PlanOnly bool // say what would change, and change nothing but what a repair of the filesystem does
+}
+
+// Convert mounts, inspects, plans, applies and unmounts. The report says how it
+// went, also when it went wrong.
+func Convert(ctx context.Context, job Job, opt Options) protocol.ConversionReport {
+	start := time.Now()
+	if opt.Progress == nil {
+		opt.Progress = func(string) {}
+	}
+	r := protocol.ConversionReport{Job: job.Name, Changes: []protocol.Change{}}
+	err := convertGuest(ctx, job, opt, &r)
+	if err != nil {
+		r.Problem = AsProblem(err)
+	}
+	r.OK = err == nil
+	r.Seconds = time.Since(start).Seconds()
+	return r
+}
+
+func convertGuest(ctx context.Context, job Job, opt Options, r *protocol.ConversionReport) (err error) {
+	g, err := Mount(ctx, job.Devices, opt)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, g.Close()) }()
+	facts, err := convert.Inspect(g.Root, g.Disks)
+	facts.Guest.RootDevice, facts.Guest.RootUUID = g.RootDevice, g.RootUUID
+	r.Guest = facts.Guest
+	if err != nil {
+		return fmt.Errorf("inspect the guest: %w", err)
+	}
+	opt.Progress(fmt.Sprintf("found %s, kernel %s, %s, %s, %s", facts.Guest.OS, facts.Guest.Kernel, facts.Guest.Initramfs,
+		facts.Guest.Network, facts.Guest.BootMode))
+	plan, err := convert.MakePlan(facts, job.Settings)
+	if err != nil {
+		return err
+	}
+	opt.Progress(fmt.Sprintf("%d changes to make", len(plan.Edits)))
+	if job.PlanOnly {
+		for _, e := range plan.Edits {
+			r.Changes = append(r.Changes, e.Change)
+		}
+		return nil
+	}
+	changes, err := convert.Apply(g.Root, plan)
+	r.Changes = changes
+	if err != nil {
+		return fmt.Errorf("convert the guest: %w", err)
+	}
+	return nil
+}
+
+// AsProblem returns err as a problem for people.
+func AsProblem(err error) *protocol.Problem {
+	var p *protocol.Problem
+	if !errors.As(err, &p) {
+		p = &protocol.Problem{Code: protocol.ProblemConversion, Message: err.Error(), Hint: hint.Of(err), Step: "convert"}
+		if p.Hint == "" {
+			p.Hint = "read the console of the conversion instance; the point and the replica are untouched, so the launch can be repeated"
+		}
+	}
+	if p.At.IsZero() {
+		p.At = time.Now().UTC()
+	}
+	return p
+}
