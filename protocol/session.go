@@ -56,10 +56,10 @@ type Checkpoint struct {
 	Server     string     `json:"server"`
 	Generation string     `json:"generation"`
 	Position   Position   `json:"position"`
-	StreamSeq  uint64     `json:"stream_seq"` // a hint for the purge, never a proof
-	Lineage    []Position `json:"lineage"`    // the last durable position of earlier sessions, newest first
-	Volumes    []string   `json:"volumes"`    // volume ids in disk order: the checkpoint speaks of these and no others
-	Held       string     `json:"held"`       // the point whose snapshot is awaited, or empty
+	StreamSeq  uint64     `json:"stream_seq"`     // a hint for the purge, never a proof
+	Lineage    []Position `json:"lineage"`        // the last durable position of earlier sessions, newest first
+	Volumes    []string   `json:"volumes"`        // volume ids in disk order: the checkpoint speaks of these and no others
+	Held       string     `json:"held"`           // the point whose snapshot is awaited, or empty
 	Mark       *PointMark `json:"mark,omitempty"` // of Held
 	At         time.Time  `json:"at"`
 }
