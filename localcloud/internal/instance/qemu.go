@@ -1,0 +1,98 @@
+package instance
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"rehost/localcloud/internal/state"
+)
+
+// The guest's network. Its prefix holds EC2's metadata address, because QEMU
+// answers for an extra address only inside the network that it emulates.
+const (
+	guestNetwork = "net=169.254.0.0/16,host=169.254.0.2,dns=169.254.0.3,dhcpstart=169.254.0.15"
+	guestAddress = "169.254.0.15"
+	metadataPort = "169.254.169.254:80"
+)
+
+// arguments returns QEMU's command line for a guest. The machine is an i440FX,
+// like EC2's: its one PCI bus takes disks while the guest runs.
+func (h *Host) arguments(s Spec) []string {
+	accel, cpu := "tcg,thread=multi", "max"
+	if h.KVM {
+		accel, cpu = "kvm", "host"
+	}
+	args := []string{
+		"-name", s.ID, "-nodefaults", "-no-user-config",
+		"-machine", "pc,usb=off", "-accel", accel, "-cpu", cpu,
+		"-smp", fmt.Sprint(s.VCPUs), "-m", fmt.Sprintf("%dM", s.MemoryMiB),
+		"-display", "none", "-vga", "std", "-rtc", "base=utc",
+		"-smbios", "type=0,vendor=Amazon EC2",
+		"-smbios", "type=1,manufacturer=Amazon EC2,product=" + s.Type + ",serial=" + machineUUID(s.ID) + ",uuid=" + machineUUID(s.ID),
+		"-smbios", "type=3,asset=" + s.ID,
+		"-chardev", "file,id=console,path=" + escape(ConsolePath(s.Dir)) + ",append=on", "-serial", "chardev:console",
+		// Relative, because a socket's path must be short and a data folder's need not be.
+		"-qmp", "unix:qmp.sock,server=on,wait=off",
+		"-netdev", h.network(s),
+		// Without the boot ROM, so that no guest waits for a network boot.
+		"-device", "e1000e,netdev=net0,mac=" + s.MAC + ",romfile=",
+	}
+	for i, d := range s.Disks {
+		node, _ := json.Marshal(blockNode(d))
+		device := fmt.Sprintf("nvme,drive=%s,id=%s,serial=%s", nodeName(d.VolumeID), deviceName(d.VolumeID), state.NVMeSerial(d.VolumeID))
+		if i == 0 {
+			device += ",bootindex=0"
+		}
+		args = append(args, "-blockdev", string(node), "-device", device)
+	}
+	return args
+}
+
+func (h *Host) network(s Spec) string {
+	var b strings.Builder
+	b.WriteString("user,id=net0," + guestNetwork)
+	if !h.Outbound {
+		// A test launch of a production server must not reach production.
+		b.WriteString(",restrict=on")
+	}
+	command := make([]string, 0, len(h.Connect)+1)
+	for _, word := range append(append([]string{}, h.Connect...), s.Metadata) {
+		command = append(command, quote(word))
+	}
+	b.WriteString(",guestfwd=tcp:" + metadataPort + "-cmd:" + escape(strings.Join(command, " ")))
+	for _, p := range s.Ports {
+		fmt.Fprintf(&b, ",hostfwd=%s", forward(s.Address, p))
+	}
+	return b.String()
+}
+
+func forward(address string, port int) string {
+	return fmt.Sprintf("tcp:%s:%d-%s:%d", address, port, guestAddress, port)
+}
+
+// blockNode is the block layer's side of a disk. The host's page cache is the
+// write-back cache that the guest's flushes empty.
+func blockNode(d Disk) map[string]any {
+	return map[string]any{
+		"driver": "raw", "node-name": nodeName(d.VolumeID), "discard": "unmap",
+		"file": map[string]any{"driver": "file", "filename": d.Path, "aio": "threads", "discard": "unmap"},
+	}
+}
+
+func nodeName(volumeID string) string   { return "n-" + state.NVMeSerial(volumeID) }
+func deviceName(volumeID string) string { return "d-" + state.NVMeSerial(volumeID) }
+
+// machineUUID is stable for an instance and begins with ec2, by which programs in the guest know EC2.
+func machineUUID(id string) string {
+	sum := sha256.Sum256([]byte(id))
+	h := fmt.Sprintf("%x", sum)
+	return "ec2" + h[:5] + "-" + h[5:9] + "-4" + h[9:12] + "-8" + h[12:15] + "-" + h[15:27]
+}
+
+// escape protects commas in a value of a QEMU option.
+func escape(value string) string { return strings.ReplaceAll(value, ",", ",,") }
+
+// quote protects a word from the shell-like splitting of a guestfwd command.
+func quote(word string) string { return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'" }
