@@ -1,0 +1,213 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"rehost/internal/bus"
+	"rehost/internal/bus/bustest"
+	"rehost/internal/hint"
+	"rehost/protocol"
+)
+
+// fake is a controller that answers the operator's verbs from memory. Each poll moves
+// what is under way one step, so that transcripts need no clock.
+type fake struct {
+	mu      sync.Mutex
+	bus     protocol.Bus
+	applied map[string]bool // "kind name"
+	polls   int             // of the status
+	jobs    map[string]*protocol.Job
+	newest  string
+}
+
+var epoch = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+// startFake runs a bus and the fake on it, and returns the operator's context file.
+func startFake(tb testing.TB) (contextFile string, server *bus.Server) {
+	tb.Helper()
+	server = bustest.Start(tb)
+	nc := bustest.Connect(tb, server, protocol.RoleController, "controller")
+	f := &fake{bus: server.Bus(), applied: map[string]bool{}, jobs: map[string]*protocol.Job{}}
+	err := bus.Serve(tb.Context(), nc, hclog.NewNullLogger(), "controller",
+		bus.Handle("plan", protocol.OperatorSubject(protocol.VerbPlan), f.plan),
+		bus.Handle("apply", protocol.OperatorSubject(protocol.VerbApply), f.apply),
+		bus.Handle("status", protocol.OperatorSubject(protocol.VerbStatus), f.status),
+		bus.Handle("wave", protocol.OperatorSubject(protocol.VerbWave), f.wave),
+		bus.Handle("job", protocol.OperatorSubject(protocol.VerbJob), f.job),
+		bus.Handle("points", protocol.OperatorSubject(protocol.VerbPoints), f.points),
+		bus.Handle("token", protocol.OperatorSubject(protocol.VerbToken), f.token),
+		bus.Handle("version", protocol.OperatorSubject(protocol.VerbVersion), f.version),
+	)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	contextFile = tb.TempDir() + "/context.json"
+	if err := bus.SaveContext(contextFile, bustest.Context(tb, server, protocol.RoleOperator, "operator")); err != nil {
+		tb.Fatal(err)
+	}
+	return contextFile, server
+}
+
+func (f *fake) plan(_ context.Context, req protocol.PlanRequest) (protocol.Plan, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.diff(req.Fleet), nil
+}
+
+func (f *fake) diff(fleet protocol.Fleet) protocol.Plan {
+	plan := protocol.Plan{Hash: fmt.Sprint(len(f.applied))}
+	add := func(kind, name, effect string) {
+		if !f.applied[kind+" "+name] {
+			plan.Changes = append(plan.Changes, protocol.PlanChange{Action: "create", Kind: kind, Name: name, Effect: effect})
+		}
+	}
+	for _, s := range fleet.Servers {
+		add("server", s.Name, "full sync")
+	}
+	for _, w := range fleet.Waves {
+		add("wave", w.Name, "")
+	}
+	return plan
+}
+
+func (f *fake) apply(_ context.Context, req protocol.ApplyRequest) (protocol.Plan, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	plan := f.diff(req.Fleet)
+	if plan.Hash != req.Hash {
+		return plan, &protocol.Problem{Code: protocol.ProblemConflict, Message: "the fleet changed since the plan", Hint: "run rehost plan again"}
+	}
+	for _, c := range plan.Changes {
+		f.applied[c.Kind+" "+c.Name] = true
+	}
+	return plan, nil
+}
+
+func (f *fake) status(_ context.Context, _ protocol.StatusRequest) (protocol.Status, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	const disk = 4 << 30
+	done := min(int64(f.polls), 4) * (disk / 4)
+	f.polls++
+	at := epoch.Add(time.Duration(f.polls) * time.Second)
+	s := protocol.ServerStatus{
+		Record:      protocol.Server{Name: "web-1", Lifecycle: protocol.NotReady, Since: epoch},
+		Replication: protocol.ReplicationInitialSync, LastSeen: at, Waiting: "the initial sync",
+		Agent: &protocol.AgentReport{Rate: 1 << 30, Disks: []protocol.DiskReport{{SizeBytes: disk, Replicated: done, Need: disk - done}}},
+	}
+	if done == disk {
+		s.Replication, s.Record.Lifecycle = protocol.ReplicationContinuous, protocol.ReadyForTest
+		s.Waiting, s.Next = "", "rehost wave test first"
+	}
+	quiet := protocol.ServerStatus{
+		Record: protocol.Server{
+			Name: "a-server-with-a-rather-long-name-that-fills-the-screen", Lifecycle: protocol.ReadyForCutover, Since: epoch,
+			Problem: &protocol.Problem{Code: protocol.ProblemVolume, Message: "volume vol-1 is gone", Hint: "run rehost job show"},
+		},
+		Replication: protocol.ReplicationSnapshot, LastSeen: epoch,
+	}
+	var waves []protocol.WaveStatus
+	for _, name := range []string{"first", "partial", "failing", "slow"} {
+		waves = append(waves, protocol.WaveStatus{Name: name, Servers: []string{"web-1", "web-2"}, Counts: map[protocol.Lifecycle]int{protocol.NotReady: 2}})
+	}
+	return protocol.Status{At: at, Servers: []protocol.ServerStatus{s, quiet}, Waves: waves}, nil
+}
+
+func (f *fake) wave(_ context.Context, req protocol.WaveRequest) (protocol.Job, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if req.Wave == "unknown" {
+		return protocol.Job{}, hint.New("no wave \"unknown\"", "see the waves with rehost wave list")
+	}
+	f.newest = fmt.Sprintf("job-%d", len(f.jobs)+1)
+	job := &protocol.Job{ID: f.newest, Kind: req.Kind, Wave: req.Wave, Status: protocol.JobPending, Created: epoch}
+	for _, name := range []string{"web-1", "web-2"} {
+		job.Servers = append(job.Servers, protocol.JobServer{Server: name, Status: protocol.StepNotStarted, Steps: []protocol.JobStep{
+			{Name: "snapshot", Status: protocol.StepNotStarted}, {Name: "launch", Status: protocol.StepNotStarted},
+		}})
+	}
+	f.jobs[f.newest] = job
+	return *job, nil
+}
+
+func (f *fake) job(_ context.Context, req protocol.JobRequest) (protocol.Job, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	id := req.ID
+	if id == "" {
+		id = f.newest
+	}
+	job := f.jobs[id]
+	if job == nil {
+		return protocol.Job{}, hint.New("no job "+id, "start one with rehost wave test NAME")
+	}
+	if job.Wave != "slow" {
+		f.advance(job)
+	}
+	return *job, nil
+}
+
+// advance starts what did not start and ends what runs.
+func (f *fake) advance(job *protocol.Job) {
+	job.Status = protocol.JobStarted
+	open := false
+	for i := range job.Servers {
+		s := &job.Servers[i]
+		if s.Status == protocol.StepSucceeded || s.Status == protocol.StepFailed {
+			continue
+		}
+		open = true
+		s.Status = protocol.StepSucceeded
+		for j := range s.Steps {
+			step := &s.Steps[j]
+			if step.Status == protocol.StepSucceeded {
+				continue
+			}
+			s.Status = protocol.StepInProgress
+			f.advanceStep(job, s, step)
+			break
+		}
+	}
+	if !open {
+		job.Status, job.Ended = protocol.JobCompleted, epoch.Add(90*time.Second)
+	}
+}
+
+func (f *fake) advanceStep(job *protocol.Job, s *protocol.JobServer, step *protocol.JobStep) {
+	if step.Status == protocol.StepNotStarted {
+		step.Status, step.Attempts, step.Started = protocol.StepInProgress, 1, epoch
+		return
+	}
+	step.Ended = epoch.Add(1500 * time.Millisecond)
+	if step.Name == "launch" && (job.Wave == "failing" || job.Wave == "partial" && s.Server == "web-2") {
+		p := &protocol.Problem{Code: protocol.ProblemLaunch, Message: "no address left in subnet-1", Hint: "name another subnet in launch.web"}
+		step.Status, step.Problem, s.Status, s.Problem = protocol.StepFailed, p, protocol.StepFailed, p
+		return
+	}
+	step.Status, step.Detail = protocol.StepSucceeded, step.Name+" of "+s.Server
+	s.Data = map[string]string{"instance": "i-1", "address": "127.77.0.5"}
+}
+
+func (f *fake) points(_ context.Context, req protocol.PointsRequest) ([]protocol.Point, error) {
+	if req.Server != "web-1" {
+		return []protocol.Point{}, nil
+	}
+	return []protocol.Point{{
+		ID: "p-1", Server: "web-1", State: "complete", Grade: protocol.GradeFilesystem,
+		Taken: time.Now().Add(-3 * time.Hour), Frozen: 52 * time.Millisecond,
+	}}, nil
+}
+
+func (f *fake) token(_ context.Context, req protocol.TokenRequest) (protocol.TokenReply, error) {
+	return protocol.TokenReply{Token: "token-of-" + req.Name, Bus: f.bus, Expires: time.Now().Add(req.TTL)}, nil
+}
+
+func (f *fake) version(context.Context, struct{}) (protocol.VersionReply, error) {
+	return protocol.VersionReply{Version: "1.2.3"}, nil
+}

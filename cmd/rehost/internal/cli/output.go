@@ -1,0 +1,108 @@
+package cli
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+
+	"rehost/internal/hint"
+)
+
+// outputFlag adds -o to a command.
+func outputFlag(cmd *cobra.Command, to *string) {
+	cmd.Flags().StringVarP(to, "output", "o", "text", "output `format`: text or json")
+	pre := cmd.PreRunE
+	cmd.PreRunE = func(cmd *cobra.Command, args []string) error {
+		if *to != "text" && *to != "json" {
+			return usage(hint.New(fmt.Sprintf("unknown output format %q", *to), "use -o text or -o json"))
+		}
+		if pre != nil {
+			return pre(cmd, args)
+		}
+		return nil
+	}
+}
+
+// writeJSON prints a value for programs.
+func writeJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(v); err != nil {
+		return fmt.Errorf("write output: %w", err)
+	}
+	return nil
+}
+
+// printer collects lines and writes them at once, so that a repaint does not flicker and one error is checked.
+type printer struct{ b strings.Builder }
+
+func (p *printer) line(format string, args ...any) {
+	p.b.WriteString(strings.TrimRight(fmt.Sprintf(format, args...), " ") + "\n")
+}
+
+func (p *printer) flush(w io.Writer) error {
+	if _, err := io.WriteString(w, p.b.String()); err != nil {
+		return fmt.Errorf("write output: %w", err)
+	}
+	p.b.Reset()
+	return nil
+}
+
+// table prints aligned columns. The column wide is cut with a "~" where the whole would not fit into width.
+func (p *printer) table(width, wide int, rows [][]string) {
+	if len(rows) == 0 {
+		return
+	}
+	columns := make([]int, len(rows[0]))
+	total := 2 * (len(columns) - 1)
+	for i := range columns {
+		for _, row := range rows {
+			columns[i] = max(columns[i], utf8.RuneCountInString(row[i]))
+		}
+		total += columns[i]
+	}
+	if over := total - width; over > 0 {
+		columns[wide] = max(4, columns[wide]-over)
+	}
+	for _, row := range rows {
+		cells := slices.Clone(row)
+		cells[wide] = cut(cells[wide], columns[wide])
+		for i := range cells {
+			cells[i] += strings.Repeat(" ", max(0, columns[i]-utf8.RuneCountInString(cells[i])))
+		}
+		p.line("%s", strings.Join(cells, "  "))
+	}
+}
+
+// cut shortens a text to at most n columns and marks it.
+func cut(s string, n int) string {
+	r := []rune(s)
+	if len(r) <= n {
+		return s
+	}
+	return string(r[:n-1]) + "~"
+}
+
+// confirm asks the operator to type want. Anything else, or no terminal to ask at, changes nothing.
+func confirm(env Env, question, want string) error {
+	if _, err := fmt.Fprintf(env.Stdout, "%s\nType %q to go on: ", question, want); err != nil {
+		return fmt.Errorf("ask: %w", err)
+	}
+	answer, err := bufio.NewReader(env.Stdin).ReadString('\n')
+	if strings.TrimSpace(answer) == want {
+		return nil
+	}
+	if err != nil {
+		if _, werr := fmt.Fprintln(env.Stdout); werr != nil {
+			return fmt.Errorf("ask: %w", werr)
+		}
+		return hint.Wrap(errAborted, "answer at a terminal, or pass --yes")
+	}
+	return hint.Wrap(errAborted, fmt.Sprintf("type %q exactly, or pass --yes", want))
+}

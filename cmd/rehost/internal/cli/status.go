@@ -1,0 +1,230 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"rehost/internal/progress"
+	"rehost/protocol"
+)
+
+// silentAfter is when a server counts as silent: its agent reports every second.
+const silentAfter = 15 * time.Second
+
+func newStatus(env Env, c *client) *cobra.Command {
+	var output string
+	var watch bool
+	cmd := &cobra.Command{
+		Use: "status [SERVER...]", Short: "Show where each server is, since when, and what to do next",
+		Example: "  rehost status\n  rehost status web-1 -o json\n  rehost status --watch",
+	}
+	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "show it again and again, until interrupted")
+	outputFlag(cmd, &output)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		defer c.close()
+		req := protocol.StatusRequest{Servers: args}
+		if watch {
+			return watchStatus(cmd.Context(), env, c, req, output == "json")
+		}
+		status, err := ask[protocol.StatusRequest, protocol.Status](cmd.Context(), c, protocol.VerbStatus, req)
+		if err != nil {
+			return err
+		}
+		if output == "json" {
+			return writeJSON(env.Stdout, status)
+		}
+		var p printer
+		statusPage(&p, env, status)
+		return p.flush(env.Stdout)
+	}
+	return cmd
+}
+
+// watchStatus repaints a terminal; in a log it writes the page again only when a server's state changed.
+func watchStatus(ctx context.Context, env Env, c *client, req protocol.StatusRequest, asJSON bool) error {
+	last := ""
+	err := follow(ctx, c, 0, func(ctx context.Context) (bool, error) {
+		status, err := ask[protocol.StatusRequest, protocol.Status](ctx, c, protocol.VerbStatus, req)
+		if err != nil {
+			return false, err
+		}
+		if asJSON {
+			return false, writeJSON(env.Stdout, status)
+		}
+		var p printer
+		switch {
+		case env.Terminal:
+			p.b.WriteString("\x1b[H\x1b[J")
+			statusPage(&p, env, status)
+			statusBars(&p, env, status)
+		case states(status) != last:
+			last = states(status)
+			statusPage(&p, env, status)
+		}
+		return false, p.flush(env.Stdout)
+	})
+	if ctx.Err() == nil {
+		return err
+	}
+	return nil // to interrupt is how a watch ends
+}
+
+// states is what must change for a log to get a new page.
+func states(status protocol.Status) string {
+	s := ""
+	for _, server := range status.Servers {
+		s += fmt.Sprintf("%s %s %s %s;", server.Record.Name, server.Record.Lifecycle, server.Replication, health(status.At, server))
+	}
+	return s
+}
+
+// statusPage answers in this order: what state, since when, is it healthy, what is it waiting for, what to do.
+func statusPage(p *printer, env Env, status protocol.Status) {
+	if len(status.Servers) == 0 {
+		p.line("no servers; declare one with a server block and run: rehost apply DIR")
+		return
+	}
+	rows := [][]string{{"SERVER", "STATE", "SINCE", "HEALTH", "REPLICATION", "LAG", "SYNC"}}
+	for _, s := range status.Servers {
+		rows = append(rows, []string{
+			s.Record.Name, string(s.Record.Lifecycle), age(status.At, s.Record.Since), health(status.At, s),
+			string(s.Replication), lag(s), share(s),
+		})
+	}
+	p.table(min(env.Width, 80), 0, rows)
+	for _, s := range status.Servers {
+		serverNotes(p, status.At, s)
+	}
+	if len(status.Waves) > 0 {
+		p.line("")
+		waveTable(p, env, status.Waves)
+	}
+	for _, j := range status.Jobs {
+		if j.Status != protocol.JobCompleted {
+			p.line("")
+			p.line("job %s  %s  wave %s  %s; follow it with: rehost job show %s --follow", j.ID, j.Kind, j.Wave, j.Status, j.ID)
+		}
+	}
+	for i := range status.Problems {
+		problemLines(p, "rehost", &status.Problems[i])
+	}
+}
+
+// health is one word: the worst that is known.
+func health(now time.Time, s protocol.ServerStatus) string {
+	switch {
+	case s.Record.Problem != nil, s.Agent != nil && len(s.Agent.Problems) > 0, s.Replica != nil && len(s.Replica.Problems) > 0:
+		return "problem"
+	case s.Replication == protocol.ReplicationStalled:
+		return "stalled"
+	case s.Agent == nil && s.LastSeen.IsZero():
+		return "no agent"
+	case s.Replication != protocol.ReplicationDisconnected && s.Replication != protocol.ReplicationStopped && now.Sub(s.LastSeen) > silentAfter:
+		return "silent"
+	}
+	return "ok"
+}
+
+func lag(s protocol.ServerStatus) string {
+	if s.Agent == nil {
+		return "-"
+	}
+	return progress.Short(s.Agent.Lag)
+}
+
+// synced counts the bytes of a server's disks and how many of them the replica has.
+func synced(s protocol.ServerStatus) (done, total int64) {
+	if s.Agent == nil {
+		return 0, 0
+	}
+	for _, d := range s.Agent.Disks {
+		total += d.SizeBytes
+		if s.Replication == protocol.ReplicationInitialSync {
+			done += d.Replicated
+		} else {
+			done += d.SizeBytes - d.Need - d.Pending
+		}
+	}
+	return max(done, 0), total
+}
+
+func share(s protocol.ServerStatus) string {
+	done, total := synced(s)
+	if total == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%d%%", int(float64(done)/float64(total)*100))
+}
+
+func serverNotes(p *printer, now time.Time, s protocol.ServerStatus) {
+	name := s.Record.Name
+	if s.Waiting != "" {
+		p.line("%s waits: %s", name, s.Waiting)
+	}
+	if s.Record.Problem != nil {
+		problemLines(p, name, s.Record.Problem)
+	}
+	if s.Agent != nil {
+		for i := range s.Agent.Problems {
+			problemLines(p, name, &s.Agent.Problems[i])
+		}
+	}
+	if s.Replica != nil {
+		for i := range s.Replica.Problems {
+			problemLines(p, name, &s.Replica.Problems[i])
+		}
+	}
+	if health(now, s) == "silent" {
+		p.line("%s: nothing heard of its agent for %s", name, age(now, s.LastSeen))
+		p.line("  hint: on that host: systemctl status rehost-agent")
+	}
+	if s.LastPoint != nil {
+		p.line("%s last point: %s ago, %s", name, age(now, s.LastPoint.Taken), s.LastPoint.Grade)
+	}
+	if s.Next != "" {
+		p.line("%s next: %s", name, s.Next)
+	}
+}
+
+func problemLines(p *printer, who string, problem *protocol.Problem) {
+	p.line("%s: %s (%s)", who, oneLine(problem.Message), problem.Code)
+	if problem.Hint != "" {
+		p.line("  hint: %s", oneLine(problem.Hint))
+	}
+}
+
+// syncState is what a bar shows of a server.
+func syncState(s protocol.ServerStatus) progress.State {
+	state := progress.State{Label: s.Record.Name, Note: string(s.Replication)}
+	state.Done, state.Total = synced(s)
+	if s.Agent != nil {
+		state.Rate, state.Remaining = s.Agent.Rate, s.Agent.Remaining
+	}
+	return state
+}
+
+func statusBars(p *printer, env Env, status protocol.Status) {
+	for _, s := range status.Servers {
+		switch s.Replication {
+		case protocol.ReplicationInitialSync, protocol.ReplicationBacklog, protocol.ReplicationRescan:
+			p.line("%s", progress.Line(syncState(s), env.Width))
+		case protocol.ReplicationInitiating, protocol.ReplicationSnapshot, protocol.ReplicationContinuous, protocol.ReplicationPaused,
+			protocol.ReplicationStalled, protocol.ReplicationDisconnected, protocol.ReplicationStopped:
+		}
+	}
+}
+
+// newLines ends a bar's line before other text.
+func newLines(b *progress.Bar, w io.Writer, text string) error {
+	if err := b.Clear(); err != nil {
+		return err
+	}
+	if _, err := io.WriteString(w, text); err != nil {
+		return fmt.Errorf("write output: %w", err)
+	}
+	return nil
+}

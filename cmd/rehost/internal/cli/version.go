@@ -1,0 +1,28 @@
+package cli
+
+import (
+	"github.com/spf13/cobra"
+
+	"rehost/internal/version"
+	"rehost/protocol"
+)
+
+func newVersion(env Env, c *client) *cobra.Command {
+	var controller bool
+	cmd := &cobra.Command{Use: "version", Short: "Say which build this is", Args: cobra.NoArgs, Example: "  rehost version --controller"}
+	cmd.Flags().BoolVar(&controller, "controller", false, "ask the controller for its version too")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		defer c.close()
+		var p printer
+		p.line("rehost %s", version.String())
+		if controller {
+			reply, err := ask[struct{}, protocol.VersionReply](cmd.Context(), c, protocol.VerbVersion, struct{}{})
+			if err != nil {
+				return err
+			}
+			p.line("controller %s", reply.Version)
+		}
+		return p.flush(env.Stdout)
+	}
+	return cmd
+}
