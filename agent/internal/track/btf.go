@@ -21,21 +21,19 @@ import (
 
 const (
 	// layout is the version of what is in the maps; a program that was pinned with another one is not resumed.
-	layout = 1
-	// copies is how many copies of the program run; bpf/track.bpf.c says why.
-	copies    = 3
+	layout    = 1
 	minorBits = 20
 
 	kernelBTF = "/sys/kernel/btf/vmlinux"
 )
 
-// btfTracker is the tracker on tp_btf/block_rq_complete.
+// btfTracker is the tracker on tp_btf/block_rq_complete, with block_rq_issue as its safety net.
 type btfTracker struct {
 	disks    []Disk
 	words    [][]uint64 // per disk, views of memory
 	memory   []byte     // the marks map, shared with the kernel
 	maps     map[string]*ebpf.Map
-	programs []*ebpf.Program
+	programs map[string]*ebpf.Program
 	links    []link.Link
 	resumed  bool
 }
@@ -132,8 +130,8 @@ func start(o Options) (*btfTracker, error) {
 		return nil, errors.Join(err, t.Close())
 	}
 	// The links come last: a folder with all of them is complete.
-	for i, p := range t.programs {
-		l, err := link.AttachTracing(link.TracingOptions{Program: p})
+	for _, name := range programNames {
+		l, err := link.AttachTracing(link.TracingOptions{Program: t.programs[name]})
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("attach the tracker: %w", err), t.Close())
 		}
@@ -141,7 +139,7 @@ func start(o Options) (*btfTracker, error) {
 		if o.PinDir == "" {
 			continue
 		}
-		if err := l.Pin(linkPath(o.PinDir, i)); err != nil {
+		if err := l.Pin(linkPath(o.PinDir, name)); err != nil {
 			return nil, errors.Join(fmt.Errorf("pin the tracker: %w", err), t.Close(), Remove(o.PinDir))
 		}
 	}
@@ -156,13 +154,18 @@ func (t *btfTracker) load(o Options) error {
 	}
 	spec.Maps[trackMapMarks].MaxEntries = uint32(o.words())
 	spec.Maps[trackMapDisks].MaxEntries = uint32(len(o.Disks))
-	spec.Maps[trackMapCounters].MaxEntries = uint32(len(o.Disks) * copies)
+	spec.Maps[trackMapCounters].MaxEntries = uint32(len(o.Disks))
+	if err := checkIssueEvent(); err != nil {
+		return err
+	}
 	var objects trackObjects
 	if err := spec.LoadAndAssign(&objects, nil); err != nil {
 		return fmt.Errorf("load the tracker's program: %w", err)
 	}
-	t.programs = []*ebpf.Program{objects.Complete0, objects.Complete1, objects.Complete2}
-	t.maps = map[string]*ebpf.Map{trackMapMarks: objects.Marks, trackMapDisks: objects.Disks, trackMapCounters: objects.Counters}
+	t.programs = map[string]*ebpf.Program{trackProgRehostComplete: objects.RehostComplete, trackProgRehostIssue: objects.RehostIssue}
+	t.maps = map[string]*ebpf.Map{
+		trackMapMarks: objects.Marks, trackMapDisks: objects.Disks, trackMapCounters: objects.Counters, trackMapNotes: objects.Notes,
+	}
 	baselines, err := ebpf.NewMap(&ebpf.MapSpec{
 		Name: mapBaselines, Type: ebpf.Array, KeySize: 4, ValueSize: uint32(unsafe.Sizeof(baseline{})), MaxEntries: uint32(len(o.Disks)),
 	})
@@ -203,13 +206,16 @@ func (t *btfTracker) mapMarks() error {
 	return nil
 }
 
-func linkPath(pinDir string, i int) string {
-	return filepath.Join(pinDir, fmt.Sprintf("complete_%d", i))
-}
+// programNames are the programs in the order in which they are attached. A request that is issued before the first and
+// completes after the second one is attached is marked, too.
+var programNames = []string{trackProgRehostIssue, trackProgRehostComplete}
+
+func linkPath(pinDir, program string) string { return filepath.Join(pinDir, program) }
 
 // Drain implements [Tracker].
 func (t *btfTracker) Drain(disk int, keep func(word int, bits uint64)) int {
-	return drain(t.words[disk], keep)
+	granules := drain(t.words[disk], keep)
+	return granules + t.drainNotes(disk, keep)
 }
 
 // Close implements [Tracker].

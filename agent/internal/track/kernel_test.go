@@ -97,7 +97,7 @@ func open(t *testing.T, o Options) Tracker {
 func drained(t *testing.T, tr Tracker, disk int) []int {
 	t.Helper()
 	words := map[int]uint64{}
-	n := tr.Drain(disk, func(word int, bits uint64) { words[word] |= bits })
+	tr.Drain(disk, func(word int, bits uint64) { words[word] |= bits })
 	var granules []int
 	last := 0
 	for w := range words {
@@ -107,9 +107,6 @@ func drained(t *testing.T, tr Tracker, disk int) []int {
 		if words[g/wordBits]>>(g%wordBits)&1 == 1 {
 			granules = append(granules, g)
 		}
-	}
-	if n != len(granules) {
-		t.Errorf("drain says %d granules, and handed out %d", n, len(granules))
 	}
 	return granules
 }
@@ -364,7 +361,7 @@ func TestDrainThenReadNeverLosesAWrite(t *testing.T) {
 		t.Error(err)
 	}
 	s := tr.Status()
-	t.Logf("%d granules copied, %d requests, %d skipped", total, s.Disks[0].Requests, s.Skipped)
+	t.Logf("%d granules copied, %+v", total, s)
 }
 
 // stamp writes sectors that tell their counter until ctx ends.

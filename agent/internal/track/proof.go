@@ -27,11 +27,13 @@ const (
 	statDiscardSectors = 13
 )
 
-// baseline is the kernel's count of sectors minus that of each copy of the program, when tracking of a disk began.
-// The kernel's side counts writes and discards together.
+// baseline is where the two accounts of a disk stood when its tracking began.
 type baseline struct {
-	Sectors [copies]uint64
+	// Sectors is the kernel's count minus the tracker's.
+	Sectors uint64
 	Known   uint64
+	// Recovered is the number of sectors in notes that user space has settled.
+	Recovered uint64
 }
 
 // kernelCount is the block layer's own account of a disk.
@@ -70,38 +72,49 @@ func parseKernelCount(text string) (kernelCount, error) {
 	return kernelCount{sectors: written + discarded, inFlight: inFlight}, nil
 }
 
-// readCounts sums up what each copy of the program counted for a disk.
-func (t *btfTracker) readCounts(disk int) ([copies]trackCounts, error) {
-	var sums [copies]trackCounts
-	for c := range copies {
-		var perCPU []trackCounts
-		if err := t.maps[trackMapCounters].Lookup(uint32(disk*copies+c), &perCPU); err != nil {
-			return sums, fmt.Errorf("read the tracker's counters: %w", err)
-		}
-		for _, n := range perCPU {
-			sums[c].Written += n.Written
-			sums[c].Discarded += n.Discarded
-			sums[c].Requests += n.Requests
-			sums[c].Passthrough += n.Passthrough
-			sums[c].Unmarked += n.Unmarked
-		}
+// readCounts sums up what the program counted for a disk on each CPU.
+func (t *btfTracker) readCounts(disk int) (trackCounts, error) {
+	var sum trackCounts
+	var perCPU []trackCounts
+	if err := t.maps[trackMapCounters].Lookup(uint32(disk), &perCPU); err != nil {
+		return sum, fmt.Errorf("read the tracker's counters: %w", err)
 	}
-	return sums, nil
+	for _, n := range perCPU {
+		sum.Written += n.Written
+		sum.Discarded += n.Discarded
+		sum.Requests += n.Requests
+		sum.Passthrough += n.Passthrough
+		sum.Unmarked += n.Unmarked
+		sum.Recovered += n.Recovered
+		sum.Unnoted += n.Unnoted
+	}
+	return sum, nil
 }
 
 // observation is one comparison of the two accounts of a disk.
 type observation struct {
-	kernel kernelCount // read before the tracker's
-	counts [copies]trackCounts
+	kernel kernelCount
+	noted  uint64 // sectors of requests whose completion was not seen, or not yet
+	counts trackCounts
 	// quiet says that nothing was in flight and nothing was counted between two readings.
 	quiet bool
 }
 
+// observe reads the kernel's account first, then the notes, then the counters. A request is noted or counted by the
+// tracker before the kernel counts it, and counted before its note goes. So whatever runs meanwhile, the tracker's sum is
+// never behind, unless it missed something.
 func (t *btfTracker) observe(disk int) (observation, error) {
 	var o observation
 	before, err := readKernelCount(t.disks[disk])
 	if err != nil {
 		return o, err
+	}
+	notes, err := t.notes(disk)
+	if err != nil {
+		return o, err
+	}
+	for _, n := range notes {
+		o.noted += n.note.Sectors
 	}
 	if o.counts, err = t.readCounts(disk); err != nil {
 		return o, err
@@ -119,24 +132,18 @@ func (t *btfTracker) observe(disk int) (observation, error) {
 	return o, nil
 }
 
-// missed returns by how many sectors the kernel's account exceeds that of the copy that saw most. A copy may have been
-// skipped, so one that agrees is enough; skipped tells per copy how often that happened, and maxSectors how much one
-// request can hold. A request is counted by the tracker first, so on a busy disk the tracker is ahead, never behind.
-func missed(o observation, b baseline, skipped [copies]uint64, maxSectors uint64) uint64 {
-	least := ^uint64(0)
-	for c := range copies {
-		seen := o.counts[c].Written + o.counts[c].Discarded + b.Sectors[c]
-		if seen >= o.kernel.sectors {
-			return 0
-		}
-		gap := o.kernel.sectors - seen
-		// Of three copies one always runs: what this one was skipped for, another one marked.
-		if gap <= skipped[c]*maxSectors {
-			return 0
-		}
-		least = min(least, gap)
+// seen is the number of sectors that the tracker knows to be changed.
+func (o observation) seen() uint64 {
+	return o.counts.Written + o.counts.Discarded + o.counts.Recovered + o.noted
+}
+
+// missed returns by how many sectors the kernel's account exceeds that of the tracker.
+func missed(o observation, b baseline) uint64 {
+	seen := o.seen() + b.Sectors + b.Recovered
+	if seen >= o.kernel.sectors {
+		return 0
 	}
-	return least
+	return o.kernel.sectors - seen
 }
 
 // settle records the baselines of the disks that are quiet.
@@ -177,36 +184,23 @@ func (t *btfTracker) baseline(disk int) (baseline, error) {
 	if err != nil || !o.quiet {
 		return b, err
 	}
-	for c, n := range o.counts {
-		b.Sectors[c] = o.kernel.sectors - n.Written - n.Discarded
-	}
-	b.Known = 1
+	b.Sectors, b.Known = o.kernel.sectors-o.seen()-b.Recovered, 1
 	if err := t.maps[mapBaselines].Put(uint32(disk), b); err != nil {
 		return b, fmt.Errorf("record a baseline: %w", err)
 	}
 	return b, nil
 }
 
-// skips returns how often the kernel skipped each copy, for all disks of the host.
-func (t *btfTracker) skips() [copies]uint64 {
-	var n [copies]uint64
-	for i, p := range t.programs {
-		if s, err := p.Stats(); err == nil {
-			n[i] = s.RecursionMisses
-		}
-	}
-	return n
-}
-
 // Status implements [Tracker].
 func (t *btfTracker) Status() Status {
-	skipped := t.skips()
 	s := Status{Tier: "btf", Resumed: t.resumed}
-	for _, n := range skipped {
-		s.Skipped += n
+	for _, p := range t.programs {
+		if stats, err := p.Stats(); err == nil {
+			s.Skipped += stats.RecursionMisses
+		}
 	}
 	for i, d := range t.disks {
-		ds, err := t.diskStatus(i, skipped)
+		ds, err := t.diskStatus(i)
 		ds.Path = d.Path
 		if err != nil {
 			ds.Problem = err.Error()
@@ -216,15 +210,11 @@ func (t *btfTracker) Status() Status {
 	return s
 }
 
-func (t *btfTracker) diskStatus(disk int, skipped [copies]uint64) (DiskStatus, error) {
-	counts, err := t.readCounts(disk)
-	var ds DiskStatus
-	for _, n := range counts {
-		ds.WrittenSectors = max(ds.WrittenSectors, n.Written)
-		ds.DiscardedSectors = max(ds.DiscardedSectors, n.Discarded)
-		ds.Requests = max(ds.Requests, n.Requests)
-		ds.Passthrough = max(ds.Passthrough, n.Passthrough)
-		ds.Unmarked = max(ds.Unmarked, n.Unmarked)
+func (t *btfTracker) diskStatus(disk int) (DiskStatus, error) {
+	n, err := t.readCounts(disk)
+	ds := DiskStatus{
+		WrittenSectors: n.Written, DiscardedSectors: n.Discarded, Requests: n.Requests,
+		Passthrough: n.Passthrough, Unmarked: n.Unmarked, RecoveredSectors: n.Recovered,
 	}
 	if err != nil {
 		return ds, err
@@ -233,30 +223,14 @@ func (t *btfTracker) diskStatus(disk int, skipped [copies]uint64) (DiskStatus, e
 	if err != nil || b.Known == 0 {
 		return ds, err
 	}
+	ds.RecoveredSectors += b.Recovered
 	o, err := t.observe(disk)
 	if err != nil {
 		return ds, err
 	}
-	ds.MissedSectors = missed(o, b, skipped, maxRequestSectors(t.disks[disk]))
+	ds.MissedSectors = missed(o, b)
 	ds.Proven = o.quiet && ds.MissedSectors == 0
 	return ds, nil
-}
-
-// maxRequestSectors is the most that one request to a disk can write or discard.
-func maxRequestSectors(d Disk) uint64 {
-	most := uint64(0)
-	for name, unit := range map[string]uint64{"max_sectors_kb": 1 << 10, "discard_max_bytes": 1, "write_zeroes_max_bytes": 1} {
-		text, err := os.ReadFile(filepath.Join(blockdev.SysPath(d.Major, d.Minor), "queue", name))
-		if err != nil {
-			continue
-		}
-		n, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64)
-		if err != nil {
-			continue
-		}
-		most = max(most, n*unit/sectorBytes)
-	}
-	return most
 }
 
 // Prove implements [Tracker].

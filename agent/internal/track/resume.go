@@ -16,7 +16,7 @@ var errOther = errors.New("the pins belong to other disks, granules or another v
 // resume opens what an earlier process pinned. It fails when a pin is missing or when the disks, their
 // granules or the layout differ; then nothing of it can be used.
 func resume(o Options) (*btfTracker, error) {
-	t := &btfTracker{disks: o.Disks, maps: map[string]*ebpf.Map{}, resumed: true}
+	t := &btfTracker{disks: o.Disks, maps: map[string]*ebpf.Map{}, programs: map[string]*ebpf.Program{}, resumed: true}
 	if err := t.loadPins(o); err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
@@ -24,7 +24,7 @@ func resume(o Options) (*btfTracker, error) {
 }
 
 func (t *btfTracker) loadPins(o Options) error {
-	for _, name := range []string{trackMapMarks, trackMapDisks, trackMapCounters, mapBaselines} {
+	for _, name := range []string{trackMapMarks, trackMapDisks, trackMapCounters, trackMapNotes, mapBaselines} {
 		m, err := ebpf.LoadPinnedMap(filepath.Join(o.PinDir, name), nil)
 		if err != nil {
 			return fmt.Errorf("open the pinned map %s: %w", name, err)
@@ -40,8 +40,8 @@ func (t *btfTracker) loadPins(o Options) error {
 	if !maps.Equal(pinned, o.entries()) || int(t.maps[trackMapMarks].MaxEntries()) != o.words() {
 		return errOther
 	}
-	for i := range copies {
-		if err := t.loadLink(linkPath(o.PinDir, i)); err != nil {
+	for _, name := range programNames {
+		if err := t.loadLink(o, name); err != nil {
 			return err
 		}
 	}
@@ -49,8 +49,8 @@ func (t *btfTracker) loadPins(o Options) error {
 }
 
 // loadLink opens one pinned attachment and the program behind it.
-func (t *btfTracker) loadLink(path string) error {
-	l, err := link.LoadPinnedLink(path, nil)
+func (t *btfTracker) loadLink(o Options, name string) error {
+	l, err := link.LoadPinnedLink(linkPath(o.PinDir, name), nil)
 	if err != nil {
 		return fmt.Errorf("open a pinned link: %w", err)
 	}
@@ -63,6 +63,6 @@ func (t *btfTracker) loadLink(path string) error {
 	if err != nil {
 		return fmt.Errorf("open the program of a link: %w", err)
 	}
-	t.programs = append(t.programs, p)
+	t.programs[name] = p
 	return nil
 }

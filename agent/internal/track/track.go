@@ -81,7 +81,8 @@ type Options struct {
 type Tracker interface {
 	// Drain moves the marks of the disk with this index out of the kernel. It hands every word that has marks to keep
 	// before it clears exactly these bits, so that a process that is killed at any instruction loses no mark; keep may be
-	// called again for the same word with more bits. It returns the number of granules drained.
+	// called again for the same word with the same or more bits. Writes in flight are handed out as well, and marked
+	// again when they complete. It returns the number of granules handed out.
 	Drain(disk int, keep func(word int, bits uint64)) int
 	// Status reports what was counted and whether it can be trusted. On a disk without I/O, as while its filesystems are
 	// frozen, the proof in it is exact.
@@ -100,8 +101,7 @@ type Status struct {
 	// Resumed says that the marks of an earlier process were found: every write since then is marked. Otherwise tracking
 	// started with this process and earlier writes are unknown.
 	Resumed bool
-	// Skipped counts how often the kernel did not run a copy of the program because it was running already. Other copies
-	// cover for it; a high number is a load figure, not a loss.
+	// Skipped counts how often the kernel says that it did not run a program because it was running already.
 	Skipped uint64
 	Disks   []DiskStatus
 }
@@ -114,6 +114,8 @@ type DiskStatus struct {
 	// Passthrough counts commands that may have written where only the driver knows, Unmarked requests that could not be
 	// marked fully. Either grows by writes that no mark tells of.
 	Passthrough, Unmarked uint64
+	// RecoveredSectors counts what was marked late, because the kernel skipped the program at completion.
+	RecoveredSectors uint64
 	// MissedSectors is by how much the kernel's counters exceed the tracker's, when both were compared.
 	MissedSectors uint64
 	// Proven says that the comparison happened in a quiet moment and the counters agreed.

@@ -20,6 +20,8 @@ type trackCounts struct {
 	Requests    uint64
 	Passthrough uint64
 	Unmarked    uint64
+	Recovered   uint64
+	Unnoted     uint64
 }
 
 type trackDisk struct {
@@ -33,16 +35,27 @@ type trackDisk struct {
 	Unused   uint32
 }
 
+type trackNote struct {
+	_       structs.HostLayout
+	Issued  uint64
+	First   uint64
+	Last    uint64
+	Sectors uint64
+	Base    uint64
+	Index   uint32
+	Unused  uint32
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	trackMapCounters   = "counters"
-	trackMapDisks      = "disks"
-	trackMapMarks      = "marks"
-	trackProgComplete0 = "complete_0"
-	trackProgComplete1 = "complete_1"
-	trackProgComplete2 = "complete_2"
+	trackMapCounters        = "counters"
+	trackMapDisks           = "disks"
+	trackMapMarks           = "marks"
+	trackMapNotes           = "notes"
+	trackProgRehostComplete = "rehost_complete"
+	trackProgRehostIssue    = "rehost_issue"
 )
 
 // loadTrack returns the embedded CollectionSpec for track.
@@ -87,9 +100,8 @@ type trackSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type trackProgramSpecs struct {
-	Complete0 *ebpf.ProgramSpec `ebpf:"complete_0"`
-	Complete1 *ebpf.ProgramSpec `ebpf:"complete_1"`
-	Complete2 *ebpf.ProgramSpec `ebpf:"complete_2"`
+	RehostComplete *ebpf.ProgramSpec `ebpf:"rehost_complete"`
+	RehostIssue    *ebpf.ProgramSpec `ebpf:"rehost_issue"`
 }
 
 // trackMapSpecs contains maps before they are loaded into the kernel.
@@ -99,6 +111,7 @@ type trackMapSpecs struct {
 	Counters *ebpf.MapSpec `ebpf:"counters"`
 	Disks    *ebpf.MapSpec `ebpf:"disks"`
 	Marks    *ebpf.MapSpec `ebpf:"marks"`
+	Notes    *ebpf.MapSpec `ebpf:"notes"`
 }
 
 // trackVariableSpecs contains global variables before they are loaded into the kernel.
@@ -130,6 +143,7 @@ type trackMaps struct {
 	Counters *ebpf.Map `ebpf:"counters"`
 	Disks    *ebpf.Map `ebpf:"disks"`
 	Marks    *ebpf.Map `ebpf:"marks"`
+	Notes    *ebpf.Map `ebpf:"notes"`
 }
 
 func (m *trackMaps) Close() error {
@@ -137,6 +151,7 @@ func (m *trackMaps) Close() error {
 		m.Counters,
 		m.Disks,
 		m.Marks,
+		m.Notes,
 	)
 }
 
@@ -150,16 +165,14 @@ type trackVariables struct {
 //
 // It can be passed to loadTrackObjects or ebpf.CollectionSpec.LoadAndAssign.
 type trackPrograms struct {
-	Complete0 *ebpf.Program `ebpf:"complete_0"`
-	Complete1 *ebpf.Program `ebpf:"complete_1"`
-	Complete2 *ebpf.Program `ebpf:"complete_2"`
+	RehostComplete *ebpf.Program `ebpf:"rehost_complete"`
+	RehostIssue    *ebpf.Program `ebpf:"rehost_issue"`
 }
 
 func (p *trackPrograms) Close() error {
 	return _TrackClose(
-		p.Complete0,
-		p.Complete1,
-		p.Complete2,
+		p.RehostComplete,
+		p.RehostIssue,
 	)
 }
 

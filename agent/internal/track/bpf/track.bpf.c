@@ -3,7 +3,12 @@
  *
  * A request is marked when it completes, before its submitter can learn of it. Together with a reader that
  * clears a mark first and reads the disk afterwards, no write can be missed. What cannot be marked exactly
- * is counted as `unmarked`: user space must then compare the whole disk. */
+ * is counted as `unmarked`: user space must then compare the whole disk.
+ *
+ * The kernel may skip a program: from 6.1 when it is already running on the same CPU and an interrupt completes
+ * another request, and some kernels run no program while certain tasks are current, whatever an interrupt then does.
+ * So a request is also noted when it is issued, and the note is removed when its completion was seen. A reader takes
+ * what is still noted as changed, too. A write is lost only if both events are skipped, and then the counters tell. */
 #include "kernel.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
@@ -24,8 +29,7 @@ char LICENSE[] SEC("license") = "Dual MIT/GPL";
 #define WORDS_PER_CHUNK 64
 #define MAX_CHUNKS 65
 
-/* The program is attached this many times: see complete_0. */
-#define COPIES 3
+#define MAX_NOTES 8192 /* requests issued and not completed, over all tracked disks */
 
 struct disk {
 	u64 base;     /* index of the disk's first word in marks */
@@ -43,6 +47,19 @@ struct counts {
 	u64 requests;
 	u64 passthrough; /* commands that may have written, with a range that only the driver understands */
 	u64 unmarked;    /* requests that were not marked fully */
+	u64 recovered;   /* sectors of requests whose completion was not seen, marked when their memory was used again */
+	u64 unnoted;     /* issued requests for which there was no room */
+};
+
+/* What a request will change when it completes. */
+struct note {
+	u64 issued;  /* CLOCK_MONOTONIC, ns */
+	u64 first;   /* granules, both ends included */
+	u64 last;
+	u64 sectors;
+	u64 base;    /* of the disk */
+	u32 index;   /* of the disk */
+	u32 unused;
 };
 
 struct {
@@ -62,10 +79,17 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, COPIES); /* set by user space: disks * COPIES */
-	__type(key, u32);            /* disk * COPIES + copy */
+	__uint(max_entries, 1); /* set by user space */
+	__type(key, u32);       /* index of the disk */
 	__type(value, struct counts);
 } counters SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_NOTES);
+	__type(key, u64); /* address of the request */
+	__type(value, struct note);
+} notes SEC(".maps");
 
 /* mark_chunk sets the bits first..last, which start in the word `word` and span at most WORDS_PER_CHUNK words.
  * The functions that loop are global: the verifier then checks each of them once, and not once per caller's loop. */
@@ -155,13 +179,35 @@ static __attribute__((always_inline)) struct gendisk *disk_of(struct request *rq
 	return rq->q->disk;
 }
 
-static __attribute__((always_inline)) int complete(u64 *ctx, u32 copy)
+/* find returns the tracked disk of a request, or NULL. */
+static __attribute__((always_inline)) struct disk *find(struct request *rq)
+{
+	struct gendisk *gd = disk_of(rq);
+	u32 key;
+
+	if (!gd) /* an admin command */
+		return 0;
+	key = (u32)gd->major << MINOR_BITS | (u32)gd->first_minor;
+	return bpf_map_lookup_elem(&disks, &key);
+}
+
+static __attribute__((always_inline)) u32 op_of(struct request *rq)
+{
+	return rq->cmd_flags & ((1 << REQ_OP_BITS) - 1);
+}
+
+static __attribute__((always_inline)) int is_discard(u32 op)
+{
+	return op == REQ_OP_DISCARD || op == REQ_OP_SECURE_ERASE;
+}
+
+SEC("tp_btf/block_rq_complete") int rehost_complete(u64 *ctx)
 {
 	struct request *rq = (void *)ctx[0];
 	u32 bytes = ctx[2];
 	u64 sectors = ((u64)bytes + 511) >> SECTOR_SHIFT;
-	u32 op = rq->cmd_flags & ((1 << REQ_OP_BITS) - 1);
-	struct gendisk *gd;
+	u64 address = (u64)rq;
+	u32 op = op_of(rq);
 	struct counts *c;
 	struct disk *d;
 	u32 key;
@@ -169,14 +215,10 @@ static __attribute__((always_inline)) int complete(u64 *ctx, u32 copy)
 
 	if (op == REQ_OP_READ)
 		return 0;
-	gd = disk_of(rq);
-	if (!gd) /* an admin command */
-		return 0;
-	key = (u32)gd->major << MINOR_BITS | (u32)gd->first_minor;
-	d = bpf_map_lookup_elem(&disks, &key);
+	d = find(rq);
 	if (!d)
 		return 0;
-	key = d->index * COPIES + copy;
+	key = d->index;
 	c = bpf_map_lookup_elem(&counters, &key);
 	if (!c)
 		return 0;
@@ -187,7 +229,7 @@ static __attribute__((always_inline)) int complete(u64 *ctx, u32 copy)
 	}
 	if (!bytes) /* a pure flush, or the end of a flush sequence whose data was marked before */
 		return 0;
-	if (op == REQ_OP_DISCARD || op == REQ_OP_SECURE_ERASE) {
+	if (is_discard(op)) {
 		bad = rq->bio ? mark_bios(d, rq->bio) : mark_sectors(d, rq->__sector, sectors);
 		__sync_fetch_and_add(&c->discarded, sectors);
 	} else {
@@ -197,12 +239,72 @@ static __attribute__((always_inline)) int complete(u64 *ctx, u32 copy)
 	__sync_fetch_and_add(&c->requests, 1);
 	if (bad)
 		__sync_fetch_and_add(&c->unmarked, 1);
+	if (bytes >= rq->__data_len) /* else a part, and the rest is still to come */
+		bpf_map_delete_elem(&notes, &address);
 	return 0;
 }
 
-/* Kernels from 6.1 skip a program that is already running on the same CPU: a completion in an interrupt that hits the
- * program during another completion would not be marked. Completions nest at most three deep (task, soft interrupt, hard
- * interrupt), so of three copies of the program at least one is free at any depth, and each one marks everything it sees. */
-SEC("tp_btf/block_rq_complete") int complete_0(u64 *ctx) { return complete(ctx, 0); }
-SEC("tp_btf/block_rq_complete") int complete_1(u64 *ctx) { return complete(ctx, 1); }
-SEC("tp_btf/block_rq_complete") int complete_2(u64 *ctx) { return complete(ctx, 2); }
+/* span_bios widens a note to all bios of a discard, which need not be adjacent. */
+static __attribute__((always_inline)) void span_bios(struct disk *d, struct bio *bio, struct note *n)
+{
+	for (int i = 0; i < MAX_BIOS; i++) {
+		u64 first, last;
+
+		if (!bio)
+			return;
+		first = bio->bi_iter.bi_sector;
+		last = (first + (bio->bi_iter.bi_size >> SECTOR_SHIFT) - 1) >> (d->shift & 63);
+		first >>= d->shift & 63;
+		if (first < n->first)
+			n->first = first;
+		if (last > n->last)
+			n->last = last;
+		bio = bio->bi_next;
+	}
+}
+
+/* The argument is the request from 5.11 on; user space checks that the kernel's event has just this one. */
+SEC("tp_btf/block_rq_issue") int rehost_issue(u64 *ctx)
+{
+	struct request *rq = (void *)ctx[0];
+	u64 address = (u64)rq;
+	u32 op = op_of(rq);
+	struct note n = {};
+	struct note *old;
+	struct counts *c;
+	struct disk *d;
+	u32 key;
+
+	if (op == REQ_OP_READ || op >= REQ_OP_PASSTHROUGH || !rq->__data_len)
+		return 0;
+	d = find(rq);
+	if (!d)
+		return 0;
+	n.issued = bpf_ktime_get_ns();
+	n.sectors = rq->__data_len >> SECTOR_SHIFT;
+	n.first = rq->__sector >> (d->shift & 63);
+	n.last = (rq->__sector + n.sectors - 1) >> (d->shift & 63);
+	n.base = d->base;
+	n.index = d->index;
+	if (is_discard(op))
+		span_bios(d, rq->bio, &n);
+	if (n.last >= d->granules)
+		n.last = d->granules - 1;
+	old = bpf_map_lookup_elem(&notes, &address);
+	if (old) { /* its completion was skipped; a request that is issued again after a requeue looks the same */
+		key = old->index;
+		c = bpf_map_lookup_elem(&counters, &key);
+		if (c) {
+			__sync_fetch_and_add(&c->recovered, old->sectors);
+			if (mark_granules(old->base, old->first, old->last))
+				__sync_fetch_and_add(&c->unmarked, 1);
+		}
+	}
+	key = d->index;
+	if (bpf_map_update_elem(&notes, &address, &n, 0)) {
+		c = bpf_map_lookup_elem(&counters, &key);
+		if (c)
+			__sync_fetch_and_add(&c->unnoted, 1);
+	}
+	return 0;
+}

@@ -1,0 +1,130 @@
+package track
+
+import (
+	"errors"
+	"fmt"
+	"math/bits"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// noteBatch is how many notes are read at once.
+	noteBatch = 512
+	// noteAge is how old a note must be before it can be settled: much longer than the tracker needs to handle one event.
+	noteAge = time.Second
+)
+
+// noted is a request that was issued and whose completion was not seen.
+type noted struct {
+	address uint64
+	note    trackNote
+}
+
+// checkIssueEvent makes sure that the request is the first argument of block_rq_issue, as it is from 5.11 on.
+func checkIssueEvent() error {
+	spec, err := btf.LoadKernelSpec()
+	if err != nil {
+		return fmt.Errorf("read the kernel's type information: %w", err)
+	}
+	var event *btf.Typedef
+	if err := spec.TypeByName("btf_trace_block_rq_issue", &event); err != nil {
+		return fmt.Errorf("find the event block_rq_issue: %w", err)
+	}
+	pointer, ok := event.Type.(*btf.Pointer)
+	if !ok {
+		return fmt.Errorf("the event block_rq_issue has an unknown form: %w", ebpf.ErrNotSupported)
+	}
+	proto, ok := pointer.Target.(*btf.FuncProto)
+	if !ok || len(proto.Params) != 2 { // the first one is the kernel's own
+		return fmt.Errorf("the event block_rq_issue has other arguments than from 5.11 on: %w", ebpf.ErrNotSupported)
+	}
+	return nil
+}
+
+// notes returns the notes of a disk. A note that exists during the whole call is returned.
+func (t *btfTracker) notes(disk int) ([]noted, error) {
+	var (
+		all       []noted
+		cursor    ebpf.MapBatchCursor
+		addresses [noteBatch]uint64
+		notes     [noteBatch]trackNote
+	)
+	for {
+		n, err := t.maps[trackMapNotes].BatchLookup(&cursor, addresses[:], notes[:], nil)
+		for i := range n {
+			if notes[i].Index == uint32(disk) {
+				all = append(all, noted{addresses[i], notes[i]})
+			}
+		}
+		if errors.Is(err, ebpf.ErrKeyNotExist) {
+			return all, nil
+		}
+		if err != nil {
+			return all, fmt.Errorf("read the notes of issued requests: %w", err)
+		}
+	}
+}
+
+// drainNotes hands out what the noted requests change, and settles the notes of requests that completed unseen.
+// It comes after the marks: a completion in between is a mark for the next drain.
+func (t *btfTracker) drainNotes(disk int, keep func(word int, bits uint64)) int {
+	now := monotonic()
+	// Nothing in flight: each request issued before now is complete.
+	kernel, kernelErr := readKernelCount(t.disks[disk])
+	notes, err := t.notes(disk)
+	if err != nil {
+		// Without the notes nothing can be said to be clean: hand out everything.
+		return keepSpan(0, uint64(t.disks[disk].Granules())-1, keep)
+	}
+	granules := 0
+	for _, n := range notes {
+		granules += keepSpan(n.note.First, n.note.Last, keep)
+		if kernelErr == nil && kernel.inFlight == 0 && n.note.Issued+uint64(noteAge) < now {
+			t.settleNote(disk, n)
+		}
+	}
+	return granules
+}
+
+// settleNote removes a note that was handed out after its request had completed.
+func (t *btfTracker) settleNote(disk int, n noted) {
+	b, err := t.baseline(disk)
+	if err != nil {
+		return // the note stays, and is handed out again
+	}
+	b.Recovered += n.note.Sectors
+	if err := t.maps[mapBaselines].Put(uint32(disk), b); err != nil {
+		return
+	}
+	_ = t.maps[trackMapNotes].Delete(n.address)
+}
+
+// keepSpan hands out the granules first..last and returns how many they are.
+func keepSpan(first, last uint64, keep func(word int, bits uint64)) int {
+	granules := 0
+	for word := first / wordBits; word <= last/wordBits; word++ {
+		mask := ^uint64(0)
+		if word == first/wordBits {
+			mask <<= first % wordBits
+		}
+		if word == last/wordBits {
+			mask &= ^uint64(0) >> (wordBits - 1 - last%wordBits)
+		}
+		keep(int(word), mask)
+		granules += bits.OnesCount64(mask)
+	}
+	return granules
+}
+
+// monotonic is the clock of bpf_ktime_get_ns.
+func monotonic() uint64 {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
+		return 0 // then no note is old enough
+	}
+	return uint64(ts.Nano())
+}
