@@ -15,7 +15,8 @@ import (
 const (
 	logEvery   = 10 * time.Second // between lines of a log, unless the text around the bar changes
 	rateWindow = 10 * time.Second // over which the rate is estimated
-	barWidth   = 20
+	barWidth   = 20               // narrower where the line would not fit
+	barNarrow  = 6
 )
 
 // State is how far the work is.
@@ -115,10 +116,21 @@ func (b *Bar) estimate(now time.Time, s *State) {
 //
 //	web-1  [=========>          ]  47 %  1.2/2.5 GiB  310 MiB/s  4s left  INITIAL_SYNC
 func Line(s State, width int) string {
+	line := []rune(layout(s, barWidth))
+	if over := len(line) - width + 1; over > 0 { // a full last column would wrap on some terminals
+		line = []rune(layout(s, max(barNarrow, barWidth-over)))
+	}
+	if len(line) >= width {
+		line = line[:width-1]
+	}
+	return string(line)
+}
+
+func layout(s State, bar int) string {
 	parts := []string{s.Label}
 	if s.Total > 0 {
 		share := min(float64(s.Done)/float64(s.Total), 1)
-		parts = append(parts, drawn(share), fmt.Sprintf("%3d %%", int(share*100)), pair(s.Done, s.Total))
+		parts = append(parts, drawn(share, bar), fmt.Sprintf("%3d %%", int(share*100)), pair(s.Done, s.Total))
 	} else if s.Done > 0 {
 		parts = append(parts, Bytes(s.Done))
 	}
@@ -131,18 +143,14 @@ func Line(s State, width int) string {
 	if s.Note != "" {
 		parts = append(parts, s.Note)
 	}
-	line := []rune(strings.Join(parts, "  "))
-	if len(line) >= width { // a full last column would wrap on some terminals
-		line = line[:width-1]
-	}
-	return string(line)
+	return strings.Join(parts, "  ")
 }
 
-func drawn(share float64) string {
-	full := int(share * barWidth)
+func drawn(share float64, width int) string {
+	full := int(share * float64(width))
 	bar := strings.Repeat("=", full)
-	if full < barWidth {
-		bar += ">" + strings.Repeat(" ", barWidth-full-1)
+	if full < width {
+		bar += ">" + strings.Repeat(" ", width-full-1)
 	}
 	return "[" + bar + "]"
 }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/agext/levenshtein"
 	"github.com/spf13/cobra"
@@ -40,14 +41,15 @@ type Env struct {
 	Stdout   io.Writer
 	Stderr   io.Writer
 	Getenv   func(string) string
-	Terminal bool // Stdout is a terminal
-	Width    int  // of the terminal
+	Terminal bool          // Stdout is a terminal
+	Width    int           // of the terminal
+	Poll     time.Duration // between two looks at something that is followed
 }
 
 // System returns the process's own world.
 func System() Env {
 	fd := int(os.Stdout.Fd())
-	e := Env{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv, Terminal: term.IsTerminal(fd), Width: 80}
+	e := Env{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv, Terminal: term.IsTerminal(fd), Width: 80, Poll: 500 * time.Millisecond}
 	if width, _, err := term.GetSize(fd); err == nil && width > 0 {
 		e.Width = width
 	}

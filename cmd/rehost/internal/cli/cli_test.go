@@ -18,8 +18,9 @@ import (
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"rehost": func() {
-		code := Main(context.Background(), System(), args())
-		exit(code)
+		env := System()
+		env.Poll = 10 * time.Millisecond
+		exit(Main(context.Background(), env, args()))
 	}})
 }
 
@@ -87,7 +88,7 @@ func testEnv(contextFile, stdin string) (env Env, out, errOut *buffer) {
 		}
 		return ""
 	}
-	return Env{Stdin: strings.NewReader(stdin), Stdout: out, Stderr: errOut, Getenv: getenv, Width: 80}, out, errOut
+	return Env{Stdin: strings.NewReader(stdin), Stdout: out, Stderr: errOut, Getenv: getenv, Width: 80, Poll: 10 * time.Millisecond}, out, errOut
 }
 
 func TestALostBusIsToldWithinFiveSeconds(t *testing.T) {

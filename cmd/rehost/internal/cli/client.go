@@ -22,7 +22,6 @@ const (
 	askTimeout = 4 * time.Second
 	// patience is how long a command that follows something waits for a bus that went away: a controller may restart.
 	patience = 5 * time.Minute
-	poll     = 500 * time.Millisecond
 )
 
 // contextFiles are tried in order when none is named.
@@ -128,7 +127,7 @@ func follow(ctx context.Context, c *client, timeout time.Duration, step func(con
 		ctx, cancel = context.WithTimeout(ctx, timeout)
 		defer cancel()
 	}
-	ticker := time.NewTicker(poll)
+	ticker := time.NewTicker(c.env.Poll)
 	defer ticker.Stop()
 	var lost time.Time
 	for {
