@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"rehost/convert/internal/cpio"
+	"rehost/internal/cpio"
 	"rehost/protocol"
 )
 

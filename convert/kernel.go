@@ -12,7 +12,7 @@ import (
 	"slices"
 	"strings"
 
-	"rehost/convert/internal/cpio"
+	"rehost/internal/cpio"
 )
 
 // drivers are what an EC2 instance needs: its disks and its network card.

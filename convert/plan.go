@@ -17,10 +17,10 @@ type Plan struct {
 // Edit is one change of one file.
 type Edit struct {
 	protocol.Change
-	Data    []byte      `json:"-"`                 // the new content; for an append, what is added
-	Mode    fs.FileMode `json:"mode,omitempty"`    // of a new file
-	Target  string      `json:"target,omitempty"`  // of a link
-	OldSize int64       `json:"old_size"`          // of a file that grows
+	Data    []byte      `json:"-"`                // the new content; for an append, what is added
+	Mode    fs.FileMode `json:"mode,omitempty"`   // of a new file
+	Target  string      `json:"target,omitempty"` // of a link
+	OldSize int64       `json:"old_size"`         // of a file that grows
 }
 
 // Actions of a change.

@@ -37,6 +37,9 @@ func readOrder(ctx context.Context, say func(string)) (order protocol.Conversion
 	if err := bringUp(card, linkLocal); err != nil {
 		return order, fmt.Errorf("bring up %s: %w", card, err)
 	}
+	if err := waitLink(ctx, card); err != nil {
+		return order, err
+	}
 	say("network card " + card + " is up")
 	data, err := userData(ctx)
 	if err != nil {
@@ -66,6 +69,20 @@ func waitCard(ctx context.Context) (string, error) {
 		select {
 		case <-ctx.Done():
 			return "", fmt.Errorf("wait for a network card: %w", ctx.Err())
+		case <-time.After(poll):
+		}
+	}
+}
+
+// waitLink waits until a card has a link: what is sent before is lost.
+func waitLink(ctx context.Context, card string) error {
+	for {
+		if state, err := os.ReadFile("/sys/class/net/" + card + "/carrier"); err == nil && len(state) > 0 && state[0] == '1' {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wait for a link on %s: %w", card, ctx.Err())
 		case <-time.After(poll):
 		}
 	}
