@@ -50,14 +50,25 @@ func (c *Client) networkOf(ctx context.Context, subnet string) (string, error) {
 	if subnet == "" {
 		return "", nil
 	}
-	out, err := c.ec2.DescribeSubnets(ctx, &ec2.DescribeSubnetsInput{SubnetIds: []string{subnet}})
+	s, err := c.subnet(ctx, subnet)
+	return aws.ToString(s.VpcId), err
+}
+
+// ZoneOf returns the availability zone of a subnet.
+func (c *Client) ZoneOf(ctx context.Context, subnet string) (string, error) {
+	s, err := c.subnet(ctx, subnet)
+	return aws.ToString(s.AvailabilityZone), err
+}
+
+func (c *Client) subnet(ctx context.Context, id string) (types.Subnet, error) {
+	out, err := c.ec2.DescribeSubnets(ctx, &ec2.DescribeSubnetsInput{SubnetIds: []string{id}})
 	if err != nil {
-		return "", fail(err, "describe subnet %s", subnet)
+		return types.Subnet{}, fail(err, "describe subnet %s", id)
 	}
 	if len(out.Subnets) == 0 {
-		return "", absent("InvalidSubnetID.NotFound", "describe subnet %s", subnet)
+		return types.Subnet{}, absent("InvalidSubnetID.NotFound", "describe subnet %s", id)
 	}
-	return aws.ToString(out.Subnets[0].VpcId), nil
+	return out.Subnets[0], nil
 }
 
 func (c *Client) findGroup(ctx context.Context, name, network string) (types.SecurityGroup, bool, error) {

@@ -58,6 +58,7 @@ type InstanceSpec struct {
 	Image          string // id
 	Type           string
 	Subnet         string // empty: the default one
+	Zone           string // used without a subnet; empty: any
 	SecurityGroups []string
 	UserData       []byte
 	Own            bool // one of our helpers: it asks for metadata with a token only
@@ -79,6 +80,9 @@ func (c *Client) RunInstance(ctx context.Context, spec InstanceSpec) (Instance, 
 	}
 	if spec.StopOnShutdown {
 		in.InstanceInitiatedShutdownBehavior = types.ShutdownBehaviorStop
+	}
+	if spec.Zone != "" && spec.Subnet == "" {
+		in.Placement = &types.Placement{AvailabilityZone: aws.String(spec.Zone)}
 	}
 	if len(spec.UserData) > 0 {
 		in.UserData = aws.String(base64.StdEncoding.EncodeToString(spec.UserData))

@@ -5,6 +5,7 @@ package lifecycle
 
 import (
 	"fmt"
+	"time"
 
 	"rehost/protocol"
 )
@@ -93,6 +94,20 @@ func Next(cur protocol.Lifecycle, f Facts) (protocol.Lifecycle, string) {
 		return protocol.NotReady, ""
 	}
 	return cur, ""
+}
+
+// Advance follows the edges that a record's facts imply, and notes when. It returns the reason
+// of the last one, or "" when the state is as before.
+func Advance(r *protocol.Server, wanted bool, now time.Time) string {
+	last := ""
+	for range len(Edges) {
+		next, reason := Next(r.Lifecycle, FactsOf(*r, wanted))
+		if next == r.Lifecycle {
+			break
+		}
+		r.Lifecycle, r.Since, last = next, now, reason
+	}
+	return last
 }
 
 func fromNotReady(f Facts) (protocol.Lifecycle, string) {

@@ -30,7 +30,10 @@ func Open(ctx context.Context, js jetstream.JetStream) (*Store, error) {
 	}
 	s := &Store{}
 	for _, bind := range []func() error{
-		func() (err error) { s.Servers, err = NewBucket[protocol.Server](ctx, js, protocol.BucketServers); return },
+		func() (err error) {
+			s.Servers, err = NewBucket[protocol.Server](ctx, js, protocol.BucketServers)
+			return
+		},
 		func() (err error) { s.Points, err = NewBucket[protocol.Point](ctx, js, protocol.BucketPoints); return },
 		func() (err error) { s.Jobs, err = NewBucket[protocol.Job](ctx, js, protocol.BucketJobs); return },
 		func() (err error) { s.Fleet, err = NewBucket[protocol.Fleet](ctx, js, protocol.BucketFleet); return },

@@ -1,0 +1,76 @@
+package controller
+
+import (
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"rehost/controller/internal/point"
+	"rehost/controller/internal/staging"
+	"rehost/controller/internal/step"
+	"rehost/internal/bus"
+	"rehost/internal/cloud"
+	"rehost/protocol"
+)
+
+// Config is how a controller is set up. What it should do comes from operators.
+type Config struct {
+	Name            string       // on the bus; empty: main
+	Dir             string       // state: the bus's keys and store
+	Listen          string       // host:port of the embedded bus
+	Hosts           []string     // further names under which clients reach the bus
+	External        *bus.Context // a bus that others run; nil: the embedded one
+	OperatorContext string       // file for the operator's context; empty: operator.json in Dir
+	Cloud           cloud.Config
+	Timing          Timing
+}
+
+// Timing is how patient the controller is; zero values get the defaults of [DefaultTiming].
+type Timing struct {
+	Tick        time.Duration // between two looks at every server
+	Poll        time.Duration // between two looks of something that waits
+	Retry       time.Duration // first pause after a failure; doubled up to a minute
+	AgentLost   time.Duration // a silence after which an agent counts as gone
+	ReplicaLost time.Duration // the same for a replication server
+	ReplicaBoot time.Duration // from launch to the first report of a replication server
+	PointHeld   time.Duration // from a point's order until the replica stands still at it
+}
+
+// DefaultTiming is for a real fleet.
+func DefaultTiming() Timing {
+	return Timing{
+		Tick: 500 * time.Millisecond, Poll: 250 * time.Millisecond, Retry: 2 * time.Second, AgentLost: 15 * time.Second,
+		ReplicaLost: 15 * time.Second, ReplicaBoot: 10 * time.Minute, PointHeld: 10 * time.Minute,
+	}
+}
+
+func (t *Timing) fill() {
+	d := DefaultTiming()
+	for _, f := range []struct{ value, fallback *time.Duration }{
+		{&t.Tick, &d.Tick},
+		{&t.Poll, &d.Poll},
+		{&t.Retry, &d.Retry},
+		{&t.AgentLost, &d.AgentLost},
+		{&t.ReplicaLost, &d.ReplicaLost},
+		{&t.ReplicaBoot, &d.ReplicaBoot},
+		{&t.PointHeld, &d.PointHeld},
+	} {
+		if *f.value == 0 {
+			*f.value = *f.fallback
+		}
+	}
+}
+
+// Cloud is what the controller needs of the cloud; *cloud.Client is one.
+type Cloud interface {
+	staging.Cloud
+	point.Cloud
+	step.Cloud
+}
+
+// Deps is what a controller uses and does not make itself.
+type Deps struct {
+	Logger hclog.Logger
+	Cloud  Cloud              // nil: opened from Config.Cloud
+	Ready  func(protocol.Bus) // called once, when the controller answers; may be nil
+}

@@ -1,0 +1,200 @@
+// Package controller is the daemon that takes a fleet through its migration. It owns the
+// records and everything that follows from them: staging, points, jobs. It never touches a
+// block of data: agents and replication servers do that, as it orders.
+//
+// Goroutines: one for each record bucket's mirror, one reconcile loop with at most one worker
+// per server, one for the jobs with one per job and server in work, and those of the bus.
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
+
+	"rehost/controller/internal/observe"
+	"rehost/controller/internal/operator"
+	"rehost/controller/internal/point"
+	"rehost/controller/internal/staging"
+	"rehost/controller/internal/step"
+	"rehost/controller/internal/store"
+	"rehost/internal/bus"
+	"rehost/internal/cloud"
+	"rehost/protocol"
+)
+
+const defaultName = "main"
+
+// controller is the parts, wired.
+type controller struct {
+	cfg       Config
+	logger    hclog.Logger
+	authority *bus.Authority // nil: the bus is not ours
+	bus       protocol.Bus
+	nc        *nats.Conn
+	store     *store.Store
+	reports   *observe.Reports
+	staging   *staging.Staging
+	points    *point.Points
+	runner    *step.Runner
+	desk      *operator.Desk
+	orders    orders
+}
+
+// Run is the controller: it blocks until ctx ends or the bus is lost for good. Running jobs
+// stay where they are, and the next Run goes on with them.
+func Run(ctx context.Context, cfg Config, deps Deps) error {
+	cfg.Timing.fill()
+	if cfg.Name == "" {
+		cfg.Name = defaultName
+	}
+	if deps.Cloud == nil {
+		client, err := cloud.Open(ctx, cfg.Cloud)
+		if err != nil {
+			return err
+		}
+		deps.Cloud = client
+	}
+	at, authority, closeBus, err := openBus(ctx, cfg, deps.Logger)
+	if err != nil {
+		return err
+	}
+	defer closeBus()
+	nc, err := bus.Connect(ctx, at, deps.Logger.Named("bus"))
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return fmt.Errorf("open jetstream: %w", err)
+	}
+	st, err := store.Open(ctx, js)
+	if err != nil {
+		return err
+	}
+	c := wire(cfg, deps, at.Bus, authority, nc, js, st)
+	return c.run(ctx, deps.Ready)
+}
+
+// openBus starts the embedded bus, or takes the one that others run.
+func openBus(ctx context.Context, cfg Config, logger hclog.Logger) (bus.Context, *bus.Authority, func(), error) {
+	if cfg.External != nil {
+		return *cfg.External, nil, func() {}, nil
+	}
+	server, err := bus.Listen(ctx, bus.ServerConfig{Dir: filepath.Join(cfg.Dir, "bus"), Address: cfg.Listen, Hosts: cfg.Hosts, Logger: logger.Named("nats")})
+	if err != nil {
+		return bus.Context{}, nil, nil, err
+	}
+	self, err := server.Authority().Identity(protocol.RoleController, cfg.Name)
+	if err == nil {
+		err = saveOperator(cfg, server)
+	}
+	if err != nil {
+		server.Close()
+		return bus.Context{}, nil, nil, err
+	}
+	return bus.Context{Bus: server.Bus(), Identity: self}, server.Authority(), server.Close, nil
+}
+
+// saveOperator writes the context with which an operator on this machine reaches the controller.
+func saveOperator(cfg Config, server *bus.Server) error {
+	path := cfg.OperatorContext
+	if path == "" {
+		path = filepath.Join(cfg.Dir, "operator.json")
+	}
+	old, err := bus.LoadContext(path)
+	if err == nil && old.Identity.Role == protocol.RoleOperator && old.Bus.CA == server.Bus().CA {
+		old.Bus = server.Bus() // the address may have changed
+		return bus.SaveContext(path, old)
+	}
+	id, err := server.Authority().Identity(protocol.RoleOperator, "local")
+	if err != nil {
+		return err
+	}
+	return bus.SaveContext(path, bus.Context{Bus: server.Bus(), Identity: id})
+}
+
+func wire(cfg Config, deps Deps, at protocol.Bus, authority *bus.Authority, nc *nats.Conn, js jetstream.JetStream, st *store.Store) *controller {
+	t := cfg.Timing
+	c := &controller{cfg: cfg, logger: deps.Logger, authority: authority, bus: at, nc: nc, store: st, reports: observe.NewReports()}
+	c.staging = staging.New(staging.Config{Retry: t.Retry, ReplicaBoot: t.ReplicaBoot, AgentGone: t.AgentLost, Poll: t.Poll},
+		st, c.reports, deps.Cloud, &streams{js: js, authority: authority, bus: at}, deps.Logger.Named("staging"))
+	c.points = point.New(point.Config{HeldWithin: t.PointHeld}, st, c.reports, deps.Cloud, deps.Logger.Named("point"))
+	c.runner = step.NewRunner(step.Config{Poll: t.Poll, Retry: t.Retry, AgentLost: t.AgentLost},
+		st, c.reports, deps.Cloud, c.points, c.staging, deps.Logger.Named("job"))
+	var tokens operator.Tokens
+	if authority != nil {
+		tokens = authority
+	}
+	c.desk = operator.NewDesk(operator.Config{LostAfter: t.AgentLost, ReplicaLost: t.ReplicaLost, Bus: at}, st, c.reports, c.runner, tokens)
+	return c
+}
+
+// run starts everything in order: records, then answers, then work; and ends it all with ctx.
+func (c *controller) run(ctx context.Context, ready func(protocol.Bus)) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return c.store.Run(ctx) })
+	group.Go(func() error {
+		if err := c.store.WaitReady(ctx); err != nil {
+			return ended(ctx, err)
+		}
+		if err := bus.Serve(ctx, c.nc, c.logger, "controller", c.endpoints()...); err != nil {
+			return ended(ctx, err)
+		}
+		group.Go(func() error { return ended(ctx, c.runner.Run(ctx)) })
+		group.Go(func() error { return ended(ctx, c.reconcile(ctx)) })
+		c.logger.Info("controller ready", "bus", c.bus.Servers)
+		if ready != nil {
+			ready(c.bus)
+		}
+		return nil
+	})
+	err := group.Wait()
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// ended leaves out the errors that only say that ctx has ended.
+func ended(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// streams is the bus as staging sees it.
+type streams struct {
+	js        jetstream.JetStream
+	authority *bus.Authority
+	bus       protocol.Bus
+}
+
+func (s *streams) EnsureStream(ctx context.Context, server, generation string, maxBytes int64) error {
+	return bus.EnsureStream(ctx, s.js, server, generation, maxBytes)
+}
+
+func (s *streams) DeleteStream(ctx context.Context, server, generation string) error {
+	return bus.DeleteStream(ctx, s.js, server, generation)
+}
+
+func (s *streams) UserData(_ context.Context, name string) (protocol.ReplicaServerUserData, error) {
+	data := protocol.ReplicaServerUserData{Name: name, Bus: s.bus}
+	if s.authority == nil {
+		return data, &protocol.Problem{
+			Code: protocol.ProblemNotAllowed, Message: "this controller cannot make an identity for replication server " + name + ": it does not run the bus",
+			Hint: "use the embedded bus",
+		}
+	}
+	var err error
+	data.Token, _, err = s.authority.Token(protocol.RoleReplicaServer, name, time.Hour)
+	return data, err
+}

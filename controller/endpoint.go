@@ -1,0 +1,95 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"rehost/controller/internal/fleet"
+	"rehost/controller/internal/order"
+	"rehost/controller/internal/point"
+	"rehost/controller/internal/store"
+	"rehost/internal/bus"
+	"rehost/internal/hint"
+	"rehost/protocol"
+)
+
+// endpoints lists everything that the controller answers.
+func (c *controller) endpoints() []bus.Endpoint {
+	return append(c.desk.Endpoints(),
+		bus.Handle("agent", protocol.AgentReportSubject("*"), c.agentReport),
+		bus.Handle("replicaserver", protocol.ReplicaReportSubject("*"), c.replicaReport),
+		bus.Handle("enrol", protocol.EnrolSubject, c.enrol),
+	)
+}
+
+// agentReport keeps an agent's report and answers with its order.
+func (c *controller) agentReport(ctx context.Context, report protocol.AgentReport) (protocol.AgentOrder, error) {
+	if sender := bus.Sender(ctx); report.Server != sender {
+		return protocol.AgentOrder{}, impostor(sender, report.Server)
+	}
+	c.reports.PutAgent(report)
+	return c.agentOrder(report.Server), nil
+}
+
+func (c *controller) agentOrder(server string) protocol.AgentOrder {
+	rec, err := c.store.Servers.Get(server)
+	if err != nil {
+		return order.Unknown(server)
+	}
+	_, replication, _, _ := fleet.Settings(c.store.Applied(), server)
+	return order.Agent(rec, replication)
+}
+
+// replicaReport keeps a replication server's report and answers with its order.
+func (c *controller) replicaReport(ctx context.Context, report protocol.ReplicaReport) (protocol.ReplicaOrder, error) {
+	if sender := bus.Sender(ctx); report.Name != sender {
+		return protocol.ReplicaOrder{}, impostor(sender, report.Name)
+	}
+	c.reports.PutReplica(report)
+	return c.replicaOrder(report.Name)
+}
+
+func (c *controller) replicaOrder(name string) (protocol.ReplicaOrder, error) {
+	servers, err := c.store.Servers.List("")
+	if err != nil {
+		return protocol.ReplicaOrder{}, err
+	}
+	report, _, _ := c.reports.ReplicaServer(name)
+	return order.Replica(name, servers, report, func(server, id string) bool {
+		pt, err := c.points.Get(server, id)
+		return err == nil && point.Awaited(pt)
+	}), nil
+}
+
+func impostor(sender, name string) *protocol.Problem {
+	return &protocol.Problem{Code: protocol.ProblemNotAllowed, Message: fmt.Sprintf("%s reports as %q", sender, name), Hint: "name it as it was enrolled"}
+}
+
+// enrol changes a token into an identity, once. The token is burnt before the identity is handed out.
+func (c *controller) enrol(ctx context.Context, req protocol.EnrolRequest) (protocol.EnrolReply, error) {
+	refuse := func(message, advice string) (protocol.EnrolReply, error) {
+		c.logger.Warn("enrolment refused", "role", req.Role, "name", req.Name, "hostname", req.Hostname, "error", message)
+		return protocol.EnrolReply{}, &protocol.Problem{Code: protocol.ProblemNotAllowed, Message: message, Hint: advice, At: time.Now()}
+	}
+	if c.authority == nil {
+		return refuse("this controller does not run the bus", "make the identity with the tools of that bus")
+	}
+	if err := protocol.CheckName(req.Name); err != nil {
+		return refuse(err.Error(), "choose such a name")
+	}
+	jwt, id, err := c.authority.Enrol(req)
+	if err != nil {
+		return refuse(err.Error(), hint.Of(err))
+	}
+	err = c.store.Enrolments.Create(ctx, id, protocol.Enrolment{Role: req.Role, Name: req.Name, Used: time.Now(), By: req.PublicKey})
+	if errors.Is(err, store.ErrExists) {
+		return refuse("the enrolment token was used before", "make a new one: rehost server token "+req.Name)
+	}
+	if err != nil {
+		return protocol.EnrolReply{}, err
+	}
+	c.logger.Info("enrolled", "role", req.Role, "name", req.Name, "hostname", req.Hostname)
+	return protocol.EnrolReply{JWT: jwt}, nil
+}

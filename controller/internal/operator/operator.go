@@ -1,0 +1,173 @@
+// Package operator answers what operators ask: plan and apply, status, jobs, points, tokens.
+// It changes records and starts jobs; what follows from them is done elsewhere.
+package operator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"rehost/controller/internal/fleet"
+	"rehost/controller/internal/observe"
+	"rehost/controller/internal/step"
+	"rehost/controller/internal/store"
+	"rehost/internal/bus"
+	"rehost/internal/version"
+	"rehost/protocol"
+)
+
+// Tokens makes one-time enrolment tokens.
+type Tokens interface {
+	Token(role, name string, ttl time.Duration) (text, id string, err error)
+}
+
+// Config is what the answers need besides records.
+type Config struct {
+	LostAfter   time.Duration // of an agent's silence
+	ReplicaLost time.Duration
+	Bus         protocol.Bus // to hand out with tokens
+}
+
+// Desk answers operators.
+type Desk struct {
+	cfg     Config
+	store   *store.Store
+	reports *observe.Reports
+	runner  *step.Runner
+	tokens  Tokens // nil: the bus is not ours
+}
+
+// NewDesk makes a Desk.
+func NewDesk(cfg Config, st *store.Store, reports *observe.Reports, runner *step.Runner, tokens Tokens) *Desk {
+	return &Desk{cfg: cfg, store: st, reports: reports, runner: runner, tokens: tokens}
+}
+
+// Endpoints lists what the desk answers.
+func (d *Desk) Endpoints() []bus.Endpoint {
+	return []bus.Endpoint{
+		handle(protocol.VerbPlan, d.Plan), handle(protocol.VerbApply, d.Apply), handle(protocol.VerbStatus, d.Status),
+		handle(protocol.VerbWave, d.runner.Start), handle(protocol.VerbJob, d.Job), handle(protocol.VerbPoints, d.Points),
+		handle(protocol.VerbToken, d.Token), handle(protocol.VerbVersion, d.Version),
+	}
+}
+
+func handle[Req, Reply any](verb protocol.Verb, fn func(context.Context, Req) (Reply, error)) bus.Endpoint {
+	return bus.Handle(string(verb), protocol.OperatorSubject(verb), fn)
+}
+
+// Plan says what applying a configuration would change.
+func (d *Desk) Plan(_ context.Context, req protocol.PlanRequest) (protocol.Plan, error) {
+	if p := fleet.Validate(req.Fleet); p != nil {
+		return protocol.Plan{}, p
+	}
+	return fleet.Plan(d.store.Applied(), req.Fleet)
+}
+
+// Apply makes a configuration the applied one, if the world is as the plan saw it.
+func (d *Desk) Apply(ctx context.Context, req protocol.ApplyRequest) (protocol.Plan, error) {
+	if p := fleet.Validate(req.Fleet); p != nil {
+		return protocol.Plan{}, p
+	}
+	err := d.store.Fleet.Create(ctx, store.AppliedKey, protocol.Fleet{})
+	if err != nil && !errors.Is(err, store.ErrExists) {
+		return protocol.Plan{}, err
+	}
+	var plan protocol.Plan
+	_, err = d.store.Fleet.Update(ctx, store.AppliedKey, func(applied *protocol.Fleet) error {
+		var err error
+		if plan, err = fleet.Plan(*applied, req.Fleet); err != nil {
+			return err
+		}
+		if req.Hash != "" && req.Hash != plan.Hash {
+			return &protocol.Problem{
+				Code: protocol.ProblemConflict, Message: fmt.Sprintf("the plan %s is stale: it would be %s now", req.Hash, plan.Hash),
+				Hint: "look at the new plan: rehost plan",
+			}
+		}
+		if p := d.busy(plan); p != nil {
+			return p
+		}
+		*applied = req.Fleet
+		return nil
+	})
+	return plan, err
+}
+
+// busy refuses to remove a server under a job.
+func (d *Desk) busy(plan protocol.Plan) *protocol.Problem {
+	for _, c := range plan.Changes {
+		if c.Kind != "server" || c.Action != "remove" {
+			continue
+		}
+		if r, err := d.store.Servers.Get(c.Name); err == nil && r.Job != "" {
+			return &protocol.Problem{
+				Code: protocol.ProblemConflict, Server: c.Name, Message: fmt.Sprintf("server %s cannot be removed: job %s works on it", c.Name, r.Job),
+				Hint: "wait for the job: rehost job show " + r.Job,
+			}
+		}
+	}
+	return nil
+}
+
+// Job returns one job; without an id the newest.
+func (d *Desk) Job(_ context.Context, req protocol.JobRequest) (protocol.Job, error) {
+	if req.ID != "" {
+		job, err := d.store.Jobs.Get(req.ID)
+		if errors.Is(err, store.ErrNotFound) {
+			err = &protocol.Problem{Code: protocol.ProblemUnknown, Message: "no job " + req.ID, Hint: "rehost status lists the jobs"}
+		}
+		return job, err
+	}
+	jobs, err := d.store.Jobs.List("")
+	if err != nil {
+		return protocol.Job{}, err
+	}
+	if len(jobs) == 0 {
+		return protocol.Job{}, &protocol.Problem{Code: protocol.ProblemUnknown, Message: "there are no jobs yet", Hint: "start one: rehost wave test NAME"}
+	}
+	return slices.MaxFunc(jobs, func(a, b protocol.Job) int { return a.Created.Compare(b.Created) }), nil
+}
+
+// Points returns a server's points, newest first.
+func (d *Desk) Points(_ context.Context, req protocol.PointsRequest) ([]protocol.Point, error) {
+	if _, err := d.store.Servers.Get(req.Server); err != nil {
+		return nil, unknownServer(req.Server)
+	}
+	points, err := d.store.Points.List(req.Server + ".")
+	slices.SortFunc(points, func(a, b protocol.Point) int { return b.Ordered.Compare(a.Ordered) })
+	return points, err
+}
+
+func unknownServer(name string) *protocol.Problem {
+	return &protocol.Problem{Code: protocol.ProblemUnknown, Message: fmt.Sprintf("no server %q", name), Hint: "rehost status lists the servers"}
+}
+
+// Token makes a one-time enrolment token.
+func (d *Desk) Token(_ context.Context, req protocol.TokenRequest) (protocol.TokenReply, error) {
+	if d.tokens == nil {
+		return protocol.TokenReply{}, &protocol.Problem{
+			Code: protocol.ProblemNotAllowed, Message: "this controller uses a bus that it does not run", Hint: "make the identity with the tools of that bus",
+		}
+	}
+	if req.TTL == 0 {
+		req.TTL = bus.MaxTokenTTL
+	}
+	if req.Role == "" {
+		req.Role = protocol.RoleAgent
+	}
+	expires := time.Now().Add(req.TTL)
+	text, _, err := d.tokens.Token(req.Role, req.Name, req.TTL)
+	if err != nil {
+		return protocol.TokenReply{}, &protocol.Problem{
+			Code: protocol.ProblemInvalid, Message: err.Error(), Hint: "give a role that enrols, a name, and a lifetime of up to " + bus.MaxTokenTTL.String(),
+		}
+	}
+	return protocol.TokenReply{Token: text, Bus: d.cfg.Bus, Expires: expires}, nil
+}
+
+// Version says which build this is.
+func (d *Desk) Version(context.Context, struct{}) (protocol.VersionReply, error) {
+	return protocol.VersionReply{Version: version.String()}, nil
+}

@@ -1,0 +1,211 @@
+package operator
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"rehost/controller/internal/observe"
+	"rehost/controller/internal/point"
+	"rehost/controller/internal/wave"
+	"rehost/protocol"
+)
+
+// Status joins records with what was last heard.
+func (d *Desk) Status(_ context.Context, req protocol.StatusRequest) (protocol.Status, error) {
+	out := protocol.Status{At: time.Now(), Servers: []protocol.ServerStatus{}, Waves: []protocol.WaveStatus{}, Replicas: []protocol.ReplicaServer{}, Jobs: []protocol.Job{}}
+	servers, err := d.store.Servers.List("")
+	if err != nil {
+		return out, err
+	}
+	for _, name := range req.Servers {
+		if !slices.ContainsFunc(servers, func(r protocol.Server) bool { return r.Name == name }) {
+			return out, unknownServer(name)
+		}
+	}
+	for _, r := range servers {
+		if len(req.Servers) > 0 && !slices.Contains(req.Servers, r.Name) {
+			continue
+		}
+		s, problems, err := d.server(r)
+		if err != nil {
+			return out, err
+		}
+		out.Servers = append(out.Servers, s)
+		out.Problems = append(out.Problems, problems...)
+	}
+	out.Waves = d.waves(servers)
+	if out.Replicas, err = d.store.Staging.List(""); err != nil {
+		return out, err
+	}
+	for i := range out.Replicas {
+		report, at, ok := d.reports.ReplicaServer(out.Replicas[i].Name)
+		if ok {
+			out.Replicas[i].LastSeen = at
+			out.Problems = append(out.Problems, report.Problems...)
+		}
+	}
+	out.Jobs, err = d.jobs()
+	return out, err
+}
+
+func (d *Desk) server(r protocol.Server) (protocol.ServerStatus, []protocol.Problem, error) {
+	s := protocol.ServerStatus{Record: r}
+	points, err := d.store.Points.List(r.Name + ".")
+	if err != nil {
+		return s, nil, err
+	}
+	snapshot := false
+	for _, pt := range points {
+		snapshot = snapshot || (point.Active(pt) && pt.State != protocol.PointOrdered)
+		if pt.State == protocol.PointComplete && (s.LastPoint == nil || pt.Taken.After(s.LastPoint.Taken)) {
+			s.LastPoint = &pt
+		}
+	}
+	report, at, known := d.reports.Agent(r.Name)
+	_, replicaAt, _ := d.reports.ReplicaServer(r.Replica)
+	replication, problem := observe.Conclude(observe.View{
+		Record: r, Agent: report, AgentAge: time.Since(at), AgentKnown: known, ReplicaAge: time.Since(replicaAt),
+		Snapshot: snapshot, LostAfter: d.cfg.LostAfter, ReplicaLost: d.cfg.ReplicaLost,
+	})
+	s.Replication = replication
+	var problems []protocol.Problem
+	if problem != nil {
+		problems = append(problems, *problem)
+	}
+	if r.Problem != nil && problem != r.Problem {
+		problems = append(problems, *r.Problem)
+	}
+	if known {
+		s.Agent, s.LastSeen = &report, at
+		problems = append(problems, report.Problems...)
+	}
+	if status, ok := d.reports.Replica(r.Replica, r.Name, r.Generation); ok {
+		s.Replica = &status
+		problems = append(problems, status.Problems...)
+	}
+	s.Waiting = waiting(s, problem)
+	s.Next = d.next(r)
+	return s, problems, nil
+}
+
+// waiting says in words what the server is waiting for.
+func waiting(s protocol.ServerStatus, problem *protocol.Problem) string {
+	if problem != nil {
+		return problem.Message
+	}
+	r := s.Record
+	if r.Job != "" {
+		return "job " + r.Job
+	}
+	if s.Agent == nil && s.Replication == protocol.ReplicationStopped {
+		return "the agent's first report"
+	}
+	switch s.Replication {
+	case protocol.ReplicationInitiating:
+		for _, i := range r.Initiation {
+			if i.Status != protocol.StepSucceeded && i.Status != protocol.StepSkipped {
+				if i.Detail != "" {
+					return fmt.Sprintf("%s: %s", i.Step, i.Detail)
+				}
+				return string(i.Step)
+			}
+		}
+		return "the agent's next report"
+	case protocol.ReplicationInitialSync:
+		return "the initial sync" + remaining(s.Agent)
+	case protocol.ReplicationBacklog, protocol.ReplicationRescan:
+		return "the backlog" + remaining(s.Agent)
+	case protocol.ReplicationSnapshot:
+		return "the snapshots of a point"
+	case protocol.ReplicationStopped, protocol.ReplicationContinuous, protocol.ReplicationPaused, protocol.ReplicationStalled, protocol.ReplicationDisconnected:
+	}
+	return ""
+}
+
+func remaining(a *protocol.AgentReport) string {
+	if a == nil || a.Remaining <= 0 {
+		return ""
+	}
+	return ", about " + a.Remaining.Round(time.Second).String() + " left"
+}
+
+// next says what the operator can do now.
+func (d *Desk) next(r protocol.Server) string {
+	w := d.waveOf(r.Name)
+	if w == "" {
+		return "put it into an application and a wave, then rehost apply"
+	}
+	if r.Job != "" {
+		return "rehost job show " + r.Job
+	}
+	switch r.Lifecycle {
+	case protocol.NotReady:
+		if r.Generation == "" {
+			return "install the agent: rehost server token " + r.Name
+		}
+		return "wait for the initial sync"
+	case protocol.ReadyForTest:
+		return "rehost wave test " + w
+	case protocol.ReadyForCutover:
+		return "rehost wave cutover " + w
+	case protocol.CuttingOver:
+		if r.Cutover != nil {
+			return "look at the target, then rehost wave finalize " + w
+		}
+	case protocol.Cutover:
+		return "nothing: the migration is complete"
+	case protocol.Testing, protocol.Disconnected:
+	}
+	return ""
+}
+
+func (d *Desk) waveOf(server string) string {
+	f := d.store.Applied()
+	for _, w := range f.Waves {
+		if p, err := wave.Of(f, w.Name); err == nil && slices.Contains(p.Servers, server) {
+			return w.Name
+		}
+	}
+	return ""
+}
+
+func (d *Desk) waves(servers []protocol.Server) []protocol.WaveStatus {
+	f := d.store.Applied()
+	out := []protocol.WaveStatus{}
+	for _, w := range f.Waves {
+		s := protocol.WaveStatus{Name: w.Name, Counts: map[protocol.Lifecycle]int{}}
+		if p, err := wave.Of(f, w.Name); err == nil {
+			s.Servers = p.Servers
+		}
+		for _, r := range servers {
+			if slices.Contains(s.Servers, r.Name) {
+				s.Counts[r.Lifecycle]++
+			}
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+// jobs returns the running jobs, and the one that ended last.
+func (d *Desk) jobs() ([]protocol.Job, error) {
+	all, err := d.store.Jobs.List("")
+	if err != nil {
+		return nil, err
+	}
+	out := []protocol.Job{}
+	var newest *protocol.Job
+	for _, j := range all {
+		if j.Status != protocol.JobCompleted {
+			out = append(out, j)
+		} else if newest == nil || j.Ended.After(newest.Ended) {
+			newest = &j
+		}
+	}
+	if newest != nil {
+		out = append(out, *newest)
+	}
+	return out, nil
+}

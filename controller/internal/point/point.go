@@ -1,0 +1,281 @@
+// Package point takes ordered points to complete snapshots. It owns a point's stages, from
+// the order to the agent, over the replica that stands still, to snapshots of exactly that
+// server's volumes. A point is offered only when all of its snapshots are complete; one that
+// went wrong is failed and never repaired. Who wants a point, and how often, is decided elsewhere.
+package point
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"rehost/controller/internal/fleet"
+	"rehost/controller/internal/observe"
+	"rehost/controller/internal/store"
+	"rehost/internal/cloud"
+	"rehost/internal/hint"
+	"rehost/protocol"
+)
+
+// Cloud is what points need of the cloud.
+type Cloud interface {
+	SnapshotVolumes(ctx context.Context, instance string, volumes []string, tags cloud.Tags) ([]cloud.Snapshot, error)
+	Snapshots(ctx context.Context, tags cloud.Tags) ([]cloud.Snapshot, error)
+	DeleteSnapshot(ctx context.Context, id string) error
+}
+
+// Config is how patient points are.
+type Config struct {
+	HeldWithin time.Duration // from the order to the replica standing still, and from there to the snapshots' creation
+}
+
+// Points takes points through their stages. It is safe for concurrent use with different servers.
+type Points struct {
+	cfg     Config
+	store   *store.Store
+	reports *observe.Reports
+	cloud   Cloud
+	logger  hclog.Logger
+}
+
+// New makes a Points.
+func New(cfg Config, st *store.Store, reports *observe.Reports, c Cloud, logger hclog.Logger) *Points {
+	return &Points{cfg: cfg, store: st, reports: reports, cloud: c, logger: logger}
+}
+
+// Order records that a point is wanted. Ordering the same id again changes nothing.
+func (p *Points) Order(ctx context.Context, server, id, job string) error {
+	err := p.store.Points.Create(ctx, store.PointKey(server, id), protocol.Point{
+		ID: id, Server: server, State: protocol.PointOrdered, Ordered: time.Now(), Job: job,
+	})
+	if errors.Is(err, store.ErrExists) {
+		return nil
+	}
+	return err
+}
+
+// Get returns a point's record.
+func (p *Points) Get(server, id string) (protocol.Point, error) {
+	return p.store.Points.Get(store.PointKey(server, id))
+}
+
+// Active says that a point is still on its way.
+func Active(p protocol.Point) bool {
+	return p.State == protocol.PointOrdered || p.State == protocol.PointHeld || p.State == protocol.PointSnapshotting
+}
+
+// Awaited says that the replica must stand still at the point when it meets it.
+func Awaited(p protocol.Point) bool {
+	return p.State == protocol.PointOrdered || p.State == protocol.PointHeld
+}
+
+// Reconcile takes the points of one server as far as they go now.
+func (p *Points) Reconcile(ctx context.Context, server string) error {
+	rec, err := p.store.Servers.Get(server)
+	if err != nil {
+		return err
+	}
+	all, err := p.store.Points.List(server + ".")
+	if err != nil {
+		return err
+	}
+	ordered := ""
+	for _, pt := range all {
+		if !Active(pt) {
+			continue
+		}
+		if pt.State == protocol.PointOrdered && ordered == "" {
+			ordered = pt.ID
+			err = p.ordered(ctx, rec, pt)
+		} else if pt.State == protocol.PointHeld {
+			err = p.held(ctx, rec, pt)
+		} else if pt.State == protocol.PointSnapshotting {
+			err = p.snapshotting(ctx, rec, pt)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return p.order(ctx, rec)
+}
+
+// order makes the server's record ask the agent for the oldest point that is still ordered, or for none.
+func (p *Points) order(ctx context.Context, rec protocol.Server) error {
+	all, err := p.store.Points.List(rec.Name + ".")
+	if err != nil {
+		return err
+	}
+	var oldest protocol.Point
+	for _, pt := range all {
+		if pt.State == protocol.PointOrdered && (oldest.ID == "" || pt.Ordered.Before(oldest.Ordered)) {
+			oldest = pt
+		}
+	}
+	_, replication, _, _ := fleet.Settings(p.store.Applied(), rec.Name)
+	_, err = p.store.Servers.Update(ctx, rec.Name, func(r *protocol.Server) error {
+		r.PointOrder = nil
+		if oldest.ID != "" && r.Wanted == protocol.WantReplicate {
+			r.PointOrder = &protocol.PointOrder{ID: oldest.ID, Budget: replication.FreezeBudget}
+		}
+		return nil
+	})
+	return err
+}
+
+func (p *Points) update(ctx context.Context, pt protocol.Point, change func(*protocol.Point)) error {
+	_, err := p.store.Points.Update(ctx, store.PointKey(pt.Server, pt.ID), func(v *protocol.Point) error {
+		if v.State == pt.State { // otherwise someone was faster
+			change(v)
+		}
+		return nil
+	})
+	return err
+}
+
+// ordered waits for the agent to fail, or for the replica to stand still at the point.
+func (p *Points) ordered(ctx context.Context, rec protocol.Server, pt protocol.Point) error {
+	if status, ok := p.reports.Replica(rec.Replica, rec.Name, rec.Generation); ok && status.Held != nil && status.Held.ID == pt.ID {
+		mark := *status.Held
+		p.logger.Info("point held", "server", pt.Server, "point", pt.ID, "grade", mark.Grade, "frozen", mark.Frozen.String())
+		return p.update(ctx, pt, func(v *protocol.Point) {
+			v.State, v.Grade, v.Taken, v.Frozen, v.Fenced = protocol.PointHeld, mark.Grade, mark.Taken, mark.Frozen, mark.Fenced
+		})
+	}
+	report, _, _ := p.reports.Agent(rec.Name)
+	for _, r := range report.Points {
+		if r.ID == pt.ID && r.State == protocol.PointFailed {
+			problem := r.Problem
+			if problem == nil {
+				problem = &protocol.Problem{Code: protocol.ProblemPoint, Message: "the agent could not take point " + pt.ID}
+			}
+			return p.Fail(ctx, pt, problem)
+		}
+	}
+	if time.Since(pt.Ordered) > p.cfg.HeldWithin {
+		return p.Fail(ctx, pt, &protocol.Problem{
+			Code:    protocol.ProblemPoint,
+			Message: fmt.Sprintf("point %s did not reach the replica within %s", pt.ID, p.cfg.HeldWithin),
+			Hint:    "look at the lag of " + pt.Server + ": rehost status",
+		})
+	}
+	return nil
+}
+
+func tagsOf(pt protocol.Point) cloud.Tags {
+	return cloud.Tags{cloud.TagRole: cloud.RolePointSnapshot, cloud.TagServer: pt.Server, cloud.TagPoint: pt.ID, cloud.TagJob: pt.Job}
+}
+
+// held creates the snapshots. What they hold is fixed then, so the replica may go on while they are pending.
+func (p *Points) held(ctx context.Context, rec protocol.Server, pt protocol.Point) error {
+	rs, err := p.store.Staging.Get(rec.Replica)
+	if err != nil {
+		return err
+	}
+	var volumes []string
+	for _, v := range rec.Volumes {
+		volumes = append(volumes, v.Volume)
+	}
+	_, err = p.cloud.SnapshotVolumes(ctx, rs.Instance, volumes, tagsOf(pt))
+	if err != nil {
+		if time.Since(pt.Ordered) > 2*p.cfg.HeldWithin || cloud.Permanent(err) {
+			return p.Fail(ctx, pt, &protocol.Problem{Code: protocol.ProblemCloud, Message: err.Error(), Hint: hint.Of(err)})
+		}
+		p.logger.Warn("create snapshots", "server", pt.Server, "point", pt.ID, "error", err)
+		return nil
+	}
+	return p.update(ctx, pt, func(v *protocol.Point) { v.State = protocol.PointSnapshotting })
+}
+
+// snapshotting waits for the snapshots to complete; then the point is offered.
+func (p *Points) snapshotting(ctx context.Context, rec protocol.Server, pt protocol.Point) error {
+	list, err := p.cloud.Snapshots(ctx, tagsOf(pt))
+	if err != nil {
+		p.logger.Warn("look at snapshots", "server", pt.Server, "point", pt.ID, "error", err)
+		return nil
+	}
+	byVolume := map[string]cloud.Snapshot{}
+	for _, s := range list {
+		byVolume[s.Volume] = s
+	}
+	var ids []string
+	for _, v := range rec.Volumes {
+		s := byVolume[v.Volume]
+		switch s.State {
+		case "completed":
+			ids = append(ids, s.ID)
+		case "error":
+			return p.Fail(ctx, pt, &protocol.Problem{Code: protocol.ProblemCloud, Message: fmt.Sprintf("snapshot %s of volume %s ended in an error", s.ID, v.Volume)})
+		default:
+			return nil
+		}
+	}
+	p.logger.Info("point complete", "server", pt.Server, "point", pt.ID, "snapshots", len(ids))
+	return p.update(ctx, pt, func(v *protocol.Point) { v.State, v.Snapshots = protocol.PointComplete, ids })
+}
+
+// Fail ends a point that is on its way: nobody will be offered it, and what was made of it is deleted.
+func (p *Points) Fail(ctx context.Context, pt protocol.Point, problem *protocol.Problem) error {
+	problem.Server, problem.At = pt.Server, time.Now()
+	p.logger.Warn("point failed", "server", pt.Server, "point", pt.ID, "error", problem.Message)
+	_, err := p.store.Points.Update(ctx, store.PointKey(pt.Server, pt.ID), func(v *protocol.Point) error {
+		if Active(*v) {
+			v.State, v.Problem = protocol.PointLost, problem
+		}
+		return nil
+	})
+	if err != nil || pt.State == protocol.PointOrdered {
+		return err
+	}
+	return p.deleteSnapshots(ctx, tagsOf(pt))
+}
+
+// Remove deletes a point's snapshots. First the record says that it is not offered any more.
+func (p *Points) Remove(ctx context.Context, server, id string) error {
+	pt, err := p.Get(server, id)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := p.store.Points.Update(ctx, store.PointKey(server, id), func(v *protocol.Point) error {
+		if v.State != protocol.PointLost {
+			v.State = protocol.PointRemoved
+		}
+		v.Snapshots = nil
+		return nil
+	}); err != nil {
+		return err
+	}
+	return p.deleteSnapshots(ctx, tagsOf(pt))
+}
+
+// RemoveAll deletes the snapshots of all points of a server.
+func (p *Points) RemoveAll(ctx context.Context, server string) error {
+	all, err := p.store.Points.List(server + ".")
+	if err != nil {
+		return err
+	}
+	for _, pt := range all {
+		if err := p.Remove(ctx, server, pt.ID); err != nil {
+			return err
+		}
+	}
+	return p.deleteSnapshots(ctx, cloud.Tags{cloud.TagRole: cloud.RolePointSnapshot, cloud.TagServer: server})
+}
+
+func (p *Points) deleteSnapshots(ctx context.Context, tags cloud.Tags) error {
+	list, err := p.cloud.Snapshots(ctx, tags)
+	if err != nil {
+		return err
+	}
+	for _, s := range list {
+		if err := p.cloud.DeleteSnapshot(ctx, s.ID); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,313 @@
+package staging
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"rehost/internal/cloud"
+	"rehost/internal/hint"
+	"rehost/protocol"
+)
+
+// stepFunc takes one initiation step as far as it goes now; detail is for people.
+type stepFunc func(ctx context.Context, w *work) (done bool, detail string, err error)
+
+// steps are the initiation steps, in the order of [protocol.InitiationSteps].
+var steps = []stepFunc{
+	waitForAgent, createSecurityGroup, launchReplicaServer, bootReplicaServer, authenticate, downloadSoftware,
+	createVolumes, attachVolumes, pair, connectAgent, startTransfer,
+}
+
+const (
+	groupName       = "rehost-replicaserver"
+	defaultImage    = "rehost-replicaserver"
+	defaultType     = "t3.small"
+	defaultCapacity = 15 // volumes on one replication server
+)
+
+// waitForAgent waits until the agent has said which disks there are, and writes down what is to be made for them.
+func waitForAgent(ctx context.Context, w *work) (bool, string, error) {
+	if !w.agentKnown || len(w.agent.Disks) == 0 {
+		return false, "waiting for the agent's first report", nil
+	}
+	if len(w.rec.Volumes) > 0 && w.rec.Generation != "" {
+		return true, "", nil
+	}
+	volumes, err := planVolumes(w.settings.Disks, w.agent.Disks)
+	if err != nil {
+		return false, "", err
+	}
+	generation := random(8)
+	return true, fmt.Sprintf("%d disks", len(volumes)), w.update(ctx, func(r *protocol.Server) {
+		r.Volumes, r.Generation, r.Stream = volumes, generation, protocol.StreamName(r.Name, generation)
+	})
+}
+
+// planVolumes says which volumes the agent's disks need.
+func planVolumes(wanted []string, disks []protocol.DiskReport) ([]protocol.StagingVolume, error) {
+	refuse := func(advice, format string, args ...any) error {
+		return &protocol.Problem{Code: protocol.ProblemAgentDisk, Message: fmt.Sprintf(format, args...), Hint: advice}
+	}
+	var out []protocol.StagingVolume
+	boot := 0
+	for _, d := range disks {
+		if len(wanted) > 0 && !slices.Contains(wanted, d.Name) {
+			return nil, refuse("name the same disks in the server block and in agent.hcl", "the agent replicates %s, which the server block does not name", d.Name)
+		}
+		if d.SizeBytes <= 0 {
+			return nil, refuse("take it out of the disks", "disk %s has no bytes", d.Name)
+		}
+		if d.Boot {
+			boot++
+		}
+		out = append(out, protocol.StagingVolume{Disk: d.Name, SizeBytes: d.SizeBytes, Boot: d.Boot})
+	}
+	if len(wanted) > 0 && len(out) != len(wanted) {
+		return nil, refuse("name the same disks in the server block and in agent.hcl", "the agent replicates %d disks, the server block names %d", len(out), len(wanted))
+	}
+	if boot == 0 && len(out) == 1 {
+		out[0].Boot, boot = true, 1
+	}
+	if boot != 1 {
+		return nil, refuse("replicate the disk with the root filesystem, and only one such disk", "%d of the agent's %d disks are boot disks", boot, len(out))
+	}
+	return out, nil
+}
+
+func createSecurityGroup(ctx context.Context, w *work) (bool, string, error) {
+	id, err := w.group(ctx)
+	return err == nil, id, err
+}
+
+func (w *work) group(ctx context.Context) (string, error) {
+	return w.cloud.EnsureSecurityGroup(ctx, cloud.GroupSpec{
+		Name: groupName, Description: "rehost replication servers: nothing comes in", Subnet: w.replication.Subnet,
+		Tags: cloud.Tags{cloud.TagRole: cloud.RoleReplicaServer, cloud.TagName: groupName},
+	})
+}
+
+// launchReplicaServer chooses a replication server with room, or makes one.
+func launchReplicaServer(ctx context.Context, w *work) (bool, string, error) {
+	name, err := w.choose(ctx)
+	if err != nil {
+		return false, "", err
+	}
+	if err := w.update(ctx, func(r *protocol.Server) { r.Replica = name }); err != nil {
+		return false, "", err
+	}
+	rs, err := w.store.Staging.Get(name)
+	if err != nil {
+		return false, "", err
+	}
+	if rs.Instance != "" {
+		return true, rs.Instance, nil
+	}
+	inst, err := w.launch(ctx, name)
+	if err != nil {
+		return false, "", err
+	}
+	_, err = w.store.Staging.Update(ctx, name, func(rs *protocol.ReplicaServer) error {
+		rs.Instance, rs.Zone = inst.ID, inst.Zone
+		return nil
+	})
+	return err == nil, inst.ID, err
+}
+
+func (w *work) launch(ctx context.Context, name string) (cloud.Instance, error) {
+	image := w.replication.Image
+	if image == "" {
+		image = defaultImage
+	}
+	found, err := w.cloud.FindImage(ctx, image)
+	if err != nil {
+		return cloud.Instance{}, err
+	}
+	group, err := w.group(ctx)
+	if err != nil {
+		return cloud.Instance{}, err
+	}
+	data, err := w.bus.UserData(ctx, name)
+	if err != nil {
+		return cloud.Instance{}, err
+	}
+	text, err := json.Marshal(data)
+	if err != nil {
+		return cloud.Instance{}, fmt.Errorf("encode user data of %s: %w", name, err)
+	}
+	kind := w.replication.InstanceType
+	if kind == "" {
+		kind = defaultType
+	}
+	return w.cloud.RunInstance(ctx, cloud.InstanceSpec{
+		Token: Token(name, "replicaserver"), Image: found.ID, Type: kind, Subnet: w.replication.Subnet,
+		SecurityGroups: []string{group}, UserData: text, Own: true,
+		Tags: cloud.Tags(w.replication.Tags).With(replicaServerTags(name)),
+	})
+}
+
+func replicaServerTags(name string) cloud.Tags {
+	return cloud.Tags{cloud.TagRole: cloud.RoleReplicaServer, cloud.TagReplicaServer: name, cloud.TagName: "rehost-" + name}
+}
+
+func bootReplicaServer(ctx context.Context, w *work) (bool, string, error) {
+	rs, err := w.store.Staging.Get(w.rec.Replica)
+	if err != nil {
+		return false, "", err
+	}
+	inst, err := w.cloud.Instance(ctx, rs.Instance)
+	if err != nil {
+		if cloud.NotFound(err) {
+			return false, "not visible yet", nil
+		}
+		return false, "", err
+	}
+	if !inst.Alive() {
+		return false, "", hint.New(fmt.Sprintf("replication server %s: instance %s is %s %s", rs.Name, inst.ID, inst.State, inst.Reason),
+			"look at its console in the cloud, and remove the server from the configuration and add it again to start over")
+	}
+	if inst.State != cloud.InstanceRunning {
+		return false, inst.State, nil
+	}
+	if rs.Zone != inst.Zone {
+		_, err = w.store.Staging.Update(ctx, rs.Name, func(rs *protocol.ReplicaServer) error { rs.Zone = inst.Zone; return nil })
+	}
+	return err == nil, inst.ID, err
+}
+
+func authenticate(_ context.Context, w *work) (bool, string, error) {
+	if _, _, ok := w.reports.ReplicaServer(w.rec.Replica); ok {
+		return true, w.rec.Replica, nil
+	}
+	i := slices.Index(protocol.InitiationSteps, protocol.StepAuthenticate)
+	if since := time.Since(w.rec.Initiation[i].At); since > w.cfg.ReplicaBoot {
+		return false, "", &protocol.Problem{
+			Code:    protocol.ProblemReplicaUnreachable,
+			Message: fmt.Sprintf("replication server %s has not reported within %s", w.rec.Replica, w.cfg.ReplicaBoot),
+			Hint:    "look at its instance's console in the cloud; it must reach the bus's address and port",
+		}
+	}
+	return false, "waiting for the first report of " + w.rec.Replica, nil
+}
+
+func downloadSoftware(context.Context, *work) (bool, string, error) {
+	return true, "the image carries it", nil
+}
+
+// createVolumes makes the volumes, empty, in the replication server's zone.
+func createVolumes(ctx context.Context, w *work) (bool, string, error) {
+	rs, err := w.store.Staging.Get(w.rec.Replica)
+	if err != nil {
+		return false, "", err
+	}
+	for i, v := range w.rec.Volumes {
+		if v.Volume != "" {
+			continue
+		}
+		created, err := w.cloud.CreateVolume(ctx, cloud.VolumeSpec{
+			Token: Token(w.rec.Name, w.rec.Generation, "volume", strconv.Itoa(i)), Zone: rs.Zone,
+			SizeBytes: v.SizeBytes, Type: w.replication.VolumeType,
+			Tags: cloud.Tags(w.replication.Tags).With(cloud.Tags{
+				cloud.TagRole: cloud.RoleStagingVolume, cloud.TagServer: w.rec.Name, cloud.TagGeneration: w.rec.Generation,
+				cloud.TagDisk: v.Disk, cloud.TagName: "rehost-" + w.rec.Name + v.Disk,
+			}),
+		})
+		if err != nil {
+			return false, "", err
+		}
+		if created.SizeBytes > 0 && created.SizeBytes < v.SizeBytes {
+			return false, "", &protocol.Problem{
+				Code:    protocol.ProblemVolumeTooSmall,
+				Message: fmt.Sprintf("volume %s has %d bytes, disk %s has %d", created.ID, created.SizeBytes, v.Disk, v.SizeBytes),
+				Hint:    "delete the volume in the cloud; a new one is made",
+			}
+		}
+		if err := w.update(ctx, func(r *protocol.Server) { r.Volumes[i].Volume = created.ID }); err != nil {
+			return false, "", err
+		}
+	}
+	return true, fmt.Sprintf("%d volumes", len(w.rec.Volumes)), nil
+}
+
+func attachVolumes(ctx context.Context, w *work) (bool, string, error) {
+	rs, err := w.store.Staging.Get(w.rec.Replica)
+	if err != nil {
+		return false, "", err
+	}
+	for _, v := range w.rec.Volumes {
+		if err := w.cloud.AttachVolume(ctx, v.Volume, rs.Instance, nil); err != nil {
+			return false, "", err
+		}
+	}
+	return true, rs.Instance, nil
+}
+
+// pair makes the stream; from now on the replication server's order names this server.
+func pair(ctx context.Context, w *work) (bool, string, error) {
+	if err := w.bus.EnsureStream(ctx, w.rec.Name, w.rec.Generation, w.replication.StreamBytes); err != nil {
+		return false, "", err
+	}
+	status, ok := w.reports.Replica(w.rec.Replica, w.rec.Name, w.rec.Generation)
+	if !ok {
+		return false, "waiting for " + w.rec.Replica + " to open the volumes", nil
+	}
+	if len(status.Problems) > 0 {
+		p := status.Problems[0]
+		return false, "", &p
+	}
+	return true, w.rec.Replica, nil
+}
+
+func connectAgent(ctx context.Context, w *work) (bool, string, error) {
+	if w.rec.Wanted == protocol.WantNothing {
+		if err := w.update(ctx, func(r *protocol.Server) { r.Wanted = protocol.WantReplicate }); err != nil {
+			return false, "", err
+		}
+	}
+	if w.agent.Generation != w.rec.Generation {
+		return false, "waiting for the agent to take the order", nil
+	}
+	return true, "", nil
+}
+
+func startTransfer(ctx context.Context, w *work) (bool, string, error) {
+	started := w.agent.Sent > 0 || w.agent.Durable.Seq > 0
+	for _, d := range w.agent.Disks {
+		started = started || d.Replicated > 0
+	}
+	if w.agent.Generation != w.rec.Generation || !started {
+		return false, "waiting for the first byte", nil
+	}
+	return true, "", w.update(ctx, func(r *protocol.Server) {
+		if r.FirstByte.IsZero() {
+			r.FirstByte = time.Now()
+		}
+	})
+}
+
+// Paired says whether a server's replica is to be kept open by its replication server.
+func Paired(r protocol.Server) bool {
+	if r.Replica == "" || r.Generation == "" || len(r.Volumes) == 0 || len(r.Initiation) < len(steps) {
+		return false
+	}
+	for _, v := range r.Volumes {
+		if v.Volume == "" {
+			return false
+		}
+	}
+	i := slices.Index(protocol.InitiationSteps, protocol.StepPairReplicaServer)
+	return r.Initiation[i].Status != protocol.StepNotStarted
+}
+
+// Initiated says whether all initiation steps are behind a server.
+func Initiated(r protocol.Server) bool {
+	return len(r.Initiation) > 0 && !slices.ContainsFunc(r.Initiation, func(i protocol.Initiation) bool {
+		return i.Status != protocol.StepSucceeded && i.Status != protocol.StepSkipped
+	})
+}
+
+var errRetired = errors.New("the replication server is retired")

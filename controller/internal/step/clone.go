@@ -1,0 +1,274 @@
+package step
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"rehost/controller/internal/await"
+	"rehost/controller/internal/staging"
+	"rehost/internal/cloud"
+	"rehost/protocol"
+)
+
+const (
+	conversionGroup   = "rehost-conversion"
+	conversionImage   = "rehost-convert"
+	conversionType    = "t3.small"
+	consoleWithin     = 2 * time.Minute // the console's text may come late
+	consoleLines      = 15              // shown when a conversion says nothing
+	conversionPurpose = "test"
+)
+
+// makeClone makes a volume of the boot disk's snapshot: the conversion works on it, never on the replica.
+func makeClone(ctx context.Context, w *Work) error {
+	if w.data(dataClone) == "" {
+		if err := w.clone(ctx); err != nil {
+			return err
+		}
+	}
+	_, err := w.cloud.WaitVolume(ctx, w.data(dataClone), w.progress(ctx))
+	if err == nil {
+		w.progress(ctx)(w.data(dataClone))
+	}
+	return err
+}
+
+func (w *Work) clone(ctx context.Context) error {
+	_, launch, err := w.settings()
+	if err != nil {
+		return err
+	}
+	zone, err := w.zone(ctx, launch)
+	if err != nil {
+		return err
+	}
+	v, err := w.cloud.CreateVolume(ctx, cloud.VolumeSpec{
+		Token: staging.Token(w.job, w.server, "clone", w.data(dataTry)), Zone: zone, Snapshot: w.data(dataSnapshot),
+		Tags: named(w.tags(cloud.RoleClone), "rehost-clone-"+w.server, nil),
+	})
+	if err != nil {
+		return err
+	}
+	return w.set(ctx, dataClone, v.ID)
+}
+
+// zone returns the availability zone of the conversion: the subnet's, or else the staging volumes'.
+func (w *Work) zone(ctx context.Context, launch protocol.LaunchSettings) (string, error) {
+	if s := w.subnet(launch); s != "" {
+		return w.cloud.ZoneOf(ctx, s)
+	}
+	rec, err := w.record()
+	if err != nil {
+		return "", err
+	}
+	rs, err := w.store.Staging.Get(rec.Replica)
+	return rs.Zone, err
+}
+
+// convert makes the clone bootable, in an instance that has nothing but the clone.
+func convert(ctx context.Context, w *Work) error {
+	if w.attempt > 1 && w.data(dataConverted) == "" && w.data(dataTry) != strconv.Itoa(w.attempt) {
+		// A conversion that was cut off may have left anything on the clone.
+		if err := w.discardConversion(ctx); err != nil {
+			return err
+		}
+		if err := w.set(ctx, dataTry, strconv.Itoa(w.attempt), dataClone, "", dataConversion, ""); err != nil {
+			return err
+		}
+	}
+	if w.data(dataConverted) == "" {
+		if err := makeClone(ctx, w); err != nil {
+			return err
+		}
+		if err := w.convertClone(ctx); err != nil {
+			return err
+		}
+	}
+	if err := w.endConversion(ctx); err != nil {
+		return err
+	}
+	w.progress(ctx)(fmt.Sprintf("%d changes", len(w.state().Changes)))
+	return nil
+}
+
+func (w *Work) convertClone(ctx context.Context) error {
+	inst, err := w.launchConversion(ctx)
+	if err != nil {
+		return err
+	}
+	if err := w.set(ctx, dataConversion, inst.ID); err != nil {
+		return err
+	}
+	if err := w.feedConversion(ctx, inst.ID); err != nil {
+		return err
+	}
+	w.progress(ctx)("converting in " + inst.ID)
+	if _, err := w.cloud.WaitInstance(ctx, inst.ID, cloud.InstanceStopped, nil); err != nil {
+		return err
+	}
+	report, err := w.conversionReport(ctx, inst.ID)
+	if err != nil {
+		return err
+	}
+	if !report.OK {
+		return &final{conversionProblem(report)}
+	}
+	return w.update(ctx, func(_ *protocol.Job, js *protocol.JobServer) {
+		js.Changes, js.Guest = report.Changes, &report.Guest
+		js.Data[dataConverted], js.Data[dataBootMode] = "yes", report.Guest.BootMode
+	})
+}
+
+func conversionProblem(report protocol.ConversionReport) error {
+	if report.Problem != nil {
+		p := *report.Problem
+		if p.Code == "" {
+			p.Code = protocol.ProblemConversion
+		}
+		return &p
+	}
+	return &protocol.Problem{Code: protocol.ProblemConversion, Message: "the conversion failed and said no reason"}
+}
+
+func (w *Work) launchConversion(ctx context.Context) (cloud.Instance, error) {
+	_, launch, err := w.settings()
+	if err != nil {
+		return cloud.Instance{}, err
+	}
+	image, err := w.cloud.FindImage(ctx, or(launch.ConversionImage, conversionImage))
+	if err != nil {
+		return cloud.Instance{}, err
+	}
+	subnet := w.subnet(launch)
+	group, err := w.cloud.EnsureSecurityGroup(ctx, cloud.GroupSpec{
+		Name: conversionGroup, Description: "rehost conversions: nothing comes in or goes out", Subnet: subnet, Closed: true,
+		Tags: cloud.Tags{cloud.TagRole: cloud.RoleConversion, cloud.TagName: conversionGroup},
+	})
+	if err != nil {
+		return cloud.Instance{}, err
+	}
+	zone, err := w.zone(ctx, launch)
+	if err != nil {
+		return cloud.Instance{}, err
+	}
+	purpose := conversionPurpose
+	if w.kind == protocol.JobCutover {
+		purpose = "cutover"
+	}
+	order, err := json.Marshal(protocol.ConversionOrder{
+		Job: w.job, Server: w.server, Purpose: purpose,
+		Disks:   []protocol.ConversionDisk{{Volume: w.data(dataClone), Boot: true}},
+		Options: protocol.ConversionSettings{Network: launch.Network},
+	})
+	if err != nil {
+		return cloud.Instance{}, fmt.Errorf("encode the conversion's order: %w", err)
+	}
+	return w.cloud.RunInstance(ctx, cloud.InstanceSpec{
+		Token: staging.Token(w.job, w.server, "convert", strconv.Itoa(w.attempt)), Image: image.ID, Type: or(launch.ConversionType, conversionType),
+		Subnet: subnet, Zone: zone, SecurityGroups: []string{group}, UserData: order, Own: true, StopOnShutdown: true,
+		Tags: named(w.tags(cloud.RoleConversion), "rehost-convert-"+w.server, nil),
+	})
+}
+
+func or(s, fallback string) string {
+	if s == "" {
+		return fallback
+	}
+	return s
+}
+
+// feedConversion attaches the clone as soon as the instance runs. One that has stopped
+// already had it: then this run was cut off before, and only the report is missing.
+func (w *Work) feedConversion(ctx context.Context, instance string) error {
+	var inst cloud.Instance
+	err := await.Until(ctx, w.cfg.Poll, func() (bool, error) {
+		var err error
+		inst, err = w.cloud.Instance(ctx, instance)
+		if cloud.NotFound(err) {
+			return false, nil // not visible yet; the deadline bounds it
+		}
+		return inst.State != cloud.InstancePending, err
+	})
+	if err != nil {
+		return err
+	}
+	if inst.State != cloud.InstanceRunning {
+		return nil
+	}
+	return w.cloud.AttachVolume(ctx, w.data(dataClone), instance, nil)
+}
+
+func (w *Work) conversionReport(ctx context.Context, instance string) (protocol.ConversionReport, error) {
+	var report protocol.ConversionReport
+	console := ""
+	late := time.Now().Add(consoleWithin)
+	err := await.Until(ctx, w.cfg.Poll, func() (bool, error) {
+		var err error
+		if console, err = w.cloud.ConsoleOutput(ctx, instance); err != nil {
+			return false, err
+		}
+		found, ok, err := protocol.ParseConsole(console)
+		if err != nil {
+			return false, err
+		}
+		if ok && found.Job == w.job {
+			report = found
+			return true, nil
+		}
+		if time.Now().After(late) {
+			return false, &protocol.Problem{
+				Code: protocol.ProblemConversion, Message: "the conversion instance stopped without a report; its console ends with:\n" + tail(console, consoleLines),
+				Hint: "look at the console text above; `rehost job show` has the whole job",
+			}
+		}
+		return false, nil
+	})
+	return report, err
+}
+
+func tail(text string, lines int) string {
+	all := strings.Split(strings.TrimRight(text, "\r\n"), "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}
+
+// endConversion terminates this job's conversion instances of the server.
+func (w *Work) endConversion(ctx context.Context) error {
+	return w.terminateAll(ctx, w.tags(cloud.RoleConversion))
+}
+
+// discardConversion removes the conversion instances and the clones of this job and server.
+func (w *Work) discardConversion(ctx context.Context) error {
+	if err := w.endConversion(ctx); err != nil {
+		return err
+	}
+	volumes, err := w.cloud.Volumes(ctx, w.tags(cloud.RoleClone))
+	if err != nil {
+		return err
+	}
+	for _, v := range volumes {
+		if err := w.cloud.DeleteVolume(ctx, v.ID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *Runner) terminateAll(ctx context.Context, tags cloud.Tags) error {
+	list, err := r.cloud.Instances(ctx, tags)
+	if err != nil {
+		return err
+	}
+	for _, inst := range list {
+		if inst.State == cloud.InstanceTerminated {
+			continue
+		}
+		if err := r.cloud.TerminateInstance(ctx, inst.ID, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}

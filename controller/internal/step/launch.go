@@ -1,0 +1,271 @@
+package step
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"rehost/controller/internal/await"
+	"rehost/controller/internal/staging"
+	"rehost/internal/cloud"
+	"rehost/protocol"
+)
+
+const defaultType = "t3.medium"
+
+// makeImage snapshots the converted clone, and registers it with the point's other snapshots.
+func makeImage(ctx context.Context, w *Work) error {
+	rec, err := w.record()
+	if err != nil {
+		return err
+	}
+	_, launch, err := w.settings()
+	if err != nil {
+		return err
+	}
+	snapshot, err := w.cloud.SnapshotVolume(ctx, w.data(dataClone), w.tags(cloud.RoleConvertedSnapshot))
+	if err != nil {
+		return err
+	}
+	if err := w.set(ctx, dataConvertedSnapshot, snapshot.ID); err != nil {
+		return err
+	}
+	if err := w.cloud.WaitSnapshots(ctx, []string{snapshot.ID}, w.progress(ctx)); err != nil {
+		return err
+	}
+	var data []string
+	for i, s := range strings.Split(w.data(dataSnapshots), ",") {
+		if i < len(rec.Volumes) && !rec.Volumes[i].Boot {
+			data = append(data, s)
+		}
+	}
+	name := "rehost-" + w.server + "-" + w.job
+	image, err := w.cloud.RegisterImage(ctx, cloud.ImageSpec{
+		Name: name, Root: snapshot.ID, Data: data, BootMode: w.bootMode(launch),
+		Tags: named(w.tags(cloud.RoleImage), name, nil),
+	}, w.progress(ctx))
+	if err != nil {
+		return err
+	}
+	if err := w.set(ctx, dataImage, image.ID); err != nil {
+		return err
+	}
+	w.progress(ctx)(image.ID)
+	return nil
+}
+
+// bootMode is what the launch block says, or else what the conversion found, or the agent.
+func (w *Work) bootMode(launch protocol.LaunchSettings) string {
+	if launch.BootMode != "" && launch.BootMode != "source" {
+		return launch.BootMode
+	}
+	report, _, _ := w.reports.Agent(w.server)
+	return or(or(w.data(dataBootMode), report.Host.BootMode), "bios")
+}
+
+// retirePrevious removes what an earlier test left, so that one test instance of a server exists at most.
+func retirePrevious(ctx context.Context, w *Work) error {
+	rec, err := w.record()
+	if err != nil {
+		return err
+	}
+	if rec.Test == nil || rec.Test.Job == w.job {
+		return &skip{"there is no earlier test instance"}
+	}
+	return w.removeTest(ctx, *rec.Test)
+}
+
+// terminate removes a server's test instance.
+func terminate(ctx context.Context, w *Work) error {
+	rec, err := w.record()
+	if err != nil {
+		return err
+	}
+	if rec.Test == nil {
+		return &skip{"there is no test instance"}
+	}
+	return w.removeTest(ctx, *rec.Test)
+}
+
+func (w *Work) removeTest(ctx context.Context, test protocol.Launched) error {
+	if err := w.removeLaunch(ctx, test.Job, test.Point); err != nil {
+		return err
+	}
+	_, err := w.store.Servers.Update(ctx, w.server, func(r *protocol.Server) error {
+		if r.Test != nil && r.Test.Job == test.Job {
+			r.Test = nil
+		}
+		return nil
+	})
+	return err
+}
+
+// removeLaunch removes the target, the image and the snapshots that a job made for the server.
+func (w *Work) removeLaunch(ctx context.Context, job, point string) error {
+	tags := cloud.Tags{cloud.TagServer: w.server, cloud.TagJob: job}
+	if err := w.terminateAll(ctx, tags.With(cloud.Tags{cloud.TagRole: cloud.RoleTarget})); err != nil {
+		return err
+	}
+	if err := w.removeImages(ctx, tags); err != nil {
+		return err
+	}
+	if point == "" {
+		return nil
+	}
+	return w.points.Remove(ctx, w.server, point)
+}
+
+// removeImages deregisters images, and then deletes the converted snapshots behind them.
+func (w *Work) removeImages(ctx context.Context, tags cloud.Tags) error {
+	images, err := w.cloud.Images(ctx, tags.With(cloud.Tags{cloud.TagRole: cloud.RoleImage}))
+	if err != nil {
+		return err
+	}
+	for _, i := range images {
+		if err := w.cloud.DeregisterImage(ctx, i.ID); err != nil {
+			return err
+		}
+	}
+	snapshots, err := w.cloud.Snapshots(ctx, tags.With(cloud.Tags{cloud.TagRole: cloud.RoleConvertedSnapshot}))
+	if err != nil {
+		return err
+	}
+	for _, s := range snapshots {
+		if err := w.cloud.DeleteSnapshot(ctx, s.ID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// launch runs the target, and records it with the server.
+func launch(ctx context.Context, w *Work) error {
+	_, settings, err := w.settings()
+	if err != nil {
+		return err
+	}
+	subnet := w.subnet(settings)
+	group, err := w.cloud.EnsureSecurityGroup(ctx, cloud.GroupSpec{
+		Name: "rehost-launch-" + settings.Name, Description: "rehost targets of launch block " + settings.Name, Subnet: subnet, Ports: settings.IngressPorts,
+		Tags: cloud.Tags{cloud.TagRole: cloud.RoleTarget, cloud.TagName: "rehost-launch-" + settings.Name},
+	})
+	if err != nil {
+		return err
+	}
+	inst, err := w.cloud.RunInstance(ctx, cloud.InstanceSpec{
+		Token: staging.Token(w.job, w.server, "launch", strconv.Itoa(w.attempt)), Image: w.data(dataImage), Type: or(settings.InstanceType, defaultType),
+		Subnet: subnet, SecurityGroups: []string{group}, Tags: named(w.tags(cloud.RoleTarget), w.server, settings.Tags),
+	})
+	if err != nil {
+		return err
+	}
+	if err := w.set(ctx, dataInstance, inst.ID); err != nil {
+		return err
+	}
+	if inst, err = w.awaitAddress(ctx, inst.ID); err != nil {
+		return err
+	}
+	if err := w.set(ctx, dataAddress, inst.Address()); err != nil {
+		return err
+	}
+	w.progress(ctx)(inst.ID + " at " + inst.Address())
+	return w.recordLaunch(ctx, protocol.Launched{
+		Job: w.job, Point: w.data(dataPoint), Image: w.data(dataImage), Instance: inst.ID, Address: inst.Address(), At: time.Now(),
+	})
+}
+
+func (w *Work) awaitAddress(ctx context.Context, id string) (cloud.Instance, error) {
+	inst, err := w.cloud.WaitInstance(ctx, id, cloud.InstanceRunning, w.progress(ctx))
+	if err != nil || inst.Address() != "" {
+		return inst, err
+	}
+	err = await.Until(ctx, w.cfg.Poll, func() (bool, error) {
+		var err error
+		inst, err = w.cloud.Instance(ctx, id)
+		return inst.Address() != "", err
+	})
+	return inst, err
+}
+
+func (w *Work) recordLaunch(ctx context.Context, l protocol.Launched) error {
+	_, err := w.store.Servers.Update(ctx, w.server, func(r *protocol.Server) error {
+		target := &r.Test
+		if w.kind == protocol.JobCutover {
+			target = &r.Cutover
+		}
+		if *target == nil || (*target).Job != l.Job {
+			*target = &l
+		}
+		return nil
+	})
+	return err
+}
+
+// cleanup removes what only the conversion needed, and after a failure also what nobody will use:
+// a target of a failed test stays for inspection, one of a failed cutover does not.
+func cleanup(ctx context.Context, w *Work) error {
+	if err := w.discardConversion(ctx); err != nil {
+		return err
+	}
+	state := w.state()
+	failed := slices.ContainsFunc(state.Steps, func(s protocol.JobStep) bool { return s.Status == protocol.StepFailed })
+	if !failed || (w.kind == protocol.JobTest && state.Data[dataInstance] != "" && state.Data[dataAddress] != "") {
+		return nil
+	}
+	if err := w.removeLaunch(ctx, w.job, state.Data[dataPoint]); err != nil {
+		return err
+	}
+	_, err := w.store.Servers.Update(ctx, w.server, func(r *protocol.Server) error {
+		if r.Cutover != nil && r.Cutover.Job == w.job {
+			r.Cutover = nil
+		}
+		if r.Test != nil && r.Test.Job == w.job {
+			r.Test = nil
+		}
+		return nil
+	})
+	return err
+}
+
+// removeReplica removes everything of the server but the target of its cutover.
+func removeReplica(ctx context.Context, w *Work) error {
+	rec, err := w.record()
+	if err != nil {
+		return err
+	}
+	own := cloud.Tags{cloud.TagServer: w.server}
+	targets, err := w.cloud.Instances(ctx, own)
+	if err != nil {
+		return err
+	}
+	for _, inst := range targets {
+		if inst.State == cloud.InstanceTerminated || (rec.Cutover != nil && inst.ID == rec.Cutover.Instance) {
+			continue
+		}
+		if err := w.cloud.TerminateInstance(ctx, inst.ID, w.progress(ctx)); err != nil {
+			return err
+		}
+	}
+	if err := w.removeImages(ctx, own); err != nil {
+		return err
+	}
+	if err := w.points.RemoveAll(ctx, w.server); err != nil {
+		return err
+	}
+	clones, err := w.cloud.Volumes(ctx, own.With(cloud.Tags{cloud.TagRole: cloud.RoleClone}))
+	if err != nil {
+		return err
+	}
+	for _, v := range clones {
+		if err := w.cloud.DeleteVolume(ctx, v.ID); err != nil {
+			return err
+		}
+	}
+	if err := w.staging.Remove(ctx, w.server); err != nil {
+		return err
+	}
+	_, err = w.store.Servers.Update(ctx, w.server, func(r *protocol.Server) error { r.Test = nil; return nil })
+	return err
+}

@@ -1,0 +1,205 @@
+package step
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"rehost/controller/internal/await"
+	"rehost/controller/internal/fleet"
+	"rehost/controller/internal/point"
+	"rehost/protocol"
+)
+
+// fence stops the source's writers, by the agent's hook or by the operator's word.
+func fence(ctx context.Context, w *Work) error {
+	settings, _, err := w.settings()
+	if err != nil {
+		return err
+	}
+	if settings.Fence == fleet.FenceConfirmed {
+		return &skip{"the operator says that the writers are stopped"}
+	}
+	if err := w.orderFence(ctx, true); err != nil {
+		return &protocol.Problem{
+			Code: protocol.ProblemFence, Message: fmt.Sprintf("fence %s: %v", w.server, err),
+			Hint: "look at the fence hook in agent.hcl and at the agent's log on the source",
+		}
+	}
+	return nil
+}
+
+// unfence lets the source's writers go on: the cutover has failed.
+func unfence(ctx context.Context, w *Work) error {
+	if rec, err := w.record(); err != nil || !rec.Fence {
+		return either(err, &skip{"the source was not fenced"})
+	}
+	if err := w.orderFence(ctx, false); err != nil {
+		return &protocol.Problem{
+			Code: protocol.ProblemFence, Message: fmt.Sprintf("release the writers of %s: %v", w.server, err),
+			Hint: "release them by hand on the source; the agent does it as soon as it can reach the controller",
+		}
+	}
+	return nil
+}
+
+func either(err, other error) error {
+	if err != nil {
+		return err
+	}
+	return other
+}
+
+func (w *Work) orderFence(ctx context.Context, on bool) error {
+	if _, err := w.store.Servers.Update(ctx, w.server, func(r *protocol.Server) error { r.Fence = on; return nil }); err != nil {
+		return err
+	}
+	ordered := time.Now()
+	return await.Until(ctx, w.cfg.Poll, func() (bool, error) {
+		report, at, ok := w.reports.Agent(w.server)
+		for _, p := range report.Problems {
+			if on && p.Code == protocol.ProblemFence && at.After(ordered) && p.At.After(ordered) {
+				return false, &p
+			}
+		}
+		return ok && at.After(ordered) && report.Fenced == on, nil
+	})
+}
+
+// takePoint has a fresh point taken, for a cutover behind the fence. A failed point is not
+// repaired: the next run takes a new one.
+func takePoint(ctx context.Context, w *Work) error {
+	id := w.data(dataPoint)
+	if id != "" {
+		if pt, err := w.points.Get(w.server, id); err == nil && (pt.State == protocol.PointLost || pt.State == protocol.PointRemoved) {
+			id = ""
+		}
+	}
+	if id == "" {
+		if err := w.awaitContinuous(ctx); err != nil {
+			return err
+		}
+		id = newID("p")
+		if err := w.set(ctx, dataPoint, id); err != nil {
+			return err
+		}
+	}
+	if err := w.points.Order(ctx, w.server, id, w.job); err != nil {
+		return err
+	}
+	var pt protocol.Point
+	err := await.Until(ctx, w.cfg.Poll, func() (bool, error) {
+		var err error
+		if pt, err = w.points.Get(w.server, id); err != nil {
+			return false, err
+		}
+		if pt.State == protocol.PointLost {
+			return false, pt.Problem
+		}
+		return !point.Awaited(pt), nil
+	})
+	if err != nil {
+		return err
+	}
+	if w.kind == protocol.JobCutover && !pt.Fenced {
+		return w.refuseUnfenced(ctx, pt)
+	}
+	w.progress(ctx)(fmt.Sprintf("%s, %s, frozen for %s", pt.ID, pt.Grade, pt.Frozen.Round(time.Millisecond)))
+	return nil
+}
+
+// refuseUnfenced drops a point that may lack what was written until the fence.
+func (w *Work) refuseUnfenced(ctx context.Context, pt protocol.Point) error {
+	settings, _, err := w.settings()
+	if err != nil || settings.Fence == fleet.FenceConfirmed {
+		return err
+	}
+	problem := &protocol.Problem{Code: protocol.ProblemFence, Message: "point " + pt.ID + " was taken while the source's writers were not fenced"}
+	if err := w.points.Fail(ctx, pt, problem); err != nil {
+		return err
+	}
+	if err := w.points.Remove(ctx, w.server, pt.ID); err != nil {
+		return err
+	}
+	return problem
+}
+
+// awaitContinuous waits until a point can be taken within the freeze budget.
+func (w *Work) awaitContinuous(ctx context.Context) error {
+	progress := w.progress(ctx)
+	return await.Until(ctx, w.cfg.Poll, func() (bool, error) {
+		report, at, _ := w.reports.Agent(w.server)
+		if silent := time.Since(at); silent > w.cfg.AgentLost {
+			return false, &protocol.Problem{
+				Code: protocol.ProblemAgentUnreachable, Message: fmt.Sprintf("the agent of %s has not been heard of for %s", w.server, silent.Round(time.Second)),
+				Hint: "look on the source: systemctl status rehost-agent",
+			}
+		}
+		if report.Replication == protocol.ReplicationContinuous || report.Replication == protocol.ReplicationSnapshot {
+			return true, nil
+		}
+		if report.Replication != "" {
+			progress("waiting for CONTINUOUS, now " + string(report.Replication))
+		}
+		return false, nil
+	})
+}
+
+// awaitSnapshots waits until the point is offered.
+func awaitSnapshots(ctx context.Context, w *Work) error {
+	rec, err := w.record()
+	if err != nil {
+		return err
+	}
+	var pt protocol.Point
+	err = await.Until(ctx, w.cfg.Poll, func() (bool, error) {
+		var err error
+		if pt, err = w.points.Get(w.server, w.data(dataPoint)); err != nil {
+			return false, err
+		}
+		if pt.State == protocol.PointLost {
+			return false, &final{pt.Problem}
+		}
+		return pt.State == protocol.PointComplete, nil
+	})
+	if err != nil {
+		return err
+	}
+	boot := ""
+	for i, v := range rec.Volumes {
+		if v.Boot && i < len(pt.Snapshots) {
+			boot = pt.Snapshots[i]
+		}
+	}
+	if boot == "" || len(pt.Snapshots) != len(rec.Volumes) {
+		return &final{fmt.Errorf("point %s has %d snapshots for %d disks, and %q of the boot disk", pt.ID, len(pt.Snapshots), len(rec.Volumes), boot)}
+	}
+	if err := w.set(ctx, dataSnapshot, boot, dataSnapshots, strings.Join(pt.Snapshots, ",")); err != nil {
+		return err
+	}
+	w.progress(ctx)(strings.Join(pt.Snapshots, ", "))
+	return nil
+}
+
+// disconnect ends the agent's work.
+func disconnect(ctx context.Context, w *Work) error { return w.staging.Disconnect(ctx, w.server) }
+
+// release ends the replica's work.
+func release(ctx context.Context, w *Work) error { return w.staging.Unassign(ctx, w.server) }
+
+// awaitIdle waits until replication servers that carry nothing are gone.
+func awaitIdle(ctx context.Context, w *Work) error {
+	return w.staging.Retire(ctx)
+}
+
+// finalize records that the migration is over.
+func finalize(ctx context.Context, w *Work) error {
+	_, err := w.store.Servers.Update(ctx, w.server, func(r *protocol.Server) error {
+		if r.Finalized.IsZero() {
+			r.Finalized = time.Now()
+		}
+		return nil
+	})
+	return err
+}

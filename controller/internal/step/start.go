@@ -1,0 +1,127 @@
+package step
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"strings"
+	"time"
+
+	"rehost/controller/internal/fleet"
+	"rehost/controller/internal/lifecycle"
+	"rehost/controller/internal/wave"
+	"rehost/internal/hint"
+	"rehost/protocol"
+)
+
+// Start records a job for a wave, or says why there must be none. Servers whose migration is
+// over are skipped; any other refusal refuses the whole wave.
+func (r *Runner) Start(ctx context.Context, req protocol.WaveRequest) (protocol.Job, error) {
+	steps, ok := plans[req.Kind]
+	if !ok {
+		return protocol.Job{}, &protocol.Problem{Code: protocol.ProblemInvalid, Message: fmt.Sprintf("unknown kind of job %q", req.Kind)}
+	}
+	applied := r.store.Applied()
+	plan, err := wave.Of(applied, req.Wave)
+	if err != nil {
+		return protocol.Job{}, &protocol.Problem{Code: protocol.ProblemUnknown, Message: err.Error(), Hint: hint.Of(err)}
+	}
+	if err := r.refusal(applied, plan, req); err != nil {
+		return protocol.Job{}, err
+	}
+	job := protocol.Job{
+		ID: jobPrefix[req.Kind] + newID(""), Kind: req.Kind, Wave: req.Wave, Status: protocol.JobPending, Created: time.Now(),
+		Force: req.Force, Confirmed: req.Confirmed,
+	}
+	for _, name := range plan.Servers {
+		s := protocol.JobServer{Server: name, Status: protocol.StepNotStarted, Data: map[string]string{}}
+		for _, st := range steps {
+			s.Steps = append(s.Steps, protocol.JobStep{Name: st.name, Status: protocol.StepNotStarted})
+		}
+		job.Servers = append(job.Servers, s)
+	}
+	if err := r.store.Jobs.Create(ctx, job.ID, job); err != nil {
+		return protocol.Job{}, err
+	}
+	select {
+	case r.kick <- struct{}{}:
+	default:
+	}
+	return job, nil
+}
+
+var jobPrefix = map[protocol.JobKind]string{
+	protocol.JobTest: "test-", protocol.JobCutover: "cutover-", protocol.JobFinalize: "finalize-", protocol.JobTerminate: "terminate-",
+}
+
+// newID makes an id that sorts by time.
+func newID(prefix string) string {
+	var b [3]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return prefix + time.Now().UTC().Format("20060102-150405-") + hex.EncodeToString(b[:])
+}
+
+func (r *Runner) refusal(applied protocol.Fleet, plan wave.Plan, req protocol.WaveRequest) error {
+	if p := r.earlierWaves(applied, plan, req); p != nil {
+		return p
+	}
+	var reasons []string
+	var first *protocol.Problem
+	done := 0
+	for _, name := range plan.Servers {
+		rec, err := r.store.Servers.Get(name)
+		if err != nil {
+			rec = protocol.Server{Name: name, Lifecycle: protocol.NotReady}
+		}
+		if rec.Lifecycle == protocol.Cutover || (req.Kind == protocol.JobTerminate && rec.Test == nil) {
+			done++
+			continue
+		}
+		p := lifecycle.Refusal(rec, req.Kind, req.Force)
+		settings, _, _, _ := fleet.Settings(applied, name)
+		if p == nil && req.Kind == protocol.JobCutover && settings.Fence == fleet.FenceConfirmed && !req.Confirmed {
+			p = &protocol.Problem{
+				Code: protocol.ProblemNotAllowed, Server: name, Message: name + ": nobody has said that its writers are stopped",
+				Hint: "stop them, and say so with --confirmed",
+			}
+		}
+		if p != nil {
+			if first == nil {
+				first = p
+			}
+			reasons = append(reasons, p.Message)
+		}
+	}
+	if first != nil {
+		out := *first
+		out.Message, out.At = strings.Join(reasons, "; "), time.Now()
+		return &out
+	}
+	if done == len(plan.Servers) {
+		return &protocol.Problem{Code: protocol.ProblemNotAllowed, Message: "no server of wave " + plan.Wave + " has anything left to do", Hint: "look at where they stand: rehost status"}
+	}
+	return nil
+}
+
+// earlierWaves refuses a cutover while a wave before it is not cut over.
+func (r *Runner) earlierWaves(applied protocol.Fleet, plan wave.Plan, req protocol.WaveRequest) *protocol.Problem {
+	if req.Kind != protocol.JobCutover || req.Force != "" {
+		return nil
+	}
+	for _, before := range plan.After {
+		p, err := wave.Of(applied, before)
+		if err != nil {
+			continue
+		}
+		for _, name := range p.Servers {
+			if rec, err := r.store.Servers.Get(name); err != nil || rec.Cutover == nil || rec.Job != "" {
+				return &protocol.Problem{
+					Code: protocol.ProblemNotAllowed, Message: fmt.Sprintf("wave %s comes after wave %s, whose server %s is not cut over", plan.Wave, before, name),
+					Hint: "cut over wave " + before + " first, or give a reason with --force",
+				}
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,114 @@
+// Package step runs jobs: tests, cutovers, finalizations and terminations of a wave's servers.
+// It owns the steps, their order, and how they are repeated. A step is recorded before and
+// after; each finds its own leftovers by tag or client token before it creates anything, so a
+// job that was cut off at any line is taken up again and makes nothing twice. It does not
+// decide when a job should run, and never touches the replica.
+package step
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"rehost/protocol"
+)
+
+// When a step runs.
+type when int
+
+const (
+	onSuccess when = iota // while nothing has failed
+	onFailure             // only after a failure
+	always
+)
+
+// step is one piece of a server's way through a job.
+type step struct {
+	name     string
+	attempts int           // runs at most; a run that was cut off by a restart does not count
+	deadline time.Duration // of one run
+	when     when
+	start    protocol.JobEventName // events for the job's log; empty: none
+	end      protocol.JobEventName
+	fail     protocol.JobEventName
+	run      func(ctx context.Context, w *Work) error
+}
+
+// The steps. Deadlines are for a real cloud, where a first snapshot may take hours.
+var (
+	stepFence = step{name: "fence", attempts: 1, deadline: 2 * time.Minute, run: fence, start: protocol.EventFenceStart, end: protocol.EventFenceEnd}
+	stepPoint = step{name: "point", attempts: 5, deadline: 20 * time.Minute, run: takePoint, start: protocol.EventSnapshotStart, fail: protocol.EventSnapshotFail}
+	stepSnap  = step{name: "snapshot", attempts: 1, deadline: 12 * time.Hour, run: awaitSnapshots, end: protocol.EventSnapshotEnd, fail: protocol.EventSnapshotFail}
+	stepClone = step{name: "clone", attempts: 5, deadline: 30 * time.Minute, run: makeClone, fail: protocol.EventConversionFail}
+	stepConv  = step{
+		name: "convert", attempts: 2, deadline: 20 * time.Minute, run: convert,
+		start: protocol.EventConversionStart, end: protocol.EventConversionEnd, fail: protocol.EventConversionFail,
+	}
+	stepImage  = step{name: "image", attempts: 5, deadline: 4 * time.Hour, run: makeImage, fail: protocol.EventLaunchFailed}
+	stepRetire = step{name: "retire", attempts: 5, deadline: 20 * time.Minute, run: retirePrevious, fail: protocol.EventCleanupFail}
+	stepLaunch = step{
+		name: "launch", attempts: 3, deadline: 20 * time.Minute, run: launch,
+		start: protocol.EventLaunchStart, end: protocol.EventLaunchEnd, fail: protocol.EventLaunchFailed,
+	}
+	stepCheck = step{
+		name: "check", attempts: 1, deadline: time.Hour, run: check,
+		start: protocol.EventCheckStart, end: protocol.EventCheckEnd, fail: protocol.EventCheckFail,
+	}
+	stepUnfence = step{name: "unfence", attempts: 10, deadline: time.Minute, when: onFailure, run: unfence, end: protocol.EventFenceEnd}
+	stepCleanup = step{
+		name: "cleanup", attempts: 5, deadline: 20 * time.Minute, when: always, run: cleanup,
+		start: protocol.EventCleanupStart, end: protocol.EventCleanupEnd, fail: protocol.EventCleanupFail,
+	}
+	stepDisconnect = step{name: "disconnect", attempts: 5, deadline: 5 * time.Minute, run: disconnect}
+	stepRelease    = step{name: "release", attempts: 5, deadline: 5 * time.Minute, run: release}
+	stepRemove     = step{
+		name: "remove", attempts: 5, deadline: 20 * time.Minute, run: removeReplica,
+		start: protocol.EventCleanupStart, end: protocol.EventCleanupEnd, fail: protocol.EventCleanupFail,
+	}
+	stepIdle      = step{name: "replicaserver", attempts: 5, deadline: 20 * time.Minute, run: awaitIdle, fail: protocol.EventCleanupFail}
+	stepFinalize  = step{name: "finalize", attempts: 5, deadline: time.Minute, run: finalize}
+	stepTerminate = step{
+		name: "terminate", attempts: 5, deadline: 20 * time.Minute, run: terminate,
+		start: protocol.EventCleanupStart, end: protocol.EventCleanupEnd, fail: protocol.EventCleanupFail,
+	}
+)
+
+// plans are the steps of each kind of job, in order.
+var plans = map[protocol.JobKind][]step{
+	protocol.JobTest:      {stepPoint, stepSnap, stepClone, stepConv, stepImage, stepRetire, stepLaunch, stepCheck, stepCleanup},
+	protocol.JobCutover:   {stepFence, stepPoint, stepSnap, stepClone, stepConv, stepImage, stepRetire, stepLaunch, stepCheck, stepUnfence, stepCleanup},
+	protocol.JobFinalize:  {stepDisconnect, stepRelease, stepRemove, stepIdle, stepFinalize},
+	protocol.JobTerminate: {stepTerminate},
+}
+
+// Names of what steps hand on in a job server's data.
+const (
+	dataPoint             = "point"
+	dataSnapshot          = "snapshot"  // of the boot disk
+	dataSnapshots         = "snapshots" // of all disks, in disk order, separated by commas
+	dataTry               = "clone_try"
+	dataClone             = "clone"
+	dataConversion        = "conversion" // instance
+	dataConverted         = "converted"
+	dataBootMode          = "boot_mode"
+	dataConvertedSnapshot = "converted_snapshot"
+	dataImage             = "image"
+	dataInstance          = "instance"
+	dataAddress           = "address"
+)
+
+// skip is what a step returns when there is nothing for it to do.
+type skip struct{ reason string }
+
+func (s *skip) Error() string { return s.reason }
+
+// final wraps an error that another run would meet again.
+type final struct{ err error }
+
+func (f *final) Error() string { return f.err.Error() }
+func (f *final) Unwrap() error { return f.err }
+
+func isFinal(err error) bool {
+	_, ok := errors.AsType[*final](err)
+	return ok
+}
