@@ -289,7 +289,10 @@ func TestErrorsHaveEC2Codes(t *testing.T) {
 			_, err := c.CreateVolume(ctx, &ec2.CreateVolumeInput{AvailabilityZone: none, Size: aws.Int32(1)})
 			return err
 		},
-		"MissingParameter": func() error { _, err := c.CreateVolume(ctx, &ec2.CreateVolumeInput{AvailabilityZone: zone}); return err },
+		"MissingParameter": func() error {
+			_, err := c.CreateVolume(ctx, &ec2.CreateVolumeInput{AvailabilityZone: zone})
+			return err
+		},
 		"InvalidParameterValue": func() error {
 			_, err := c.CreateVolume(ctx, &ec2.CreateVolumeInput{AvailabilityZone: zone, Size: aws.Int32(70000)})
 			return err
@@ -372,6 +375,10 @@ func TestNetworkAndTypes(t *testing.T) {
 	if len(found) != 1 || *found[0].IpPermissions[0].ToPort != 81 || *found[0].IpPermissions[0].IpRanges[0].CidrIp != "0.0.0.0/0" {
 		t.Errorf("groups: %+v", found)
 	}
+	out := &ec2.RevokeSecurityGroupEgressInput{GroupId: g.GroupId, IpPermissions: found[0].IpPermissionsEgress}
+	must[*ec2.RevokeSecurityGroupEgressOutput](t)(c.RevokeSecurityGroupEgress(ctx, out))
+	_, err = c.RevokeSecurityGroupEgress(ctx, out)
+	wantCode(t, err, "InvalidPermission.NotFound")
 	subnets := must[*ec2.DescribeSubnetsOutput](t)(c.DescribeSubnets(ctx, nil)).Subnets
 	vpcs := must[*ec2.DescribeVpcsOutput](t)(c.DescribeVpcs(ctx, nil)).Vpcs
 	zones := must[*ec2.DescribeAvailabilityZonesOutput](t)(c.DescribeAvailabilityZones(ctx, nil)).AvailabilityZones

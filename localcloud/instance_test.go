@@ -104,7 +104,9 @@ func TestProcessInstance(t *testing.T) {
 		t.Error("the same client token made a second instance")
 	}
 	if err := ec2.NewInstanceRunningWaiter(c).Wait(ctx, &ec2.DescribeInstancesInput{InstanceIds: []string{id}}, 10*time.Second,
-		func(o *ec2.InstanceRunningWaiterOptions) { o.MinDelay, o.MaxDelay = 20*time.Millisecond, 50*time.Millisecond }); err != nil {
+		func(o *ec2.InstanceRunningWaiterOptions) {
+			o.MinDelay, o.MaxDelay = 20*time.Millisecond, 50*time.Millisecond
+		}); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, 5*time.Second, "the program's first words", func() bool { return len(starts(t, c, id)) == 1 })

@@ -48,8 +48,9 @@ type Config struct {
 	IMDSConnect []string
 	// KVM runs guests on /dev/kvm. Off by default: there are machines where it is there and hangs.
 	KVM bool
-	// Outbound lets guests reach this host and what it reaches. Off by default, so
-	// that a test launch of a production server meets nobody.
+	// Outbound lets guests reach this host and what it reaches, as far as their
+	// security groups let them. Off by default, so that a test launch of a
+	// production server meets nobody.
 	Outbound bool
 	// StopGrace is how long an instance may take to power down when asked.
 	StopGrace time.Duration
@@ -151,8 +152,8 @@ func open(ctx context.Context, cfg Config, log hclog.Logger, undo *revert.Stack)
 		return nil, err
 	}
 	c := cloud.New(cloud.Settings{
-		Dir: dir, Region: cfg.Region, Account: account, Store: store, Pool: p, StopGrace: cfg.StopGrace, Log: log,
-		Host: &instance.Host{QEMU: qemu, KVM: cfg.KVM, Outbound: cfg.Outbound, Connect: cfg.IMDSConnect, Log: log.Named("instance")},
+		Dir: dir, Region: cfg.Region, Account: account, Store: store, Pool: p, Outbound: cfg.Outbound, StopGrace: cfg.StopGrace, Log: log,
+		Host: &instance.Host{QEMU: qemu, KVM: cfg.KVM, Connect: cfg.IMDSConnect, Log: log.Named("instance")},
 	})
 	if err := c.Prepare(); err != nil {
 		return nil, err

@@ -191,7 +191,9 @@ func describeGroups(_ context.Context, s *Server, st *state.State, p params) (an
 	for _, g := range found {
 		x := xmlGroup{
 			GroupID: g.ID, Name: g.Name, Description: g.Description, VPC: s.Cloud.VPC(), OwnerID: s.Cloud.Account, Tags: tagsXML(st, g.ID),
-			Egress: []xmlPermission{s.permission(state.Rule{Protocol: "-1", CIDR: "0.0.0.0/0"})},
+		}
+		for _, r := range g.Egress {
+			x.Egress = append(x.Egress, s.permission(r))
 		}
 		for _, r := range g.Rules {
 			x.Permissions = append(x.Permissions, s.permission(r))
@@ -267,12 +269,44 @@ type xmlRule struct {
 	CIDR     string `xml:"cidrIpv4,omitempty"`
 }
 
-func authorizeIngress(ctx context.Context, s *Server, st *state.State, p params) (any, error) {
+// allow answers AuthorizeSecurityGroupIngress and AuthorizeSecurityGroupEgress.
+func allow(egress bool) action {
+	return func(ctx context.Context, s *Server, st *state.State, p params) (any, error) {
+		id, rules, err := readRules(st, p)
+		if err != nil {
+			return nil, err
+		}
+		if rules, err = s.Cloud.Allow(ctx, id, egress, rules); err != nil {
+			return nil, err
+		}
+		var out struct {
+			Return bool      `xml:"return"`
+			Rules  []xmlRule `xml:"securityGroupRuleSet>item"`
+		}
+		out.Return = true
+		for _, r := range rules {
+			out.Rules = append(out.Rules, xmlRule{r.ID, id, s.Cloud.Account, egress, r.Protocol, r.From, r.To, r.CIDR})
+		}
+		return out, nil
+	}
+}
+
+// revoke answers RevokeSecurityGroupIngress and RevokeSecurityGroupEgress.
+func revoke(egress bool) action {
+	return func(ctx context.Context, s *Server, st *state.State, p params) (any, error) {
+		id, rules, err := readRules(st, p)
+		if err != nil {
+			return nil, err
+		}
+		return nil, s.Cloud.Revoke(ctx, id, egress, rules)
+	}
+}
+
+func readRules(st *state.State, p params) (group string, rules []state.Rule, err error) {
 	id, err := groupID(st, p)
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
-	var rules []state.Rule
 	if p.has("IpProtocol") || p.has("CidrIp") {
 		rules = append(rules, readRule(p, "", p.need("CidrIp"), "", ""))
 	}
@@ -284,25 +318,10 @@ func authorizeIngress(ctx context.Context, s *Server, st *state.State, p params)
 			rules = append(rules, readRule(p, perm, "", p.need(g+"GroupId"), p.str(g+"Description")))
 		}
 	}
-	if *p.err != nil {
-		return nil, *p.err
+	if *p.err == nil && len(rules) == 0 {
+		return "", nil, fault.Missing("IpPermissions")
 	}
-	if len(rules) == 0 {
-		return nil, fault.Missing("IpPermissions")
-	}
-	rules, err = s.Cloud.OpenIngress(ctx, id, rules)
-	if err != nil {
-		return nil, err
-	}
-	var out struct {
-		Return bool      `xml:"return"`
-		Rules  []xmlRule `xml:"securityGroupRuleSet>item"`
-	}
-	out.Return = true
-	for _, r := range rules {
-		out.Rules = append(out.Rules, xmlRule{r.ID, id, s.Cloud.Account, false, r.Protocol, r.From, r.To, r.CIDR})
-	}
-	return out, nil
+	return id, rules, *p.err
 }
 
 func readRule(p params, prefix, cidr, group, description string) state.Rule {

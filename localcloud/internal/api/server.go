@@ -59,8 +59,9 @@ var actions = map[string]action{
 	"DescribeSubnets":       describeSubnets, "DescribeVpcs": describeVPCs,
 	"DescribeAvailabilityZones": describeZones, "DescribeRegions": describeRegions,
 	"CreateSecurityGroup": createGroup, "DescribeSecurityGroups": describeGroups, "DeleteSecurityGroup": deleteGroup,
-	"AuthorizeSecurityGroupIngress": authorizeIngress,
-	"CreateTags":                    createTags, "DeleteTags": deleteTags, "DescribeTags": describeTags,
+	"AuthorizeSecurityGroupIngress": allow(false), "AuthorizeSecurityGroupEgress": allow(true),
+	"RevokeSecurityGroupIngress": revoke(false), "RevokeSecurityGroupEgress": revoke(true),
+	"CreateTags": createTags, "DeleteTags": deleteTags, "DescribeTags": describeTags,
 }
 
 // ServeHTTP implements [http.Handler].

@@ -45,6 +45,8 @@ type Settings struct {
 	Store           *state.Store
 	Pool            *pool.Pool
 	Host            *instance.Host
+	// Outbound lets guests out, as far as their security groups do.
+	Outbound bool
 	// StopGrace is how long an instance may take to end when asked.
 	StopGrace time.Duration
 	Log       hclog.Logger

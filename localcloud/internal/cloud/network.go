@@ -2,7 +2,6 @@ package cloud
 
 import (
 	"context"
-	"fmt"
 	"slices"
 
 	"rehost/localcloud/internal/fault"
@@ -34,16 +33,21 @@ func (c *Cloud) ensureDefaultGroup(st *state.State) {
 	id := c.defaultGroup()
 	if st.Groups[id] == nil {
 		st.Groups[id] = &state.Group{ID: id, Name: "default", Description: "default VPC security group",
-			Rules: []state.Rule{{ID: stableID("sgr", id), Protocol: "-1", From: -1, To: -1, SourceGroup: id}}}
+			Rules: []state.Rule{{ID: stableID("sgr", id), Protocol: "-1", From: -1, To: -1, SourceGroup: id}}, Egress: []state.Rule{everywhere()}}
 	}
 }
 
-// CreateGroup makes a security group without rules.
+// everywhere is the rule for what may leave that every new group has.
+func everywhere() state.Rule {
+	return state.Rule{ID: state.NewID("sgr"), Protocol: "-1", From: -1, To: -1, CIDR: "0.0.0.0/0"}
+}
+
+// CreateGroup makes a security group that lets nothing in and everything out.
 func (c *Cloud) CreateGroup(name, description, vpc string, tags map[string]string) (*state.Group, error) {
 	if vpc != "" && vpc != c.VPC() {
 		return nil, fault.NotFound("InvalidVpcID", vpc)
 	}
-	g := &state.Group{ID: state.NewID("sg"), Name: name, Description: description}
+	g := &state.Group{ID: state.NewID("sg"), Name: name, Description: description, Egress: []state.Rule{everywhere()}}
 	err := c.Store.Update(func(st *state.State) error {
 		for _, other := range st.Groups {
 			if other.Name == name {
@@ -76,8 +80,38 @@ func (c *Cloud) DeleteGroup(id string) error {
 	})
 }
 
-// OpenIngress adds rules to a group, and forwards the ports to guests that run.
-func (c *Cloud) OpenIngress(ctx context.Context, groupID string, rules []state.Rule) ([]state.Rule, error) {
+// Allow adds rules to a group, for what comes in or for what goes out.
+// Guests that run get the ports; what they may reach is settled when they start.
+func (c *Cloud) Allow(ctx context.Context, groupID string, egress bool, rules []state.Rule) ([]state.Rule, error) {
+	err := c.changeRules(ctx, groupID, egress, func(have []state.Rule) ([]state.Rule, error) {
+		for i := range rules {
+			r := &rules[i]
+			if slices.ContainsFunc(have, r.Same) {
+				return nil, fault.New("InvalidPermission.Duplicate", "the specified rule \"peer: %s, %s, from port: %d, to port: %d, ALLOW\" already exists", r.CIDR+r.SourceGroup, r.Protocol, r.From, r.To)
+			}
+			r.ID = state.NewID("sgr")
+			have = append(have, *r)
+		}
+		return have, nil
+	})
+	return rules, err
+}
+
+// Revoke takes rules out of a group.
+func (c *Cloud) Revoke(ctx context.Context, groupID string, egress bool, rules []state.Rule) error {
+	return c.changeRules(ctx, groupID, egress, func(have []state.Rule) ([]state.Rule, error) {
+		for _, r := range rules {
+			i := slices.IndexFunc(have, r.Same)
+			if i < 0 {
+				return nil, fault.New("InvalidPermission.NotFound", "The specified rule does not exist in this security group.")
+			}
+			have = slices.Delete(have, i, i+1)
+		}
+		return have, nil
+	})
+}
+
+func (c *Cloud) changeRules(ctx context.Context, groupID string, egress bool, change func([]state.Rule) ([]state.Rule, error)) error {
 	c.ops.Lock()
 	defer c.ops.Unlock()
 	before := c.Store.View()
@@ -86,38 +120,45 @@ func (c *Cloud) OpenIngress(ctx context.Context, groupID string, rules []state.R
 		if g == nil {
 			return fault.NotFound("InvalidGroup", groupID)
 		}
-		for i := range rules {
-			r := &rules[i]
-			for _, old := range g.Rules {
-				if r.Protocol == old.Protocol && r.From == old.From && r.To == old.To && r.CIDR == old.CIDR && r.SourceGroup == old.SourceGroup {
-					return fault.New("InvalidPermission.Duplicate", "the specified rule \"peer: %s, %s, from port: %d, to port: %d, ALLOW\" already exists", r.CIDR+r.SourceGroup, r.Protocol, r.From, r.To)
-				}
-			}
-			r.ID = state.NewID("sgr")
-			g.Rules = append(g.Rules, *r)
+		list := &g.Rules
+		if egress {
+			list = &g.Egress
 		}
-		return nil
+		changed, err := change(*list)
+		if err == nil {
+			*list = changed
+		}
+		return err
 	})
-	if err != nil {
-		return nil, err
+	if err != nil || egress {
+		return err
 	}
-	return rules, c.openPorts(ctx, before, groupID)
+	return c.adjustPorts(ctx, before, groupID)
 }
 
-func (c *Cloud) openPorts(ctx context.Context, before *state.State, groupID string) error {
+// adjustPorts brings the forwarded ports of running guests in line with their groups.
+func (c *Cloud) adjustPorts(ctx context.Context, before *state.State, groupID string) error {
 	now := c.Store.View()
 	for _, in := range now.Instances {
 		r := c.runningOf(in.ID)
 		if r == nil || !slices.Contains(in.Groups, groupID) {
 			continue
 		}
-		had := before.OpenPorts(in)
-		for _, port := range now.OpenPorts(in) {
+		had, has := before.OpenPorts(in), now.OpenPorts(in)
+		for _, port := range has {
 			if slices.Contains(had, port) {
 				continue
 			}
 			if err := r.OpenPort(ctx, port); err != nil {
-				return fmt.Errorf("open port: %w", err)
+				return err
+			}
+		}
+		for _, port := range had {
+			if slices.Contains(has, port) {
+				continue
+			}
+			if err := r.ClosePort(ctx, port); err != nil {
+				return err
 			}
 		}
 	}

@@ -227,7 +227,7 @@ func (c *Cloud) terminated(id string) error {
 func (c *Cloud) spec(st *state.State, in *state.Instance) instance.Spec {
 	t, _ := instanceType(in.Type)
 	s := instance.Spec{
-		ID: in.ID, Kind: in.Kind, Dir: c.instanceDir(in.ID), Address: in.Address, Ports: st.OpenPorts(in), Metadata: in.MetadataAddress,
+		ID: in.ID, Kind: in.Kind, Dir: c.instanceDir(in.ID), Address: in.Address, Ports: st.OpenPorts(in), Outbound: c.Outbound && st.MayLeave(in), Metadata: in.MetadataAddress,
 		MAC: in.MAC, Type: in.Type, VCPUs: t.VCPUs, MemoryMiB: t.MemoryMiB, Program: in.Program,
 	}
 	for _, v := range st.VolumesOf(in) {

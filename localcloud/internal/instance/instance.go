@@ -30,6 +30,8 @@ type Spec struct {
 	// Address is the loopback address on which Ports are forwarded to a guest.
 	Address string
 	Ports   []int
+	// Outbound lets a guest reach the host and the networks that it reaches.
+	Outbound bool
 	// Metadata is host:port of the instance's metadata service.
 	Metadata  string
 	MAC       string
@@ -55,12 +57,12 @@ type Host struct {
 	QEMU string
 	// KVM uses /dev/kvm instead of emulation.
 	KVM bool
-	// Outbound lets guests reach the host and the networks that it reaches.
-	Outbound bool
 	// Connect is the command that joins its standard input and output to the
 	// address given as its last argument (see Run of the package imds).
 	Connect []string
 	Log     hclog.Logger
+	// extra goes to the end of QEMU's command line: tests boot a kernel with it.
+	extra []string
 }
 
 // Running is a process that runs an instance. Its methods may be called

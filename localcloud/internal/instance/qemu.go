@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"rehost/localcloud/internal/state"
@@ -43,25 +44,27 @@ func (h *Host) arguments(s Spec) []string {
 		node, _ := json.Marshal(blockNode(d))
 		device := fmt.Sprintf("nvme,drive=%s,id=%s,serial=%s", nodeName(d.VolumeID), deviceName(d.VolumeID), state.NVMeSerial(d.VolumeID))
 		if i == 0 {
-			device += ",bootindex=0"
+			device += ",bootindex=1"
 		}
 		args = append(args, "-blockdev", string(node), "-device", device)
 	}
-	return args
+	return append(args, h.extra...)
 }
 
 func (h *Host) network(s Spec) string {
 	var b strings.Builder
 	b.WriteString("user,id=net0," + guestNetwork)
-	if !h.Outbound {
+	if !s.Outbound {
 		// A test launch of a production server must not reach production.
 		b.WriteString(",restrict=on")
 	}
-	command := make([]string, 0, len(h.Connect)+1)
-	for _, word := range append(append([]string{}, h.Connect...), s.Metadata) {
-		command = append(command, quote(word))
+	if len(h.Connect) > 0 {
+		command := make([]string, 0, len(h.Connect)+1)
+		for _, word := range append(slices.Clone(h.Connect), s.Metadata) {
+			command = append(command, quote(word))
+		}
+		b.WriteString(",guestfwd=tcp:" + metadataPort + "-cmd:" + escape(strings.Join(command, " ")))
 	}
-	b.WriteString(",guestfwd=tcp:" + metadataPort + "-cmd:" + escape(strings.Join(command, " ")))
 	for _, p := range s.Ports {
 		fmt.Fprintf(&b, ",hostfwd=%s", forward(s.Address, p))
 	}

@@ -167,13 +167,24 @@ func refused(err error) bool {
 
 // OpenPort forwards one more port to a running guest.
 func (r *Running) OpenPort(ctx context.Context, port int) error {
+	return r.monitor(ctx, "hostfwd_add net0 "+forward(r.spec.Address, port))
+}
+
+// ClosePort forwards a port no more.
+func (r *Running) ClosePort(ctx context.Context, port int) error {
+	return r.monitor(ctx, fmt.Sprintf("hostfwd_remove net0 tcp:%s:%d", r.spec.Address, port))
+}
+
+// monitor executes a command that only QEMU's monitor for people has.
+func (r *Running) monitor(ctx context.Context, line string) error {
 	if r.spec.Kind != state.Guest {
-		return nil
+		return nil // a process listens by itself
 	}
 	var said string
-	err := r.qmp(ctx, "human-monitor-command", map[string]any{"command-line": "hostfwd_add net0 " + forward(r.spec.Address, port)}, &said)
-	if err == nil && strings.TrimSpace(said) != "" {
-		err = fmt.Errorf("open port %d of %s: %s", port, r.spec.ID, strings.TrimSpace(said))
+	err := r.qmp(ctx, "human-monitor-command", map[string]any{"command-line": line}, &said)
+	said = strings.TrimSpace(said)
+	if err == nil && said != "" && !strings.HasSuffix(said, "removed") {
+		err = fmt.Errorf("monitor of %s: %s: %s", r.spec.ID, line, said)
 	}
 	return err
 }

@@ -57,6 +57,16 @@ func (s *State) ImageUsing(snapshotID string) string {
 // NVMeSerial is how a guest sees a volume's id: without its dash.
 func NVMeSerial(volumeID string) string { return strings.Replace(volumeID, "-", "", 1) }
 
+// MayLeave reports whether a group of the instance lets it reach others.
+func (s *State) MayLeave(in *Instance) bool {
+	for _, id := range in.Groups {
+		if g := s.Groups[id]; g != nil && len(g.Egress) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // OpenPorts returns the TCP ports that the instance's groups open, sorted. Of a
 // wide range only the well-known ones are opened, since each costs a listener.
 func (s *State) OpenPorts(in *Instance) []int {

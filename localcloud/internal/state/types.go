@@ -174,7 +174,13 @@ type MetadataOptions struct {
 // Group is a security group.
 type Group struct {
 	ID, Name, Description string
-	Rules                 []Rule
+	// Rules open ports to the group's members; Egress is what they may reach.
+	Rules, Egress []Rule
+}
+
+// Same reports whether two rules allow the same.
+func (r Rule) Same(o Rule) bool {
+	return r.Protocol == o.Protocol && r.From == o.From && r.To == o.To && r.CIDR == o.CIDR && r.SourceGroup == o.SourceGroup
 }
 
 // Rule opens a range of ports. Protocol is tcp, udp, icmp or -1 for all.
