@@ -41,7 +41,7 @@ var grants = []grant{
 		publish: []string{
 			protocol.ReplicaReportSubject(self), protocol.SignalSubject("*"),
 			"$JS.API.INFO", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.INFO.>", "$JS.API.STREAM.MSG.GET.>", "$JS.API.DIRECT.GET.>",
-			"$JS.API.STREAM.PURGE.BLOCKS_*", "$JS.API.CONSUMER.>", "$JS.ACK.>", "$JS.FC.>", "$KV." + protocol.BucketCheckpoints + ".>",
+			"$JS.API.STREAM.PURGE.*", "$JS.API.CONSUMER.>", "$JS.ACK.>", "$JS.FC.>", "$KV." + protocol.BucketCheckpoints + ".>",
 		},
 		subscribe: []string{
 			protocol.ReplicaPokeSubject(self), protocol.InboxPrefix(protocol.RoleReplicaServer, self) + ".>",

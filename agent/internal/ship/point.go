@@ -46,15 +46,32 @@ type part struct {
 	bytes []byte
 }
 
-// Point takes the point that is ordered, unless it was begun before, and reports its outcome in [Shipper.Report].
-// It blocks until the point's frame is with the broker or the point has failed.
+// Announce notes that a point will be taken, and says whether it is new: false means that it was begun before.
+func (s *Shipper) Announce(id string) bool {
+	if s.status.knownPoint(id) {
+		return false
+	}
+	s.status.point(protocol.PointReport{ID: id, State: protocol.PointTaking})
+	return true
+}
+
+// Point takes a point that was announced, and reports its outcome in [Shipper.Report]. It blocks until the point's
+// frame is with the broker or the point has failed.
 func (s *Shipper) Point(ctx context.Context, order protocol.PointOrder) {
 	s.pointMu.Lock()
 	defer s.pointMu.Unlock()
-	if s.stopped || s.status.knownPoint(order.ID) {
+	if s.stopped {
 		return
 	}
-	s.status.point(protocol.PointReport{ID: order.ID, State: protocol.PointTaking})
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() { // ends with this call
+		select {
+		case <-s.over:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
 	mark, err := s.takePoint(ctx, order)
 	report := protocol.PointReport{ID: order.ID, State: protocol.PointSent, Grade: mark.Grade, Frozen: mark.Frozen, Taken: mark.Taken}
 	if err != nil {
@@ -86,7 +103,15 @@ func (s *Shipper) takePoint(ctx context.Context, order protocol.PointOrder) (pro
 	}
 	budget := order.Budget
 	if budget <= 0 {
-		budget = defaultBudget
+		budget = s.cfg.Budget
+	}
+	if s.deps.PreFreeze != nil {
+		if s.deps.PostThaw != nil {
+			defer s.deps.PostThaw(ctx)
+		}
+		if err := s.deps.PreFreeze(ctx); err != nil {
+			return protocol.PointMark{}, fmt.Errorf("hook before the freeze: %w", err)
+		}
 	}
 	f, err := s.freeze(ctx, order.ID, budget)
 	if err == nil {
@@ -159,7 +184,7 @@ func (s *Shipper) freeze(ctx context.Context, id string, budget time.Duration) (
 	}
 	taint := s.granules.taint()
 	start := time.Now()
-	grade, err := s.deps.Freezer.Freeze(ctx, freezeCap)
+	grade, err := s.deps.Freezer.Freeze(ctx, s.cfg.Cap)
 	if err == nil {
 		f.mark.Grade, f.mark.Taken = grade, time.Now()
 		err = s.readFrozen(ctx, f, start.Add(budget))
@@ -171,7 +196,7 @@ func (s *Shipper) freeze(ctx context.Context, id string, budget time.Duration) (
 	if err != nil {
 		return f, &protocol.Problem{Code: protocol.ProblemFreeze, Message: err.Error(), Hint: hint.Of(err), At: time.Now()}
 	}
-	if f.mark.Frozen > freezeCap {
+	if f.mark.Frozen > s.cfg.Cap {
 		return f, fmt.Errorf("the writers stood still for %s, and may have been let go before all was read", f.mark.Frozen)
 	}
 	if count, why := s.deps.Tracker.Taint(); count > taint {

@@ -79,10 +79,12 @@ type Config struct {
 	BootID     string
 	Tier       string
 	Disks      []Disk
-	File       string // holds the granules' states; on a filesystem that ends with the boot
-	Window     int64  // bytes of frames that are not durable, at most; 0: DefaultWindow
-	Memory     int64  // bytes that a point may read into memory; 0: DefaultPointMemory
-	Workers    int    // that read and pack; 0: 3
+	File       string        // holds the granules' states; on a filesystem that ends with the boot
+	Window     int64         // bytes of frames that are not durable, at most; 0: DefaultWindow
+	Memory     int64         // bytes that a point may read into memory; 0: DefaultPointMemory
+	Workers    int           // that read and pack; 0: 3
+	Budget     time.Duration // longest wanted freeze where the order does not say; 0: 250 ms
+	Cap        time.Duration // after which the freezer lets the writers go; 0: 2 s
 	FrozenHook []string
 }
 
@@ -92,8 +94,12 @@ type Deps struct {
 	Resumed bool // the tracker has seen every write since the file was written
 	Conn    *nats.Conn
 	Freezer Freezer
-	Fenced  func() bool
-	Logger  hclog.Logger
+	// Fenced says whether the source's writers were stopped for a cutover.
+	Fenced func() bool
+	// PreFreeze and PostThaw are the owner's hooks around a freeze; they may be nil. PostThaw runs whenever PreFreeze did.
+	PreFreeze func(ctx context.Context) error
+	PostThaw  func(ctx context.Context)
+	Logger    hclog.Logger
 }
 
 // Shipper ships the disks of one server in one generation.
@@ -111,6 +117,8 @@ type Shipper struct {
 	acks    chan sent
 	unacked chan struct{} // a token for each message that the broker has not acknowledged
 	msgBufs chan []byte
+
+	over chan struct{} // closed when Run ends
 
 	drainMu sync.Mutex // whoever drains; guards tainted
 	tainted string     // why everything is sent again, until it is logged: not while frozen
@@ -137,6 +145,12 @@ func New(cfg Config, deps Deps) (*Shipper, error) {
 	if cfg.Workers <= 0 {
 		cfg.Workers = 3
 	}
+	if cfg.Budget <= 0 {
+		cfg.Budget = defaultBudget
+	}
+	if cfg.Cap <= 0 {
+		cfg.Cap = freezeCap
+	}
 	for _, d := range cfg.Disks {
 		if d.GranuleBytes < 4096 || d.GranuleBytes > protocol.MaxRaw || d.GranuleBytes&(d.GranuleBytes-1) != 0 {
 			return nil, hint.New(fmt.Sprintf("disk %s: granule of %d bytes", d.Name, d.GranuleBytes), "choose a power of two from 4 KiB to 1 MiB")
@@ -154,7 +168,7 @@ func New(cfg Config, deps Deps) (*Shipper, error) {
 	s := &Shipper{
 		cfg: cfg, deps: deps, log: deps.Logger, js: js, granules: newGranules(cfg.Disks, file), status: newMeter(),
 		toRead: make(chan *job, maxAhead), ordered: make(chan *job, 2*maxAhead), acks: make(chan sent, maxUnacked),
-		unacked: make(chan struct{}, maxUnacked), msgBufs: make(chan []byte, maxUnacked), wake: make(chan struct{}),
+		unacked: make(chan struct{}, maxUnacked), msgBufs: make(chan []byte, maxUnacked), wake: make(chan struct{}), over: make(chan struct{}),
 	}
 	s.sess.base, s.sess.full = file.base, fresh || file.base == (protocol.Position{})
 	s.log.Info("granules opened", "continued", !fresh, "need_bytes", s.granules.needBytes())
@@ -184,6 +198,7 @@ func (s *Shipper) Run(ctx context.Context) (err error) {
 	if errSub := sub.Unsubscribe(); errSub != nil {
 		s.log.Debug("unsubscribe", "error", errSub)
 	}
+	close(s.over)
 	s.pointMu.Lock() // a point that was being taken holds buffers
 	defer s.pointMu.Unlock()
 	s.stopped = true

@@ -1,0 +1,140 @@
+package apply
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"rehost/protocol"
+)
+
+// maxLineage is how many earlier sessions a replica remembers. An agent that stands on an older one sends everything.
+const maxLineage = 64
+
+// action is what to do with a frame.
+type action int
+
+const (
+	ignore action = iota // it changes nothing: applied before, or of a session that cannot go on
+	take                 // it is the next of the session
+	begin                // it opens a session
+	refuse               // it shows that its session cannot go on
+)
+
+// chain decides which frames may be applied, by session, seq and digest. It does no I/O.
+type chain struct {
+	server     string
+	generation string
+	sizes      []int64 // of the volumes
+
+	position protocol.Position   // the last frame applied
+	lineage  []protocol.Position // the last of earlier sessions, newest first
+	nak      *protocol.Nak       // of the session that cannot go on; nil when all is well
+	naks     int
+}
+
+// judge says what to do with a frame. With refuse, the chain has noted why.
+func (c *chain) judge(f *protocol.Frame) action {
+	switch {
+	case f.Server != protocol.ServerKey(c.server):
+		c.refuse(f.Session, protocol.NakMalformed, "a frame of another server")
+		return refuse
+	case c.nak != nil && c.nak.Session == f.Session:
+		return ignore
+	case f.Session == c.position.Session && f.Seq <= c.position.Seq:
+		return ignore
+	}
+	for _, p := range c.lineage {
+		if p.Session == f.Session && (f.Seq <= p.Seq || f.Type == protocol.FrameHello) {
+			return ignore
+		}
+	}
+	if f.Type == protocol.FrameHello {
+		return c.judgeHello(f)
+	}
+	switch {
+	case f.Session != c.position.Session:
+		c.refuse(f.Session, protocol.NakGap, fmt.Sprintf("frame %d of a session that was not opened here", f.Seq))
+	case f.Seq != c.position.Seq+1:
+		c.refuse(f.Session, protocol.NakGap, fmt.Sprintf("frame %d after %d", f.Seq, c.position.Seq))
+	case f.Prev != c.position.Digest:
+		c.refuse(f.Session, protocol.NakDigest, fmt.Sprintf("frame %d does not follow the one that is here", f.Seq))
+	default:
+		return c.inside(f)
+	}
+	return refuse
+}
+
+// inside checks that a frame stays on the volumes.
+func (c *chain) inside(f *protocol.Frame) action {
+	for _, e := range f.Extents {
+		if int(e.Disk) >= len(c.sizes) || e.Offset+int64(e.Length) > c.sizes[e.Disk] {
+			c.refuse(f.Session, protocol.NakGeometry, fmt.Sprintf("%d bytes at %d of disk %d are not on its volume", e.Length, e.Offset, e.Disk))
+			return refuse
+		}
+	}
+	return take
+}
+
+func (c *chain) judgeHello(f *protocol.Frame) action {
+	var h protocol.Hello
+	if err := json.Unmarshal(f.Meta, &h); err != nil {
+		c.refuse(f.Session, protocol.NakMalformed, "hello: "+err.Error())
+		return refuse
+	}
+	switch {
+	case h.Generation != c.generation:
+		c.refuse(f.Session, protocol.NakMalformed, "hello of generation "+h.Generation)
+	case len(h.Disks) != len(c.sizes):
+		c.refuse(f.Session, protocol.NakGeometry, fmt.Sprintf("%d disks for %d volumes", len(h.Disks), len(c.sizes)))
+	case !c.fits(f.Session, h):
+	case !h.Full && !c.covers(h.Base):
+		c.refuse(f.Session, protocol.NakBaseUnknown, fmt.Sprintf("session %s up to %d is not here", h.Base.Session, h.Base.Seq))
+	default:
+		return begin
+	}
+	return refuse
+}
+
+// fits compares disks with volumes, and notes the first that is too large.
+func (c *chain) fits(s protocol.Session, h protocol.Hello) bool {
+	for i, d := range h.Disks {
+		if d.SizeBytes > c.sizes[i] {
+			c.refuse(s, protocol.NakGeometry, fmt.Sprintf("disk %s has %d bytes, its volume %d", d.Name, d.SizeBytes, c.sizes[i]))
+			return false
+		}
+	}
+	return true
+}
+
+// covers says whether everything up to base has been applied here.
+func (c *chain) covers(base protocol.Position) bool {
+	if base.Session == (protocol.Session{}) {
+		return false
+	}
+	if base.Session == c.position.Session {
+		return base.Seq <= c.position.Seq
+	}
+	for _, p := range c.lineage {
+		if p.Session == base.Session {
+			return base.Seq <= p.Seq
+		}
+	}
+	return false
+}
+
+// advance notes that the frame was applied.
+func (c *chain) advance(f *protocol.Frame, digest protocol.Digest) {
+	if f.Type == protocol.FrameHello {
+		if c.position.Session != (protocol.Session{}) {
+			c.lineage = append([]protocol.Position{c.position}, c.lineage[:min(len(c.lineage), maxLineage-1)]...)
+		}
+		c.nak = nil
+	}
+	c.position = protocol.Position{Session: f.Session, Seq: f.Seq, Digest: digest}
+}
+
+func (c *chain) refuse(s protocol.Session, code protocol.NakCode, detail string) {
+	c.nak = &protocol.Nak{Session: s, Code: code, Detail: detail, At: time.Now()}
+	c.naks++
+}

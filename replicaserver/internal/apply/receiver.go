@@ -1,0 +1,175 @@
+package apply
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	// pullBytes is what is on its way from the broker at most.
+	pullBytes   = 16 << 20
+	recreateGap = 500 * time.Millisecond
+	// quietLimit is how long nothing may come while the stream has something, before the consumer is made anew.
+	quietLimit = 3 * time.Second
+	apiLimit   = 3 * time.Second
+)
+
+// received is one message of the stream.
+type received struct {
+	seq  uint64
+	data []byte
+}
+
+// receiver hands on the messages of a stream from its first, over and over when the consumer or the stream is lost.
+// A message may come again; the chain knows.
+type receiver struct {
+	js     jetstream.JetStream
+	stream string
+	log    hclog.Logger
+	out    chan received
+
+	mu           sync.Mutex // guards the fields beneath
+	last         uint64     // seq of the last message handed on
+	lastConsumer uint64     // its number at the consumer
+	at           time.Time  // when
+	born         time.Time  // of the stream that it came from
+	restart      context.CancelFunc
+	asking       bool
+}
+
+func newReceiver(js jetstream.JetStream, stream string, log hclog.Logger) *receiver {
+	return &receiver{js: js, stream: stream, log: log, out: make(chan received), at: time.Now()}
+}
+
+func (c *receiver) created() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.born
+}
+
+func (c *receiver) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		one, cancel := context.WithCancel(ctx)
+		c.mu.Lock()
+		c.restart = cancel
+		c.mu.Unlock()
+		if err := c.consume(one); err != nil && one.Err() == nil {
+			c.log.Debug("consumer ended", "stream", c.stream, "error", err)
+		}
+		cancel()
+		select {
+		case <-time.After(recreateGap):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// consume reads the stream from its first message until something ends it.
+func (c *receiver) consume(ctx context.Context) error {
+	api, cancel := context.WithTimeout(ctx, apiLimit)
+	defer cancel()
+	stream, err := c.js.Stream(api, c.stream)
+	if err != nil {
+		return err
+	}
+	consumer, err := stream.CreateConsumer(api, jetstream.ConsumerConfig{
+		AckPolicy: jetstream.AckNonePolicy, DeliverPolicy: jetstream.DeliverAllPolicy,
+		InactiveThreshold: time.Minute, MemoryStorage: true, Replicas: 1,
+	})
+	if err != nil {
+		return err
+	}
+	it, err := consumer.Messages(jetstream.PullMaxBytes(pullBytes), jetstream.PullExpiry(20*time.Second))
+	if err != nil {
+		return err
+	}
+	defer it.Stop()
+	c.mu.Lock()
+	c.born, c.last, c.at = stream.CachedInfo().Created, 0, time.Now()
+	c.mu.Unlock()
+	return c.forward(ctx, it)
+}
+
+var errJump = errors.New("the broker skipped messages")
+
+func (c *receiver) forward(ctx context.Context, it jetstream.MessagesContext) error {
+	for {
+		m, err := it.Next(jetstream.NextContext(ctx))
+		if err != nil {
+			return err
+		}
+		meta, err := m.Metadata()
+		if err != nil {
+			return err
+		}
+		select {
+		case c.out <- received{seq: meta.Sequence.Stream, data: m.Data()}:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		c.mu.Lock()
+		jump := c.last > 0 && meta.Sequence.Consumer > c.lastConsumer+1
+		c.last, c.lastConsumer, c.at = meta.Sequence.Stream, meta.Sequence.Consumer, time.Now()
+		c.mu.Unlock()
+		if jump {
+			return errJump
+		}
+	}
+}
+
+// watch makes the consumer anew when the stream has something that does not come. It asks the broker at most once at a
+// time, beside its caller.
+func (c *receiver) watch(ctx context.Context, standing bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if standing {
+		c.at = time.Now() // nothing is taken, so nothing comes
+		return
+	}
+	if c.asking || time.Since(c.at) < quietLimit {
+		return
+	}
+	c.asking = true
+	go c.ask(ctx, c.last, c.born) // ends within apiLimit
+}
+
+func (c *receiver) ask(ctx context.Context, last uint64, born time.Time) {
+	ctx, cancel := context.WithTimeout(ctx, apiLimit)
+	defer cancel()
+	stream, err := c.js.Stream(ctx, c.stream)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.asking = false
+	if err != nil || c.last != last {
+		return
+	}
+	info := stream.CachedInfo()
+	if !info.Created.Equal(born) || info.State.LastSeq < last || info.State.Msgs > 0 && info.State.LastSeq > last {
+		c.log.Info("consumer made anew", "stream", c.stream, "last_seq", info.State.LastSeq, "consumed", last)
+		c.at = time.Now()
+		if c.restart != nil {
+			c.restart()
+		}
+	}
+}
+
+// purge frees the stream up to seq, when it still is the one that seq came from.
+func (c *receiver) purge(ctx context.Context, seq uint64, born time.Time) {
+	if seq == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, purgeLimit)
+	defer cancel()
+	stream, err := c.js.Stream(ctx, c.stream)
+	if err == nil && stream.CachedInfo().Created.Equal(born) {
+		err = stream.Purge(ctx, jetstream.WithPurgeSequence(seq+1))
+	}
+	if err != nil {
+		c.log.Debug("purge", "stream", c.stream, "error", err)
+	}
+}

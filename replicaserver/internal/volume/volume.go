@@ -1,0 +1,97 @@
+// Package volume finds the block device of an attached volume, and writes and flushes it. It knows nothing of frames,
+// and never creates or attaches anything.
+package volume
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"rehost/internal/blockdev"
+	"rehost/internal/hint"
+)
+
+// chunkBytes is how finely a virgin volume remembers where it was written to.
+const chunkBytes = 1 << 20
+
+// Volume is an open volume. One goroutine may write to it; Flush may run beside that.
+type Volume struct {
+	dev *blockdev.Device
+	// written has a bit for each chunk that may hold something else than zeros; nil: all may.
+	written []uint64
+}
+
+// Open finds a volume by its id under the folder byID, as EC2 shows it, and opens it. virgin says that it has never
+// been written to, so that zeros need not be written until something else was.
+func Open(byID, id string, virgin bool) (*Volume, error) {
+	dev, err := blockdev.Open(path(byID, id), os.O_RDWR)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, hint.Wrap(fmt.Errorf("volume %s is not attached: %w", id, err), "wait for the attachment, or look at it: rehost status")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open volume %s: %w", id, err)
+	}
+	v := &Volume{dev: dev}
+	if virgin {
+		v.written = make([]uint64, (dev.SizeBytes/chunkBytes+64)/64)
+	}
+	return v, nil
+}
+
+// path returns where EC2 links an NVMe volume: its serial is the id without the hyphen.
+func path(byID, id string) string {
+	return filepath.Join(byID, "nvme-Amazon_Elastic_Block_Store_"+strings.ReplaceAll(id, "-", ""))
+}
+
+// SizeBytes returns the volume's size.
+func (v *Volume) SizeBytes() int64 { return v.dev.SizeBytes }
+
+// WriteAt writes b at offset. It is durable after the next Flush.
+func (v *Volume) WriteAt(b []byte, offset int64) (int, error) {
+	if v.written != nil {
+		for c := offset / chunkBytes; c <= (offset+int64(len(b))-1)/chunkBytes; c++ {
+			v.written[c/64] |= 1 << (c % 64)
+		}
+	}
+	return v.dev.WriteAt(b, offset)
+}
+
+// Zero makes a range read as zeros, which is durable after the next Flush.
+func (v *Volume) Zero(offset, length int64) error {
+	if v.written == nil {
+		return blockdev.Zero(v.dev.File, offset, length)
+	}
+	for length > 0 {
+		c := offset / chunkBytes
+		n := min(length, (c+1)*chunkBytes-offset)
+		if v.written[c/64]&(1<<(c%64)) != 0 {
+			if err := blockdev.Zero(v.dev.File, offset, n); err != nil {
+				return err
+			}
+		}
+		offset, length = offset+n, length-n
+	}
+	return nil
+}
+
+// Flush makes everything written so far durable.
+func (v *Volume) Flush() error {
+	for {
+		err := unix.Fdatasync(int(v.dev.Fd()))
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("flush %s: %w", v.dev.Name(), err)
+		}
+		return nil
+	}
+}
+
+// Close closes the volume; it does not flush.
+func (v *Volume) Close() error { return v.dev.Close() }
