@@ -20,6 +20,7 @@ type Config struct {
 	Listen          string       // host:port of the embedded bus
 	Hosts           []string     // further names under which clients reach the bus
 	External        *bus.Context // a bus that others run; nil: the embedded one
+	ReplicaBus      []string     // the bus's URLs as replication servers reach it; empty: as everyone
 	OperatorContext string       // file for the operator's context; empty: operator.json in Dir
 	Cloud           cloud.Config
 	Timing          Timing

@@ -124,8 +124,12 @@ func saveOperator(cfg Config, server *bus.Server) error {
 func wire(cfg Config, deps Deps, at protocol.Bus, authority *bus.Authority, nc *nats.Conn, js jetstream.JetStream, st *store.Store) *controller {
 	t := cfg.Timing
 	c := &controller{cfg: cfg, logger: deps.Logger, authority: authority, bus: at, nc: nc, store: st, reports: observe.NewReports()}
+	forReplicas := at
+	if len(cfg.ReplicaBus) > 0 {
+		forReplicas.Servers = cfg.ReplicaBus
+	}
 	c.staging = staging.New(staging.Config{Retry: t.Retry, ReplicaBoot: t.ReplicaBoot, AgentGone: t.AgentLost, Poll: t.Poll},
-		st, c.reports, deps.Cloud, &streams{js: js, authority: authority, bus: at}, deps.Logger.Named("staging"))
+		st, c.reports, deps.Cloud, &streams{js: js, authority: authority, bus: forReplicas}, deps.Logger.Named("staging"))
 	c.points = point.New(point.Config{HeldWithin: t.PointHeld}, st, c.reports, deps.Cloud, deps.Logger.Named("point"))
 	c.runner = step.NewRunner(step.Config{Poll: t.Poll, Retry: t.Retry, AgentLost: t.AgentLost},
 		st, c.reports, deps.Cloud, c.points, c.staging, deps.Logger.Named("job"))

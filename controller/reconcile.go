@@ -98,7 +98,7 @@ func (c *controller) complain(ctx context.Context, server string, err error) {
 // reconcileServer takes one server as far as it goes now.
 func (c *controller) reconcileServer(ctx context.Context, name string) error {
 	_, _, _, wanted := fleet.Settings(c.store.Applied(), name)
-	if wanted {
+	if _, err := c.store.Servers.Get(name); wanted && errors.Is(err, store.ErrNotFound) {
 		err := c.store.Servers.Create(ctx, name, protocol.Server{Name: name, Lifecycle: protocol.NotReady, Since: time.Now()})
 		if err != nil && !errors.Is(err, store.ErrExists) {
 			return err

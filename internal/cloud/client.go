@@ -56,6 +56,9 @@ func Open(ctx context.Context, cfg Config) (*Client, error) {
 		opts = append(opts, config.WithSharedConfigProfile(cfg.Profile))
 	}
 	if cfg.CredentialsFile != "" {
+		if cfg.Profile == "" { // a named profile goes before the environment's keys, as a named file should
+			opts = append(opts, config.WithSharedConfigProfile("default"))
+		}
 		opts = append(opts, config.WithSharedCredentialsFiles([]string{cfg.CredentialsFile}))
 	}
 	if cfg.HTTPClient != nil {

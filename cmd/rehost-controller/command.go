@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/hashicorp/go-hclog"
+	"github.com/spf13/cobra"
+
+	"rehost/controller"
+	"rehost/internal/bus"
+	"rehost/internal/cloud"
+	"rehost/internal/config"
+	"rehost/internal/hint"
+	"rehost/internal/version"
+	"rehost/protocol"
+)
+
+const (
+	defaultConfig = "/etc/rehost/controller.hcl"
+	checkWithin   = 15 * time.Second
+)
+
+// usageError is a wrong command line.
+type usageError struct{ err error }
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+// exitCode is 2 for a wrong command line and 1 for everything else.
+func exitCode(err error) int {
+	if _, ok := errors.AsType[*usageError](err); ok {
+		return 2
+	}
+	return 1
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	var path string
+	root := &cobra.Command{
+		Use: "rehost-controller", Short: "Take a fleet through its migration", SilenceErrors: true, SilenceUsage: true,
+		Long: "The controller keeps the records of a fleet, runs the bus, and launches what a migration needs in the cloud.\n" +
+			"Exit codes: 0 ok, 1 failure, 2 wrong command line.",
+		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
+		RunE: func(*cobra.Command, []string) error {
+			return &usageError{hint.New("no command given", "use one of: rehost-controller run, check, version")}
+		},
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return &usageError{hint.New(fmt.Sprintf("unknown command %q", args[0]), "use one of: rehost-controller run, check, version")}
+			}
+			return nil
+		},
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		return &usageError{hint.Wrap(err, "see rehost-controller --help")}
+	})
+	add := func(use, short string, do func(context.Context) error) *cobra.Command {
+		c := &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return do(c.Context()) }}
+		root.AddCommand(c)
+		return c
+	}
+	add("run", "Run until a signal comes", func(ctx context.Context) error { return runDaemon(ctx, path, stderr) }).
+		Flags().StringVar(&path, "config", defaultConfig, "configuration `file`")
+	add("check", "Load the configuration, try the cloud, and print what is in effect", func(ctx context.Context) error { return check(ctx, path, stdout) }).
+		Flags().StringVar(&path, "config", defaultConfig, "configuration `file`")
+	add("version", "Print the version", func(context.Context) error {
+		_, err := fmt.Fprintln(stdout, version.String())
+		return err
+	})
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	return root.ExecuteContext(ctx)
+}
+
+// load reads the file into the controller's own configuration.
+func load(path string) (controller.Config, config.Log, error) {
+	file, err := config.LoadController(path)
+	if err != nil {
+		return controller.Config{}, config.Log{}, err
+	}
+	cfg := controller.Config{
+		Dir: file.DataDir, ReplicaBus: file.ReplicaBus,
+		Cloud: cloud.Config{
+			Endpoint: file.Cloud.Endpoint, Region: file.Cloud.Region, Profile: file.Cloud.Profile, CredentialsFile: file.Cloud.CredentialsFile,
+		},
+	}
+	if file.Bus.External != nil {
+		return cfg, file.Log, hint.New("a bus that others run is not supported yet", "use bus { embedded {} } in "+path)
+	}
+	cfg.Listen = file.Bus.Embedded.Listen
+	return cfg, file.Log, nil
+}
+
+func runDaemon(ctx context.Context, path string, stderr io.Writer) error {
+	cfg, log, err := load(path)
+	if err != nil {
+		return err
+	}
+	logger := hclog.New(&hclog.LoggerOptions{
+		Name: "controller", Level: hclog.LevelFromString(log.Level), JSONFormat: log.Format == "json", Output: stderr,
+	})
+	cfg.Cloud.Logger = logger.Named("cloud")
+	notify := func(state string) {
+		if _, err := daemon.SdNotify(false, state); err != nil {
+			logger.Debug("notify systemd", "error", err)
+		}
+	}
+	ready := func(at protocol.Bus) {
+		notify(daemon.SdNotifyReady + "\nSTATUS=bus at " + strings.Join(at.Servers, ", "))
+	}
+	stop := context.AfterFunc(ctx, func() { notify(daemon.SdNotifyStopping) })
+	defer stop()
+	logger.Info("controller starts", "version", version.String(), "dir", cfg.Dir)
+	return controller.Run(ctx, cfg, controller.Deps{Logger: logger, Ready: ready})
+}
+
+// check says whether the daemon could run with this file.
+func check(ctx context.Context, path string, stdout io.Writer) error {
+	cfg, log, err := load(path)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, checkWithin)
+	defer cancel()
+	client, err := cloud.Open(ctx, cfg.Cloud)
+	if err != nil {
+		return err
+	}
+	if err := client.Check(ctx); err != nil {
+		return err
+	}
+	endpoint := cfg.Cloud.Endpoint
+	if endpoint == "" {
+		endpoint = "EC2"
+	}
+	_, err = fmt.Fprintf(stdout, "data_dir  %s\nbus       %s\ncloud     %s, region %s: answers\nlog       %s, %s\nenrolment tokens live for up to %s\n",
+		cfg.Dir, cfg.Listen, endpoint, cfg.Cloud.Region, log.Level, log.Format, bus.MaxTokenTTL)
+	return err
+}
