@@ -106,7 +106,16 @@ func (b *build) make(ctx context.Context, list []pack) error {
 	if err != nil {
 		return err
 	}
-	if err := copyFile(kernel, filepath.Join(boot, "boot/vmlinuz")); err != nil {
+	b.Progress("unpacking the kernel image")
+	packed, err := os.ReadFile(kernel)
+	if err != nil {
+		return err
+	}
+	image, err := unpackKernel(ctx, packed)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(boot, "boot/vmlinuz"), image, 0o644); err != nil {
 		return err
 	}
 	_, version, _ := strings.Cut(filepath.Base(kernel), "-")
@@ -121,7 +130,8 @@ func (b *build) make(ctx context.Context, list []pack) error {
 // recipe returns a short hash of all that decides what is in the image.
 func recipe(list []pack, program string) (string, error) {
 	h := sha256.New()
-	fmt.Fprintln(h, recipeVersion, list, modules, grubConfig, diskMiB)
+	fmt.Fprintln(h, recipeVersion, list, modules, programs, grubModules, grubConfig, diskMiB)
+	h.Write(stub)
 	f, err := os.Open(program)
 	if err != nil {
 		return "", hint.Wrap(err, "build it first: CGO_ENABLED=0 go build ./cmd/rehost-convert")
@@ -196,20 +206,4 @@ func onlyMatch(pattern string) (string, error) {
 		return "", fmt.Errorf("%d files match %s", len(found), pattern)
 	}
 	return found[0], nil
-}
-
-func copyFile(from, to string) error {
-	in, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	out, err := os.Create(to)
-	if err != nil {
-		return err
-	}
-	if _, err := io.Copy(out, in); err != nil {
-		return errors.Join(err, out.Close())
-	}
-	return out.Close()
 }

@@ -16,7 +16,7 @@ import (
 const (
 	sectorBytes = 512
 	partOffset  = 2048 * sectorBytes
-	diskMiB     = 72
+	diskMiB     = 79
 	partSize    = diskMiB<<20 - partOffset
 )
 
@@ -26,7 +26,7 @@ const grubConfig = `serial --unit=0 --speed=115200
 terminal_input serial
 terminal_output serial
 set root=(hd0,msdos1)
-linux /boot/vmlinuz console=ttyS0,115200n8 loglevel=4 panic=5 nokaslr mitigations=off net.ifnames=0 nvme_core.io_timeout=4294967295
+linux /boot/vmlinuz console=ttyS0,115200n8 loglevel=4 panic=5 nokaslr mitigations=off cryptomgr.notests net.ifnames=0 nvme_core.io_timeout=4294967295
 initrd /boot/initrd.img
 boot
 `

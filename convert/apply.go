@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 
+	"rehost/convert/internal/guest"
 	"rehost/protocol"
 )
 
@@ -54,13 +55,70 @@ func Apply(root *Root, plan Plan) ([]protocol.Change, error) {
 	if err := keepOriginals(root, plan.Edits); err != nil {
 		return nil, fmt.Errorf("keep the originals: %w", err)
 	}
+	var t transaction
 	for _, e := range plan.Edits {
-		if err := applyEdit(root, e); err != nil {
-			return changes, fmt.Errorf("%s %s: %w", e.Action, e.Path, err)
+		if err := t.add(root, e); err != nil {
+			return nil, errors.Join(fmt.Errorf("%s %s: %w", e.Action, e.Path, err), t.discard())
 		}
 		changes = append(changes, e.Change)
 	}
-	return changes, nil
+	return changes, t.commit(root)
+}
+
+// transaction is a set of changes: all that can fail for lack of space is done
+// before the first file changes, and the disk is waited for twice, not per file.
+type transaction struct {
+	staged []*guest.Staged
+	then   []func() error
+}
+
+func (t *transaction) stage(s *guest.Staged, err error) error {
+	if err == nil {
+		t.staged = append(t.staged, s)
+		t.then = append(t.then, s.Commit)
+	}
+	return err
+}
+
+func (t *transaction) add(root *Root, e Edit) error {
+	switch e.Action {
+	case ActionCreate, ActionEdit:
+		return t.stage(root.Stage(e.Path, bytes.NewReader(e.Data), e.Mode))
+	case ActionAppend:
+		f, err := root.OpenFile(e.Path)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		return t.stage(root.Stage(e.Path, io.MultiReader(io.LimitReader(f, e.OldSize), bytes.NewReader(e.Data)), e.Mode))
+	case ActionRemove:
+		t.then = append(t.then, func() error { return root.Remove(e.Path) })
+		return nil
+	case ActionLink:
+		t.then = append(t.then, func() error { return root.Symlink(e.Target, e.Path) })
+		return nil
+	}
+	return fmt.Errorf("unknown action %q", e.Action)
+}
+
+func (t *transaction) commit(root *Root) error {
+	if err := root.Sync(); err != nil {
+		return errors.Join(err, t.discard())
+	}
+	for _, do := range t.then {
+		if err := do(); err != nil {
+			return errors.Join(err, t.discard())
+		}
+	}
+	return root.Sync()
+}
+
+func (t *transaction) discard() error {
+	var err error
+	for _, s := range t.staged {
+		err = errors.Join(err, s.Discard())
+	}
+	return err
 }
 
 // unchanged makes sure that a file is what the plan was made from.
@@ -91,25 +149,6 @@ func fileSum(root *Root, name string) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-func applyEdit(root *Root, e Edit) error {
-	switch e.Action {
-	case ActionCreate, ActionEdit:
-		return root.Replace(e.Path, bytes.NewReader(e.Data), e.Mode)
-	case ActionAppend:
-		f, err := root.OpenFile(e.Path)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		return root.Replace(e.Path, io.MultiReader(io.LimitReader(f, e.OldSize), bytes.NewReader(e.Data)), e.Mode)
-	case ActionRemove:
-		return root.Remove(e.Path)
-	case ActionLink:
-		return root.Symlink(e.Target, e.Path)
-	}
-	return fmt.Errorf("unknown action %q", e.Action)
-}
-
 // keepOriginals copies what will be changed, and writes the record. A file that is
 // in the record already keeps its first original.
 func keepOriginals(root *Root, edits []Edit) error {
@@ -117,6 +156,7 @@ func keepOriginals(root *Root, edits []Edit) error {
 	if err != nil {
 		return err
 	}
+	var t transaction
 	for _, e := range edits {
 		if slices.ContainsFunc(rec.Original, func(o original) bool { return o.Path == e.Path }) {
 			continue
@@ -135,8 +175,8 @@ func keepOriginals(root *Root, edits []Edit) error {
 			}
 		default:
 			o.Kept = strings.ReplaceAll(strings.TrimPrefix(e.Path, "/"), "/", "+")
-			if err := root.CopyFile(e.Path, path.Join(recordDir, o.Kept)); err != nil {
-				return err
+			if err := t.stage(root.StageCopy(e.Path, path.Join(recordDir, o.Kept))); err != nil {
+				return errors.Join(err, t.discard())
 			}
 		}
 		rec.Original = append(rec.Original, o)
@@ -145,7 +185,11 @@ func keepOriginals(root *Root, edits []Edit) error {
 	if err != nil {
 		return err
 	}
-	return root.Replace(recordFile, bytes.NewReader(append(data, '\n')), 0o600)
+	// The record comes last: it must not name a copy that is not there.
+	if err := t.stage(root.Stage(recordFile, bytes.NewReader(append(data, '\n')), 0o600)); err != nil {
+		return errors.Join(err, t.discard())
+	}
+	return t.commit(root)
 }
 
 func readRecord(root *Root) (record, error) {
@@ -173,10 +217,14 @@ func Undo(root *Root) error {
 	if err != nil {
 		return err
 	}
+	var t transaction
 	for _, o := range slices.Backward(rec.Original) {
-		if err := undoOne(root, o); err != nil {
-			return fmt.Errorf("undo %s: %w", o.Path, err)
+		if err := t.addUndo(root, o); err != nil {
+			return errors.Join(fmt.Errorf("undo %s: %w", o.Path, err), t.discard())
 		}
+	}
+	if err := t.commit(root); err != nil {
+		return err
 	}
 	names, err := root.ReadDir(recordDir)
 	if err != nil {
@@ -191,21 +239,33 @@ func Undo(root *Root) error {
 	return errors.Join(err, root.Remove(recordFile), root.RemoveEmpty(recordDir), root.RemoveEmpty(stateDir))
 }
 
-func undoOne(root *Root, o original) error {
+func (t *transaction) addUndo(root *Root, o original) error {
 	switch {
 	case o.Action == ActionAppend:
-		return root.Truncate(o.Path, o.Size)
+		t.then = append(t.then, func() error { return root.Truncate(o.Path, o.Size) })
+		return nil
 	case o.Link != "":
-		return root.Symlink(o.Link, o.Path)
+		t.then = append(t.then, func() error { return root.Symlink(o.Link, o.Path) })
+		return nil
 	case o.Kept == "":
-		return root.Remove(o.Path)
+		t.then = append(t.then, func() error { return root.Remove(o.Path) })
+		return nil
 	case path.Base(o.Kept) != o.Kept:
 		return fmt.Errorf("the record names %q", o.Kept)
 	}
-	if o.Action == ActionLink {
+	if o.Action != ActionLink {
+		return t.stage(root.StageCopy(path.Join(recordDir, o.Kept), o.Path))
+	}
+	// The link must go first: the copy would be put where it leads to.
+	t.then = append(t.then, func() error {
 		if err := root.Remove(o.Path); err != nil {
 			return err
 		}
-	}
-	return root.CopyFile(path.Join(recordDir, o.Kept), o.Path)
+		s, err := root.StageCopy(path.Join(recordDir, o.Kept), o.Path)
+		if err != nil {
+			return err
+		}
+		return errors.Join(root.Sync(), s.Commit())
+	})
+	return nil
 }

@@ -2,11 +2,12 @@ package convert
 
 import (
 	"bytes"
-	"compress/gzip"
 	"fmt"
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/klauspost/compress/gzip"
 
 	"rehost/internal/cpio"
 	"rehost/protocol"

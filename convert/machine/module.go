@@ -19,6 +19,10 @@ type modules struct {
 	loaded map[string]bool
 }
 
+// parameters of modules. With MSI-X some emulated e1000e cards lose the interrupt
+// that says that the link is up, and the driver looks for itself only every two seconds.
+var parameters = map[string]string{"e1000e": "IntMode=1"}
+
 func readModules(dir string) (*modules, error) {
 	f, err := os.Open(filepath.Join(dir, "list"))
 	if err != nil {
@@ -53,7 +57,7 @@ func (m *modules) load(name string) error {
 		return fmt.Errorf("load %s: %w", name, err)
 	}
 	defer f.Close()
-	if err := unix.FinitModule(int(f.Fd()), "", 0); err != nil && !errors.Is(err, unix.EEXIST) {
+	if err := unix.FinitModule(int(f.Fd()), parameters[name], 0); err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("load %s: %w", name, err)
 	}
 	return nil

@@ -31,7 +31,8 @@ var ErrNotRegular = errors.New("not a regular file")
 
 // Root is a mounted guest. Its paths are absolute paths in the guest.
 type Root struct {
-	dir *os.Root
+	dir     *os.Root
+	touched map[uint64]*os.File // a folder for each filesystem that was changed
 }
 
 // Open opens the guest whose root is mounted at dir.
@@ -40,11 +41,17 @@ func Open(dir string) (*Root, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the guest's root: %w", err)
 	}
-	return &Root{dir: r}, nil
+	return &Root{dir: r, touched: map[uint64]*os.File{}}, nil
 }
 
 // Close releases the root.
-func (r *Root) Close() error { return r.dir.Close() }
+func (r *Root) Close() error {
+	for _, d := range r.touched {
+		_ = d.Close() // opened to be synced, not written
+	}
+	r.touched = nil
+	return r.dir.Close()
+}
 
 // Resolve returns the path of name with all links followed inside the guest.
 // Missing parts stay as they are, so that the result can be created.
@@ -193,69 +200,100 @@ func (r *Root) ReadFile(name string, limit int64) ([]byte, error) {
 	return data, nil
 }
 
-// Replace writes content to name in one step: readers see the old file or the new
-// one, also after a crash. Owner, mode and extended attributes of an existing file
-// stay; a new one belongs to root and has the given mode. Links are followed.
-func (r *Root) Replace(name string, content io.Reader, mode fs.FileMode) error {
+// Staged is a complete new file beside the place that it is meant for.
+type Staged struct {
+	root     *Root
+	temp, to string
+}
+
+// Stage writes content beside name; [Staged.Commit] puts it there in one step, so
+// that readers see the old file or the new one. Call [Root.Sync] between the two,
+// or a crash may leave an empty file. Owner, mode and extended attributes of an
+// existing file stay; a new one belongs to root and has the given mode. Links are
+// followed.
+func (r *Root) Stage(name string, content io.Reader, mode fs.FileMode) (*Staged, error) {
 	p, err := r.Resolve(name)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	old, err := r.openOld(p)
 	if err != nil {
-		return fmt.Errorf("replace %s: %w", name, err)
+		return nil, fmt.Errorf("write %s: %w", name, err)
 	}
 	if old != nil {
 		defer old.Close()
 	}
-	return r.replace(name, p, content, old, mode)
+	return r.stage(name, p, content, old, mode)
 }
 
-// CopyFile copies the regular file from to name in one step, with owner, mode and attributes.
-func (r *Root) CopyFile(from, name string) error {
+// StageCopy stages the regular file from at name, with its owner, mode and attributes.
+func (r *Root) StageCopy(from, name string) (*Staged, error) {
 	f, err := r.OpenFile(from)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer f.Close()
 	p, err := r.Resolve(name)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return r.replace(name, p, f, f, 0)
+	return r.stage(name, p, f, f, 0)
 }
 
-// replace puts content at the resolved path p, dressed like the file like (may be nil).
-func (r *Root) replace(name, p string, content io.Reader, like *os.File, mode fs.FileMode) (err error) {
+// stage writes content beside the resolved path p, dressed like the file like (may be nil).
+func (r *Root) stage(name, p string, content io.Reader, like *os.File, mode fs.FileMode) (s *Staged, err error) {
 	if err := r.mkdirAll(path.Dir(p)); err != nil {
-		return err
+		return nil, err
 	}
-	temp := inside(path.Join(path.Dir(p), tempPrefix+randomName()))
-	f, err := r.dir.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
+	s = &Staged{root: r, temp: inside(path.Join(path.Dir(p), tempPrefix+randomName())), to: inside(p)}
+	f, err := r.dir.OpenFile(s.temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
-		return fmt.Errorf("replace %s: %w", name, err)
+		return nil, fmt.Errorf("write %s: %w", name, err)
 	}
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("replace %s: %w", name, errors.Join(err, f.Close(), r.dir.Remove(temp)))
+	_, err = io.Copy(f, content)
+	if err == nil {
+		err = dress(f, like, mode)
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return nil, fmt.Errorf("write %s: %w", name, errors.Join(err, s.Discard()))
+	}
+	return s, r.touch(path.Dir(p))
+}
+
+// Commit puts the file in its place.
+func (s *Staged) Commit() error { return s.root.dir.Rename(s.temp, s.to) }
+
+// Discard removes a file that was not committed.
+func (s *Staged) Discard() error {
+	err := s.root.dir.Remove(s.temp)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// touch remembers the filesystem of a folder for [Root.Sync].
+func (r *Root) touch(p string) error {
+	d, err := r.dir.Open(inside(p))
+	if err != nil {
+		return err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(d.Fd()), &st); err != nil || r.touched[st.Dev] != nil {
+		return errors.Join(err, d.Close())
+	}
+	r.touched[st.Dev] = d
+	return nil
+}
+
+// Sync waits until all changes so far are on the disks.
+func (r *Root) Sync() error {
+	for _, d := range r.touched {
+		if err := unix.Syncfs(int(d.Fd())); err != nil {
+			return fmt.Errorf("write changes to the disk: %w", err)
 		}
-	}()
-	if _, err = io.Copy(f, content); err != nil {
-		return err
 	}
-	if err = dress(f, like, mode); err != nil {
-		return err
-	}
-	if err = f.Sync(); err != nil {
-		return err
-	}
-	if err = r.dir.Rename(temp, inside(p)); err != nil {
-		return err
-	}
-	if err = f.Close(); err != nil {
-		return err
-	}
-	return r.syncDir(path.Dir(p))
+	return nil
 }
 
 // openOld opens the file to be replaced; nil when there is none.
@@ -358,7 +396,7 @@ func (r *Root) Remove(name string) error {
 	if err := r.dir.Remove(inside(p)); err != nil {
 		return err
 	}
-	return r.syncDir(path.Dir(p))
+	return r.touch(path.Dir(p))
 }
 
 // RemoveEmpty removes a folder if nothing is in it.
@@ -389,7 +427,7 @@ func (r *Root) Symlink(target, name string) error {
 	if err := r.dir.Symlink(target, inside(p)); err != nil {
 		return fmt.Errorf("link %s: %w", name, err)
 	}
-	return r.syncDir(path.Dir(p))
+	return r.touch(path.Dir(p))
 }
 
 // Free returns the free bytes of the filesystem that holds the folder of name.
@@ -439,15 +477,6 @@ func (r *Root) MkdirPrivate(name string) error {
 		return err
 	}
 	return r.dir.Chmod(inside(p), 0o700)
-}
-
-func (r *Root) syncDir(p string) error {
-	d, err := r.dir.Open(inside(p))
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }
 
 func randomName() string {
