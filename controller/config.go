@@ -74,4 +74,6 @@ type Deps struct {
 	Logger hclog.Logger
 	Cloud  Cloud              // nil: opened from Config.Cloud
 	Ready  func(protocol.Bus) // called once, when the controller answers; may be nil
+	// Authority makes identities for a bus that others run; nil: then nobody can enrol there.
+	Authority *bus.Authority
 }

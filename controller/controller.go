@@ -61,7 +61,7 @@ func Run(ctx context.Context, cfg Config, deps Deps) error {
 		}
 		deps.Cloud = client
 	}
-	at, authority, closeBus, err := openBus(ctx, cfg, deps.Logger)
+	at, authority, closeBus, err := openBus(ctx, cfg, deps)
 	if err != nil {
 		return err
 	}
@@ -84,11 +84,11 @@ func Run(ctx context.Context, cfg Config, deps Deps) error {
 }
 
 // openBus starts the embedded bus, or takes the one that others run.
-func openBus(ctx context.Context, cfg Config, logger hclog.Logger) (bus.Context, *bus.Authority, func(), error) {
+func openBus(ctx context.Context, cfg Config, deps Deps) (bus.Context, *bus.Authority, func(), error) {
 	if cfg.External != nil {
-		return *cfg.External, nil, func() {}, nil
+		return *cfg.External, deps.Authority, func() {}, nil
 	}
-	server, err := bus.Listen(ctx, bus.ServerConfig{Dir: filepath.Join(cfg.Dir, "bus"), Address: cfg.Listen, Hosts: cfg.Hosts, Logger: logger.Named("nats")})
+	server, err := bus.Listen(ctx, bus.ServerConfig{Dir: filepath.Join(cfg.Dir, "bus"), Address: cfg.Listen, Hosts: cfg.Hosts, Logger: deps.Logger.Named("nats")})
 	if err != nil {
 		return bus.Context{}, nil, nil, err
 	}

@@ -1,0 +1,251 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"rehost/internal/cloud"
+	"rehost/protocol"
+)
+
+func isProblem(err error) bool {
+	_, ok := errors.AsType[*protocol.Problem](err)
+	return ok
+}
+
+func wantSucceeded(t *testing.T, job protocol.Job) {
+	t.Helper()
+	if len(job.Servers) != 1 || job.Servers[0].Status != protocol.StepSucceeded {
+		t.Fatalf("job %s: %+v", job.ID, job.Servers)
+	}
+}
+
+// once is what one whole migration makes, each thing once for each time it is needed.
+var once = map[string]int{
+	cloud.RoleReplicaServer: 1, cloud.RoleStagingVolume: 2, cloud.RolePointSnapshot: 4, cloud.RoleClone: 2, cloud.RoleConversion: 2,
+	cloud.RoleConvertedSnapshot: 2, cloud.RoleImage: 2, cloud.RoleTarget: 2,
+}
+
+func wantCleanEnd(t *testing.T, w *world) {
+	t.Helper()
+	w.cloud.mu.Lock()
+	made, wrong := w.cloud.made, w.cloud.calls
+	w.cloud.mu.Unlock()
+	if diff := cmp.Diff(once, made); diff != "" {
+		t.Errorf("what was made in the cloud (-want +got):\n%s", diff)
+	}
+	if len(wrong) > 0 {
+		t.Errorf("wrong calls: %v", wrong)
+	}
+	if diff := cmp.Diff(map[string]int{cloud.RoleTarget: 1}, w.cloud.left()); diff != "" {
+		t.Errorf("what is left in the cloud (-want +got):\n%s", diff)
+	}
+}
+
+func TestMigration(t *testing.T) {
+	w := newWorld(t)
+	defer w.controller(t.Context())()
+	w.apply(w.fleet())
+	w.agent("web-1")
+	w.awaitState(protocol.ReadyForTest)
+	for _, i := range w.server().Record.Initiation {
+		if i.Status != protocol.StepSucceeded && i.Status != protocol.StepSkipped {
+			t.Errorf("initiation step %s is %s", i.Step, i.Status)
+		}
+	}
+	test := w.awaitJob(w.start(protocol.JobTest).ID)
+	wantSucceeded(t, test)
+	if s := test.Servers[0]; len(s.Changes) != 1 || s.Guest == nil || s.Guest.OS != "Debian" {
+		t.Errorf("the conversion's changes are not in the job: %+v", s)
+	}
+	w.awaitState(protocol.ReadyForCutover)
+	s := w.server()
+	if s.Record.Test == nil || s.LastPoint == nil || s.LastPoint.Fenced || s.Next != "rehost wave cutover one" {
+		t.Errorf("after the test: test %+v, point %+v, next %q", s.Record.Test, s.LastPoint, s.Next)
+	}
+	cutover := w.awaitJob(w.start(protocol.JobCutover).ID)
+	wantSucceeded(t, cutover)
+	w.awaitState(protocol.CuttingOver)
+	if s = w.server(); s.Record.Cutover == nil || s.Record.Test != nil || !s.Record.Fence || !s.LastPoint.Fenced {
+		t.Errorf("after the cutover: %+v, point %+v", s.Record, s.LastPoint)
+	}
+	wantSucceeded(t, w.awaitJob(w.start(protocol.JobFinalize).ID))
+	w.awaitState(protocol.Cutover)
+	if s = w.server(); s.Replication != protocol.ReplicationDisconnected || !s.Record.Fence {
+		t.Errorf("after the end: replication %s, fence %v", s.Replication, s.Record.Fence)
+	}
+	wantCleanEnd(t, w)
+}
+
+// TestMigrationWithTheControllerKilledAtEveryChange kills the controller after each change that
+// it makes in the cloud, before it hears the answer, and starts another one.
+func TestMigrationWithTheControllerKilledAtEveryChange(t *testing.T) {
+	w := newWorld(t)
+	kill := make(chan struct{}, 1)
+	var current atomic.Pointer[context.CancelFunc]
+	w.cloud.changed = func() {
+		if cancel := current.Load(); cancel != nil {
+			(*cancel)()
+		}
+		select {
+		case kill <- struct{}{}:
+		default:
+		}
+	}
+	kills := 0
+	done, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			ctx, cancel := context.WithCancel(context.Background())
+			current.Store(&cancel)
+			stop := w.controller(ctx)
+			select {
+			case <-kill:
+				kills++
+			case <-done:
+				cancel()
+				stop()
+				return
+			}
+			cancel()
+			stop()
+		}
+	}()
+	w.apply(w.fleet())
+	w.agent("web-1")
+	w.awaitState(protocol.ReadyForTest)
+	for _, kind := range []protocol.JobKind{protocol.JobTest, protocol.JobCutover, protocol.JobFinalize} {
+		job := w.awaitJob(w.start(kind).ID)
+		wantSucceeded(t, job)
+		wantLogWithoutGap(t, job)
+		for _, s := range job.Servers[0].Steps {
+			if s.Attempts > 1 {
+				t.Errorf("%s: step %s was tried %d times: a kill is no failure", kind, s.Name, s.Attempts)
+			}
+		}
+	}
+	w.awaitState(protocol.Cutover)
+	close(done)
+	<-stopped
+	if kills < 30 {
+		t.Errorf("the controller was killed %d times only", kills)
+	}
+	wantCleanEnd(t, w)
+}
+
+func wantLogWithoutGap(t *testing.T, job protocol.Job) {
+	t.Helper()
+	open := map[string]int{}
+	for _, e := range job.Log {
+		name := string(e.Event)
+		if base, ok := strings.CutSuffix(name, "_START"); ok {
+			open[base]++
+		}
+		if base, ok := strings.CutSuffix(name, "_END"); ok {
+			open[base]--
+		}
+	}
+	for base, n := range open {
+		if n != 0 {
+			t.Errorf("%s: the log has %d more starts than ends of %s", job.ID, n, base)
+		}
+	}
+}
+
+func TestAFailedCutoverLetsTheSourceGoOn(t *testing.T) {
+	w := newWorld(t)
+	defer w.controller(t.Context())()
+	w.apply(w.fleet())
+	w.agent("web-1")
+	w.awaitState(protocol.ReadyForTest)
+	wantSucceeded(t, w.awaitJob(w.start(protocol.JobTest).ID))
+	w.awaitState(protocol.ReadyForCutover)
+	w.cloud.mu.Lock()
+	w.cloud.broken = true
+	w.cloud.mu.Unlock()
+	job := w.awaitJob(w.start(protocol.JobCutover).ID)
+	s := job.Servers[0]
+	if s.Status != protocol.StepFailed || s.Problem == nil || s.Problem.Message != "no kernel found" || s.Problem.Step != "convert" {
+		t.Fatalf("the failure is not told: %+v", s)
+	}
+	w.awaitState(protocol.ReadyForCutover)
+	w.mu.Lock()
+	if diff := cmp.Diff([]bool{true, false}, w.fences); diff != "" {
+		t.Errorf("what the agent was ordered:\n%s", diff)
+	}
+	w.mu.Unlock()
+	want := map[string]int{
+		cloud.RoleReplicaServer: 1, cloud.RoleStagingVolume: 2, cloud.RolePointSnapshot: 2, cloud.RoleConvertedSnapshot: 1, cloud.RoleImage: 1, cloud.RoleTarget: 1,
+	}
+	if diff := cmp.Diff(want, w.cloud.left()); diff != "" {
+		t.Errorf("what is left beside the replica and the test (-want +got):\n%s", diff)
+	}
+	w.cloud.mu.Lock()
+	w.cloud.broken = false
+	w.cloud.mu.Unlock()
+	wantSucceeded(t, w.awaitJob(w.start(protocol.JobCutover).ID))
+}
+
+func TestAFailedPointIsTakenAnew(t *testing.T) {
+	w := newWorld(t)
+	w.failing = 2
+	defer w.controller(t.Context())()
+	w.apply(w.fleet())
+	w.agent("web-1")
+	w.awaitState(protocol.ReadyForTest)
+	job := w.awaitJob(w.start(protocol.JobTest).ID)
+	wantSucceeded(t, job)
+	if got := job.Servers[0].Steps[0].Attempts; got != 3 {
+		t.Errorf("the point was taken in %d attempts, want 3", got)
+	}
+	points, err := ask[protocol.PointsRequest, []protocol.Point](w, protocol.VerbPoints, protocol.PointsRequest{Server: "web-1"})
+	if err != nil || len(points) != 3 || points[0].State != protocol.PointComplete || points[1].State != protocol.PointLost {
+		t.Errorf("got points %+v, %v", points, err)
+	}
+	wantSucceeded(t, w.awaitJob(w.start(protocol.JobTerminate).ID))
+	want := map[string]int{cloud.RoleReplicaServer: 1, cloud.RoleStagingVolume: 2}
+	if diff := cmp.Diff(want, w.cloud.left()); diff != "" {
+		t.Errorf("what is left after the termination (-want +got):\n%s", diff)
+	}
+}
+
+func TestARemovedServerLeavesNothing(t *testing.T) {
+	w := newWorld(t)
+	defer w.controller(t.Context())()
+	w.apply(w.fleet())
+	w.agent("web-1")
+	w.awaitState(protocol.ReadyForTest)
+	w.apply(protocol.Fleet{})
+	w.awaitState(protocol.Disconnected)
+	w.await("an empty cloud", func() bool { return len(w.cloud.left()) == 0 })
+}
+
+func TestRefusals(t *testing.T) {
+	w := newWorld(t)
+	defer w.controller(t.Context())()
+	w.apply(w.fleet())
+	w.await("the server's record", func() bool { return w.server().Record.Name != "" })
+	_, err := ask[protocol.WaveRequest, protocol.Job](w, protocol.VerbWave, protocol.WaveRequest{Wave: "one", Kind: protocol.JobTest})
+	if !isProblem(err) || !strings.Contains(err.Error(), "initial sync is not complete") {
+		t.Errorf("a test before the sync: got %v", err)
+	}
+	_, err = ask[protocol.WaveRequest, protocol.Job](w, protocol.VerbWave, protocol.WaveRequest{Wave: "two", Kind: protocol.JobTest})
+	if !isProblem(err) || !strings.Contains(err.Error(), `no wave "two"`) {
+		t.Errorf("an unknown wave: got %v", err)
+	}
+	_, err = ask[protocol.ApplyRequest, protocol.Plan](w, protocol.VerbApply, protocol.ApplyRequest{Fleet: w.fleet(), Hash: "0123"})
+	if !isProblem(err) || !strings.Contains(err.Error(), "stale") {
+		t.Errorf("a stale plan: got %v", err)
+	}
+	w.apply(w.fleet())
+	plan, err := ask[protocol.PlanRequest, protocol.Plan](w, protocol.VerbPlan, protocol.PlanRequest{Fleet: w.fleet()})
+	if err != nil || len(plan.Changes) != 0 {
+		t.Errorf("planning what is applied: got %+v, %v", plan, err)
+	}
+}

@@ -1,0 +1,296 @@
+package controller
+
+import (
+	"context"
+	"encoding/json"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/nats-io/nats.go"
+
+	"rehost/internal/bus"
+	"rehost/internal/bus/bustest"
+	"rehost/internal/cloud"
+	"rehost/protocol"
+)
+
+// world is a bus, a cloud in memory, and loops that speak the protocol as agents and
+// replication servers do. Controllers come and go in it.
+type world struct {
+	t        *testing.T
+	bus      *bus.Server
+	cloud    *memoryCloud
+	operator *nats.Conn
+	port     int // of the page that every target shows
+
+	mu       sync.Mutex
+	held     map[string]protocol.PointMark // by server: what its replica stands still at
+	unfenced bool                          // the agent's fence hook does nothing
+	failing  int                           // points that the agent fails before one succeeds
+	fences   []bool                        // what the agent was ordered, in order
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{t: t, bus: bustest.Start(t), cloud: newMemoryCloud(), held: map[string]protocol.PointMark{}}
+	w.operator = bustest.Connect(t, w.bus, protocol.RoleOperator, "test")
+	page := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { _, _ = rw.Write([]byte("it works")) }))
+	t.Cleanup(page.Close)
+	u, err := url.Parse(page.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, err := net.SplitHostPort(u.Host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w.port, err = strconv.Atoi(port); err != nil {
+		t.Fatal(err)
+	}
+	w.cloud.started = func(inst cloud.Instance, userData []byte) { w.replicaServer(inst, userData) }
+	return w
+}
+
+// fleet has one server with two disks in one wave.
+func (w *world) fleet() protocol.Fleet {
+	return protocol.Fleet{
+		Replications: []protocol.ReplicationSettings{{Name: "default", VolumeType: "gp3"}},
+		Launches:     []protocol.LaunchSettings{{Name: "web", InstanceType: "t3.small", IngressPorts: []int{w.port}}},
+		Checks: []protocol.CheckSettings{
+			{Name: "page", Kind: "http", Port: w.port, Contains: "works", Timeout: 2 * time.Second},
+			{Name: "login", Kind: "console", Contains: "login:", Timeout: 2 * time.Second},
+		},
+		Servers:      []protocol.ServerSettings{{Name: "web-1", Replication: "default", Launch: "web", Checks: []string{"page", "login"}, Fence: "hook"}},
+		Applications: []protocol.ApplicationSettings{{Name: "shop", Servers: []string{"web-1"}}},
+		Waves:        []protocol.WaveSettings{{Name: "one", Applications: []string{"shop"}}},
+	}
+}
+
+// loop calls fn every few milliseconds until the test ends.
+func (w *world) loop(fn func(ctx context.Context) (more bool)) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for fn(ctx) {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(10 * time.Millisecond):
+			}
+		}
+	}()
+	w.t.Cleanup(func() { cancel(); <-done })
+}
+
+// agent runs a source server's agent: it is in sync as soon as it is ordered to replicate.
+func (w *world) agent(server string) {
+	nc := bustest.Connect(w.t, w.bus, protocol.RoleAgent, server)
+	report := protocol.AgentReport{
+		Server: server, Host: protocol.Host{BootMode: "bios"},
+		Disks: []protocol.DiskReport{{Name: "/dev/sda", Boot: true, SizeBytes: 4 << 30}, {Name: "/dev/sdb", SizeBytes: 1 << 30}},
+	}
+	w.loop(func(ctx context.Context) bool {
+		report.At = time.Now()
+		order, err := request[protocol.AgentReport, protocol.AgentOrder](ctx, nc, protocol.AgentReportSubject(server), report)
+		if err != nil {
+			return ctx.Err() == nil
+		}
+		if order.Wanted == protocol.WantDisconnect {
+			report.Replication = protocol.ReplicationDisconnected
+			return true
+		}
+		if order.Wanted == protocol.WantReplicate {
+			report.Generation, report.Replication, report.Sent = order.Generation, protocol.ReplicationContinuous, 1
+		}
+		w.obey(&report, order)
+		return true
+	})
+}
+
+func (w *world) obey(report *protocol.AgentReport, order protocol.AgentOrder) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if order.Fence != report.Fenced && !w.unfenced {
+		report.Fenced = order.Fence
+		w.fences = append(w.fences, order.Fence)
+	}
+	p := order.Point
+	if p == nil || slices.ContainsFunc(report.Points, func(r protocol.PointReport) bool { return r.ID == p.ID }) {
+		return
+	}
+	if w.failing > 0 {
+		w.failing--
+		report.Points = append(report.Points, protocol.PointReport{
+			ID: p.ID, State: protocol.PointFailed, Problem: &protocol.Problem{Code: protocol.ProblemFreeze, Message: "over budget"},
+		})
+		return
+	}
+	report.Points = append(report.Points, protocol.PointReport{ID: p.ID, State: protocol.PointSent})
+	w.held[report.Server] = protocol.PointMark{ID: p.ID, Grade: protocol.GradeFilesystem, Taken: time.Now(), Fenced: report.Fenced}
+}
+
+// replicaServer runs a replication server for as long as its instance lives.
+func (w *world) replicaServer(inst cloud.Instance, userData []byte) {
+	var data protocol.ReplicaServerUserData
+	if err := json.Unmarshal(userData, &data); err != nil || data.Token == "" {
+		w.t.Errorf("user data of the replication server: %v, %s", err, userData)
+	}
+	var nc *nats.Conn
+	report := protocol.ReplicaReport{Name: data.Name, Instance: inst.ID}
+	w.loop(func(ctx context.Context) bool {
+		if nc == nil {
+			id, err := bus.Enrol(ctx, data.Bus, data.Token, protocol.RoleReplicaServer, data.Name)
+			if err != nil {
+				return ctx.Err() == nil
+			}
+			if nc, err = bus.Connect(ctx, bus.Context{Bus: data.Bus, Identity: id}, hclog.NewNullLogger()); err != nil {
+				w.t.Errorf("connect the replication server: %v", err)
+				return false
+			}
+			context.AfterFunc(ctx, nc.Close)
+		}
+		if i, err := w.cloud.Instance(ctx, inst.ID); err != nil || !i.Alive() {
+			return false
+		}
+		order, err := request[protocol.ReplicaReport, protocol.ReplicaOrder](ctx, nc, protocol.ReplicaReportSubject(data.Name), report)
+		if err != nil {
+			return ctx.Err() == nil
+		}
+		report.Replicas = w.replicas(order)
+		return true
+	})
+}
+
+func (w *world) replicas(order protocol.ReplicaOrder) []protocol.ReplicaStatus {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var out []protocol.ReplicaStatus
+	for _, a := range order.Replicas {
+		s := protocol.ReplicaStatus{Server: a.Server, Generation: a.Generation}
+		if mark, ok := w.held[a.Server]; ok && slices.Contains(a.Released, mark.ID) {
+			delete(w.held, a.Server)
+		} else if ok {
+			s.Held = &mark
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+// request asks once, with little patience: a controller may just be dying.
+func request[Req, Reply any](ctx context.Context, nc *nats.Conn, subject string, req Req) (Reply, error) {
+	ctx, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
+	defer cancel()
+	return bus.Request[Req, Reply](ctx, nc, subject, req)
+}
+
+// controller starts a controller and returns how to stop it.
+func (w *world) controller(parent context.Context) (stop func()) {
+	w.t.Helper()
+	ctx, cancel := context.WithCancel(parent)
+	external := bustest.Context(w.t, w.bus, protocol.RoleController, "main")
+	cfg := Config{External: &external, Timing: Timing{
+		Tick: 20 * time.Millisecond, Poll: 10 * time.Millisecond, Retry: 20 * time.Millisecond, AgentLost: 3 * time.Second, PointHeld: 10 * time.Second,
+	}}
+	ready, ended := make(chan struct{}), make(chan error, 1)
+	log := hclog.New(&hclog.LoggerOptions{Output: w.t.Output(), Level: hclog.Debug, DisableTime: true})
+	go func() {
+		ended <- Run(ctx, cfg, Deps{Logger: log, Cloud: w.cloud, Authority: w.bus.Authority(), Ready: func(protocol.Bus) { close(ready) }})
+	}()
+	select {
+	case <-ready:
+	case err := <-ended:
+		if ctx.Err() == nil {
+			w.t.Fatalf("the controller ended: %v", err)
+		}
+		ended <- err
+	}
+	return func() {
+		cancel()
+		if err := <-ended; err != nil && parent.Err() == nil {
+			w.t.Errorf("the controller ended with %v", err)
+		}
+		ended <- nil
+	}
+}
+
+// ask asks the controller as an operator, until one is there to answer.
+func ask[Req, Reply any](w *world, verb protocol.Verb, req Req) (Reply, error) {
+	w.t.Helper()
+	var reply Reply
+	var err error
+	for range 100 {
+		reply, err = request[Req, Reply](w.t.Context(), w.operator, protocol.OperatorSubject(verb), req)
+		if _, refused := err.(interface{ Error() string }); !refused || isProblem(err) {
+			return reply, err
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	return reply, err
+}
+
+func (w *world) apply(f protocol.Fleet) {
+	w.t.Helper()
+	if _, err := ask[protocol.ApplyRequest, protocol.Plan](w, protocol.VerbApply, protocol.ApplyRequest{Fleet: f}); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) server() protocol.ServerStatus {
+	w.t.Helper()
+	s, err := ask[protocol.StatusRequest, protocol.Status](w, protocol.VerbStatus, protocol.StatusRequest{})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if len(s.Servers) == 0 {
+		return protocol.ServerStatus{}
+	}
+	return s.Servers[0]
+}
+
+func (w *world) await(what string, fn func() bool) {
+	w.t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for !fn() {
+		if time.Now().After(deadline) {
+			text, err := json.MarshalIndent(w.server(), "", " ")
+			w.t.Fatalf("waited for %s in vain; the server is %s (%v)", what, text, err)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+func (w *world) awaitState(want protocol.Lifecycle) {
+	w.t.Helper()
+	w.await(string(want), func() bool { return w.server().Record.Lifecycle == want })
+}
+
+// start starts a job of the wave.
+func (w *world) start(kind protocol.JobKind) protocol.Job {
+	w.t.Helper()
+	job, err := ask[protocol.WaveRequest, protocol.Job](w, protocol.VerbWave, protocol.WaveRequest{Wave: "one", Kind: kind})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return job
+}
+
+func (w *world) awaitJob(id string) protocol.Job {
+	w.t.Helper()
+	var job protocol.Job
+	w.await("job "+id, func() bool {
+		var err error
+		job, err = ask[protocol.JobRequest, protocol.Job](w, protocol.VerbJob, protocol.JobRequest{ID: id})
+		return err == nil && job.Status == protocol.JobCompleted
+	})
+	return job
+}
