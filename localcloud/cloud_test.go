@@ -104,6 +104,7 @@ func client(t *testing.T, endpoint, dir string) *ec2.Client {
 
 // must fails the test on an error.
 func must[T any](t *testing.T) func(v T, err error) T {
+	t.Helper()
 	return func(v T, err error) T {
 		t.Helper()
 		if err != nil {
@@ -420,7 +421,7 @@ func TestBadSurroundingsHintAndLeaveNothing(t *testing.T) {
 
 // serveUntilKilled is a local cloud in a process of its own.
 func serveUntilKilled(dir string) {
-	cfg := testConfig(dir, processImage)
+	cfg := testConfig(dir, processImage, localcloud.Image{Name: "halts", Path: os.Getenv("REHOST_TEST_DISK")})
 	cfg.Listen = os.Getenv("REHOST_TEST_LISTEN")
 	_ = localcloud.Run(context.Background(), cfg, localcloud.Deps{Log: hclog.NewNullLogger(), Ready: func(localcloud.Info) {
 		_ = os.WriteFile(filepath.Join(dir, "ready"), nil, 0o600)

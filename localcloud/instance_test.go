@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -71,6 +72,7 @@ func run(t *testing.T, c *ec2.Client, in *ec2.RunInstancesInput) types.Instance 
 }
 
 func inState(t *testing.T, c *ec2.Client, id string, want types.InstanceStateName) func() bool {
+	t.Helper()
 	return func() bool { return describe(t, c, id).State.Name == want }
 }
 
@@ -197,7 +199,8 @@ func TestKilledLocalCloudAdoptsItsInstances(t *testing.T) {
 	address := l.Addr().String()
 	_ = l.Close()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), "REHOST_TEST_SERVE="+dir, "REHOST_TEST_LISTEN="+address)
+	disk := bootDisk(t, "booted and waiting", halts)
+	cmd.Env = append(os.Environ(), "REHOST_TEST_SERVE="+dir, "REHOST_TEST_LISTEN="+address, "REHOST_TEST_DISK="+disk)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -206,6 +209,8 @@ func TestKilledLocalCloudAdoptsItsInstances(t *testing.T) {
 	vol := createVolume(t, c, 1, "a", "b")
 	adopted := *run(t, c, &ec2.RunInstancesInput{ImageId: imageID(t, c, "worker")}).InstanceId
 	lost := *run(t, c, &ec2.RunInstancesInput{ImageId: imageID(t, c, "worker")}).InstanceId
+	guest := *run(t, c, &ec2.RunInstancesInput{ImageId: imageID(t, c, "halts"), InstanceType: "t3.nano"}).InstanceId
+	eventually(t, 20*time.Second, "a guest", func() bool { return strings.Contains(console(t, c, guest), "booted") })
 	eventually(t, 5*time.Second, "two programs", func() bool { return len(starts(t, c, adopted)) == 1 && len(starts(t, c, lost)) == 1 })
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
@@ -221,8 +226,16 @@ func TestKilledLocalCloudAdoptsItsInstances(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	c, stop := start(t, testConfig(dir, processImage))
+	c, stop := start(t, testConfig(dir, processImage, localcloud.Image{Name: "halts", Path: disk}))
+	eventually(t, 5*time.Second, "the guest's monitor", func() bool {
+		_, err := c.GetConsoleScreenshot(t.Context(), &ec2.GetConsoleScreenshotInput{InstanceId: &guest})
+		return err == nil
+	})
+	if got := strings.Count(console(t, c, guest), "booted"); got != 1 {
+		t.Errorf("the living guest was booted %d times", got)
+	}
 	found := must[*ec2.DescribeVolumesOutput](t)(c.DescribeVolumes(t.Context(), nil)).Volumes
+	found = slices.DeleteFunc(found, func(v types.Volume) bool { return v.State == types.VolumeStateInUse })
 	if len(found) != 1 || *found[0].VolumeId != *vol.VolumeId || len(found[0].Tags) != 1 {
 		t.Errorf("volumes after the kill: %+v", found)
 	}

@@ -46,7 +46,6 @@ type action func(ctx context.Context, s *Server, st *state.State, p params) (any
 
 // actions are the calls on offer.
 var actions = map[string]action{
-
 	"CreateVolume": createVolume, "DescribeVolumes": describeVolumes, "DeleteVolume": deleteVolume,
 	"AttachVolume": attachVolume, "DetachVolume": detachVolume,
 	"CreateSnapshot": createSnapshot, "CreateSnapshots": createSnapshots, "DescribeSnapshots": describeSnapshots, "DeleteSnapshot": deleteSnapshot,

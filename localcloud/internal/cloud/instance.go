@@ -116,6 +116,7 @@ func (c *Cloud) Start(ctx context.Context, ids []string) ([]Change, error) {
 			return state.Pending, nil
 		case state.Running, state.Pending:
 			return in.Phase, nil
+		case state.Stopping, state.ShuttingDown, state.Terminated:
 		}
 		return "", wrongPhase(in, "started")
 	})
@@ -143,6 +144,7 @@ func (c *Cloud) Stop(ids []string, force bool) ([]Change, error) {
 			return state.Stopping, nil
 		case state.Stopped:
 			return in.Phase, nil
+		case state.ShuttingDown, state.Terminated:
 		}
 		return "", wrongPhase(in, "stopped")
 	})

@@ -32,8 +32,10 @@ func (c *Cloud) defaultGroup() string { return stableID("sg", c.Account, c.Regio
 func (c *Cloud) ensureDefaultGroup(st *state.State) {
 	id := c.defaultGroup()
 	if st.Groups[id] == nil {
-		st.Groups[id] = &state.Group{ID: id, Name: "default", Description: "default VPC security group",
-			Rules: []state.Rule{{ID: stableID("sgr", id), Protocol: "-1", From: -1, To: -1, SourceGroup: id}}, Egress: []state.Rule{everywhere()}}
+		st.Groups[id] = &state.Group{
+			ID: id, Name: "default", Description: "default VPC security group",
+			Rules: []state.Rule{{ID: stableID("sgr", id), Protocol: "-1", From: -1, To: -1, SourceGroup: id}}, Egress: []state.Rule{everywhere()},
+		}
 	}
 }
 

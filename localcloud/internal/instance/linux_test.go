@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -42,6 +41,7 @@ $B mount -t proc p /proc; $B mount -t sysfs s /sys; $B mount -t devtmpfs d /dev
 for m in $($B cat /order); do $B insmod /$m; done
 $B ip link set eth0 up
 $B ip addr add 169.254.0.15/16 dev eth0
+until [ "$($B cat /sys/class/net/eth0/carrier)" = 1 ]; do $B usleep 50000; done
 $B echo 'PUT /latest/api/token HTTP/1.0' >/q; $B echo 'X-aws-ec2-metadata-token-ttl-seconds: 60' >>/q; $B echo >>/q
 ask() { $B nc -w 10 169.254.169.254 80 </q; }
 token=$(ask | $B tail -n 1)
@@ -195,22 +195,32 @@ func TestLinuxGuest(t *testing.T) {
 	if err := r.Detach(t.Context(), later.VolumeID); err != nil {
 		t.Error(err)
 	}
-	for _, address := range []string{"127.77.250.17:80", "127.77.250.17:81"} {
-		if strings.HasSuffix(address, "81") {
-			if _, err := net.Dial("tcp", address); err == nil {
-				t.Error("a closed port answers")
-			}
-			continue
-		}
-		conn, err := net.Dial("tcp", address)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
-		if text, err := io.ReadAll(conn); err != nil || string(text) != "hello from the guest\n" {
-			t.Errorf("port 80 answers %q, %v", text, err)
-		}
-		_ = conn.Close()
+	if got := fetch(t, "127.77.250.17:80"); got != "hello from the guest\n" {
+		t.Errorf("port 80 answers %q", got)
 	}
-	_ = http.StatusOK
+	if err := r.ClosePort(t.Context(), 80); err != nil {
+		t.Error(err)
+	}
+	for _, closed := range []string{"127.77.250.17:80", "127.77.250.17:81"} {
+		if conn, err := net.Dial("tcp", closed); err == nil {
+			_ = conn.Close()
+			t.Errorf("%s is closed and answers", closed)
+		}
+	}
+}
+
+// fetch returns what a port says.
+func fetch(t *testing.T, address string) string {
+	t.Helper()
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	text, err := io.ReadAll(conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }

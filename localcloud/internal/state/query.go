@@ -67,46 +67,52 @@ func (s *State) MayLeave(in *Instance) bool {
 	return false
 }
 
-// OpenPorts returns the TCP ports that the instance's groups open, sorted. Of a
-// wide range only the well-known ones are opened, since each costs a listener.
-func (s *State) OpenPorts(in *Instance) []int {
-	const wide = 64
-	known := []int64{22, 80, 443, 3389, 5985, 5986, 8080}
-	set := map[int]bool{}
-	for _, id := range in.Groups {
-		g := s.Groups[id]
-		if g == nil {
-			continue
-		}
-		for _, r := range g.Rules {
-			from, to := r.From, r.To
-			switch {
-			case r.CIDR == "":
-				continue // between members of a group: they have no network of their own here
-			case r.Protocol == "-1":
-				from, to = 0, 65535
-			case r.Protocol != "tcp":
-				continue
-			}
-			if to-from < wide {
-				for p := from; p <= to; p++ {
-					set[int(p)] = true
-				}
-				continue
-			}
-			for _, p := range known {
-				if p >= from && p <= to {
-					set[int(p)] = true
-				}
-			}
-		}
+// knownPorts stand for a wide range, since each open port costs a listener.
+var knownPorts = []int64{22, 80, 443, 3389, 5985, 5986, 8080}
+
+// widest is the number of ports up to which a range is opened as a whole.
+const widest = 64
+
+// ports returns the TCP ports that a rule opens to everybody. Of a wide range
+// these are the well-known ones only. Rules between members of a group open
+// nothing: instances have no network of their own here.
+func (r Rule) ports() []int64 {
+	from, to := r.From, r.To
+	switch {
+	case r.CIDR == "":
+		return nil
+	case r.Protocol == "-1":
+		from, to = 0, 65535
+	case r.Protocol != "tcp":
+		return nil
 	}
-	var out []int
-	for p := range set {
-		if p > 0 {
+	var out []int64
+	if to-from < widest {
+		for p := max(from, 1); p <= to; p++ {
+			out = append(out, p)
+		}
+		return out
+	}
+	for _, p := range knownPorts {
+		if p >= from && p <= to {
 			out = append(out, p)
 		}
 	}
-	slices.Sort(out)
 	return out
+}
+
+// OpenPorts returns the TCP ports that the instance's groups open, sorted.
+func (s *State) OpenPorts(in *Instance) []int {
+	var out []int
+	for _, id := range in.Groups {
+		if g := s.Groups[id]; g != nil {
+			for _, r := range g.Rules {
+				for _, p := range r.ports() {
+					out = append(out, int(p))
+				}
+			}
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
