@@ -22,7 +22,6 @@ import (
 
 	"rehost/internal/hint"
 	"rehost/internal/pool"
-	"rehost/internal/revert"
 	"rehost/localcloud/internal/api"
 	"rehost/localcloud/internal/cloud"
 	"rehost/localcloud/internal/imds"
@@ -96,9 +95,16 @@ const account = "000000000000"
 // and returns when no process, mount or loop device of it is left. Process
 // instances that ran are started again by the next Run, guests are stopped.
 func Run(ctx context.Context, cfg Config, deps Deps) (err error) {
-	var undo revert.Stack
-	defer undo.Fail()
-	c, err := open(ctx, cfg, deps.Log, &undo)
+	qemu, err := exec.LookPath("qemu-system-x86_64")
+	if err != nil {
+		return hint.Wrap(fmt.Errorf("find QEMU: %w", err), "apt-get install qemu-system-x86 seabios, or run scripts/install-packages")
+	}
+	p, err := openPool(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.Close()) }()
+	c, err := open(ctx, cfg, p, qemu, deps.Log)
 	if err != nil {
 		return err
 	}
@@ -125,28 +131,23 @@ func Run(ctx context.Context, cfg Config, deps Deps) (err error) {
 	})
 }
 
-// open brings up everything below the endpoint. What it opened goes onto undo.
-func open(ctx context.Context, cfg Config, log hclog.Logger, undo *revert.Stack) (*cloud.Cloud, error) {
-	qemu, err := exec.LookPath("qemu-system-x86_64")
-	if err != nil {
-		return nil, hint.Wrap(fmt.Errorf("find QEMU: %w", err), "apt-get install qemu-system-x86 seabios, or run scripts/install-packages")
+// openPool makes the data folder and opens the pool in it.
+func openPool(ctx context.Context, cfg Config) (*pool.Pool, error) {
+	if cfg.Dir == "" || cfg.Region == "" {
+		return nil, hint.New("open data folder: no folder or no region given", "start from localcloud.Default and set Dir")
 	}
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("open data folder: %w", err)
+	}
+	return pool.Open(ctx, pool.Options{Dir: cfg.Dir, SizeBytes: cfg.PoolSizeBytes})
+}
+
+// open brings up everything between the pool and the endpoint.
+func open(ctx context.Context, cfg Config, p *pool.Pool, qemu string, log hclog.Logger) (*cloud.Cloud, error) {
 	dir, err := filepath.Abs(cfg.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("open data folder: %w", err)
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("open data folder: %w", err)
-	}
-	p, err := pool.Open(ctx, pool.Options{Dir: dir, SizeBytes: cfg.PoolSizeBytes})
-	if err != nil {
-		return nil, err
-	}
-	undo.Add(func() {
-		if err := p.Close(); err != nil {
-			log.Error("pool stays mounted", "error", err, "hint", hint.Of(err))
-		}
-	})
 	store, err := state.Open(filepath.Join(dir, "state.json"))
 	if err != nil {
 		return nil, err
@@ -176,7 +177,7 @@ func ensureImages(ctx context.Context, c *cloud.Cloud, images []Image) error {
 }
 
 // serve runs the instances and the endpoint. Shutdown order: no more calls,
-// then the instances, then (by Run's undo stack) the pool.
+// then the instances, then (by Run) the pool.
 func serve(ctx context.Context, c *cloud.Cloud, srv *http.Server, l net.Listener, ready func()) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
