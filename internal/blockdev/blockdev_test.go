@@ -56,7 +56,7 @@ func TestLoopShowsAPartOfAFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer d.Close()
+	defer func() { _ = d.Close() }()
 	if d.SizeBytes != 131072 || !d.ReadOnly || !d.Block || d.BlockBytes != 512 {
 		t.Errorf("got %+v", d)
 	}
@@ -64,7 +64,7 @@ func TestLoopShowsAPartOfAFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer w.Close()
+	defer func() { _ = w.Close() }()
 	if w.SizeBytes != 1<<20 || w.ReadOnly {
 		t.Errorf("got %+v", w)
 	}

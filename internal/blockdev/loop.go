@@ -51,12 +51,12 @@ func AttachLoop(ctx context.Context, o LoopOptions) (*Loop, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the backing file of a loop device: %w", err)
 	}
-	defer backing.Close()
+	defer func() { _ = backing.Close() }()
 	control, err := os.OpenFile(loopControl, os.O_RDWR, 0)
 	if err != nil {
 		return nil, hint.Wrap(fmt.Errorf("open the loop driver: %w", err), "run it as root, and load the driver with `modprobe loop`")
 	}
-	defer control.Close()
+	defer func() { _ = control.Close() }()
 	for range attachTries {
 		l, err := attachFree(control, backing, o)
 		if err == nil {
@@ -88,7 +88,7 @@ func attachFree(control, backing *os.File, o LoopOptions) (*Loop, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open loop device: %w", err)
 	}
-	defer node.Close()
+	defer func() { _ = node.Close() }()
 	config := unix.LoopConfig{Fd: uint32(backing.Fd())}
 	config.Info.Offset, config.Info.Sizelimit = uint64(o.Offset), uint64(o.SizeLimit)
 	if o.ReadOnly {
@@ -126,7 +126,7 @@ func (l *Loop) Detach() error {
 	if err != nil {
 		return fmt.Errorf("detach loop device: %w", err)
 	}
-	defer node.Close()
+	defer func() { _ = node.Close() }()
 	_, err = unix.IoctlRetInt(int(node.Fd()), unix.LOOP_CLR_FD)
 	if err != nil && !errors.Is(err, unix.ENXIO) {
 		return fmt.Errorf("detach %s: %w", l.Path, err)

@@ -215,16 +215,17 @@ func (h *Helper) Close() error {
 	if errors.Is(err, os.ErrClosed) {
 		err = nil
 	}
-	done := make(chan error, 1)
+	done := make(chan struct{})
 	go func() { // ends with the process: it is killed below at the latest
 		for range h.replies {
 			continue
 		}
 		h.reader.Wait()
-		done <- h.cmd.Wait()
+		_ = h.cmd.Wait() // how it ended does not matter
+		close(done)
 	}()
 	select {
-	case <-done: // how it ended does not matter any more
+	case <-done:
 	case <-time.After(prepareLimit):
 		err = errors.Join(err, hint.New("the freeze helper does not end", "look for a hung filesystem; its watchdog thaws what is frozen"), h.cmd.Process.Kill())
 	}

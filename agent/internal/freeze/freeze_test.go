@@ -143,7 +143,7 @@ func ioctlPath(path string, request uint) error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }()
 	return unix.IoctlSetInt(fd, request, 0)
 }
 

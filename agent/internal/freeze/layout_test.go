@@ -130,13 +130,13 @@ func TestAtAFreezeEveryByteIsOnTheDiskAndMarked(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer tracker.Close()
+	defer func() { _ = tracker.Close() }()
 	replica := make([]byte, size)
 	source, err := blockdev.Open(l.disk.Path, os.O_RDONLY|unix.O_DIRECT)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer source.Close()
+	defer func() { _ = source.Close() }()
 	buf, err := blockdev.AlignedBuffer(int(found.GranuleBytes))
 	if err != nil {
 		t.Fatal(err)

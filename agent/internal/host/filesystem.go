@@ -171,7 +171,7 @@ func (r *resolver) backing(sys string) (layer, bool) {
 	if err != nil {
 		return layer{}, false
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	info, err := unix.IoctlLoopGetStatus64(int(f.Fd()))
 	if err != nil {
 		return layer{}, false

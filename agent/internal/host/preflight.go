@@ -31,7 +31,7 @@ func CheckDisk(path string) error {
 	if err != nil {
 		return err
 	}
-	defer d.Close()
+	defer func() { _ = d.Close() }()
 	if d.ReadOnly {
 		return hint.New(path+" is read-only", "replicate disks that change; copy this one once, or make it writable with `blockdev --setrw "+path+"`")
 	}
