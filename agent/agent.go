@@ -66,6 +66,9 @@ type Tracker = ship.Tracker
 // Freezer stops the writers of the disks for a moment; see package ship.
 type Freezer = ship.Freezer
 
+// Still says what a freezer stopped; see package ship.
+type Still = ship.Still
+
 // Source is what an agent replicates.
 type Source struct {
 	Host    protocol.Host

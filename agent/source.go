@@ -1,9 +1,11 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,20 +13,32 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sys/unix"
 
+	"rehost/agent/internal/host"
 	"rehost/agent/internal/track"
 	"rehost/internal/blockdev"
 	"rehost/internal/hint"
+	"rehost/protocol"
 )
 
 // openSource opens the host's disks and begins to track them, or goes on where an earlier process stopped.
-func openSource(ctx context.Context, cfg Config, _ hclog.Logger) (*Source, error) {
+func openSource(ctx context.Context, cfg Config, log hclog.Logger) (*Source, error) {
 	if os.Geteuid() != 0 {
 		return nil, hint.New("tracking disks needs root", "run the agent as root, as its systemd unit does")
 	}
 	if len(cfg.Disks) == 0 {
 		return nil, hint.New("no disk is configured", "name whole disks in disks; `lsblk -d` lists them")
 	}
-	s := &Source{Tier: "btf"}
+	if err := host.CheckDisks(cfg.Disks); err != nil {
+		return nil, err
+	}
+	facts, err := host.ReadFacts()
+	if err != nil {
+		return nil, err
+	}
+	s := &Source{Host: protocol.Host{
+		Hostname: facts.Hostname, BootID: facts.BootID, Kernel: facts.Kernel, OS: facts.OS, BootMode: facts.BootMode,
+		Cores: facts.Cores, MemoryBytes: facts.MemoryBytes,
+	}}
 	options := track.Options{PinDir: filepath.Join(cfg.PinDir, cfg.Server)}
 	var devices []*blockdev.Device
 	closeAll := func() error {
@@ -49,8 +63,10 @@ func openSource(ctx context.Context, cfg Config, _ hclog.Logger) (*Source, error
 	}
 	status := tracker.Status()
 	s.Tier, s.Resumed, s.Tracker = status.Tier, status.Resumed, marks{tracker}
+	freezer := newHostFreezer(cfg.Disks, log.Named("freeze"))
+	s.Freezer = freezer
 	s.Close = func(forget bool) error {
-		err := errors.Join(tracker.Close(), closeAll())
+		err := errors.Join(freezer.close(), tracker.Close(), closeAll())
 		if forget {
 			err = errors.Join(err, track.Remove(options.PinDir))
 		}
@@ -70,8 +86,27 @@ func openDisk(path string) (track.Disk, *blockdev.Device, SourceDisk, error) {
 		return d, nil, SourceDisk{}, err
 	}
 	return d, dev, SourceDisk{
-		Name: path, Identity: identity(d), SizeBytes: d.SizeBytes, GranuleBytes: d.GranuleBytes, Reader: dev,
+		Name: path, Identity: identity(d), SizeBytes: d.SizeBytes, GranuleBytes: d.GranuleBytes, Boot: boots(path), Reader: dev,
 	}, nil
+}
+
+// boots says whether a disk carries the root filesystem or a boot loader.
+func boots(path string) bool {
+	filesystems, err := host.Filesystems([]string{path})
+	if err == nil && slices.ContainsFunc(filesystems, func(f host.Filesystem) bool { return f.Mount == "/" }) {
+		return true
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close() //nolint:errcheck // nothing was written
+	sector := make([]byte, 512)
+	if _, err := io.ReadFull(f, sector); err != nil {
+		return false
+	}
+	const code = 440 // bytes of a boot record that are a program
+	return sector[510] == 0x55 && sector[511] == 0xaa && !bytes.Equal(sector[:code], make([]byte, code))
 }
 
 // identity tells a disk from another one that gets its name or number within the same boot.
@@ -109,10 +144,23 @@ func Remove(cfg Config) error {
 	return errors.Join(forgetPins(cfg), os.RemoveAll(cfg.serverRunDir()), removeAll(cfg.identityPath(), filepath.Join(cfg.StateDir, cfg.Server+".fenced")))
 }
 
-func removeAll(paths ...string) error {
-	errs := make([]error, 0, len(paths))
+func removeAll(paths ...string) (err error) {
 	for _, p := range paths {
-		errs = append(errs, os.RemoveAll(p))
+		err = errors.Join(err, os.RemoveAll(p))
 	}
-	return errors.Join(slices.Clone(errs)...)
+	return err
+}
+
+// Check says whether an agent could run here: the disks, and the tracker's needs. It leaves nothing behind.
+func Check(cfg Config) error {
+	if os.Geteuid() != 0 {
+		return hint.New("tracking disks needs root", "run the agent as root, as its systemd unit does")
+	}
+	if len(cfg.Disks) == 0 {
+		return hint.New("no disk is configured", "name whole disks in disks; `lsblk -d` lists them")
+	}
+	if _, err := os.Stat("/sys/kernel/btf/vmlinux"); err != nil {
+		return hint.New("this kernel has no type information (BTF)", "use a kernel built with CONFIG_DEBUG_INFO_BTF, as distributions have from 5.12 on")
+	}
+	return host.CheckDisks(cfg.Disks)
 }

@@ -92,15 +92,15 @@ func (s *source) Taint() (uint64, string) { return s.taint.Load(), "by the test"
 
 func (s *source) Sync(context.Context) error { return nil }
 
-func (s *source) Freeze(context.Context, time.Duration) (protocol.Grade, error) {
+func (s *source) Freeze(context.Context, time.Duration) (agent.Still, error) {
 	s.mu.Lock()
 	if s.copies != nil {
 		s.copies()
 	}
-	return protocol.GradeFilesystem, nil
+	return agent.Still{Grade: protocol.GradeFilesystem}, nil
 }
 
-func (s *source) Thaw() error { s.mu.Unlock(); return nil }
+func (s *source) Thaw() (time.Duration, error) { s.mu.Unlock(); return 0, nil }
 
 // Write writes and then marks, as a disk does.
 func (s *source) Write(disk int, b []byte, offset int64) error {
@@ -214,15 +214,16 @@ func (w *world) serve() {
 // process is a role that runs until it is stopped.
 type process struct {
 	cancel context.CancelFunc
-	done   chan error
+	done   chan struct{}
+	err    error // set when done is closed
 }
 
-func (p *process) stop() error { p.cancel(); return <-p.done }
+func (p *process) stop() error { p.cancel(); <-p.done; return p.err }
 
 func (w *world) run(fn func(ctx context.Context) error) *process {
 	ctx, cancel := context.WithCancel(context.Background())
-	p := &process{cancel: cancel, done: make(chan error, 1)}
-	go func() { p.done <- fn(ctx) }()
+	p := &process{cancel: cancel, done: make(chan struct{})}
+	go func() { p.err = fn(ctx); close(p.done) }()
 	w.tb.Cleanup(func() {
 		cancel()
 		select {

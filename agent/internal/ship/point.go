@@ -184,15 +184,16 @@ func (s *Shipper) freeze(ctx context.Context, id string, budget time.Duration) (
 	}
 	taint := s.granules.taint()
 	start := time.Now()
-	grade, err := s.deps.Freezer.Freeze(ctx, s.cfg.Cap)
+	still, err := s.deps.Freezer.Freeze(ctx, s.cfg.Cap)
 	if err == nil {
-		f.mark.Grade, f.mark.Taken = grade, time.Now()
+		f.mark.Grade, f.mark.Excluded, f.mark.Taken = still.Grade, still.Excluded, time.Now()
 		err = s.readFrozen(ctx, f, start.Add(budget))
 	}
-	if errThaw := s.deps.Freezer.Thaw(); errThaw != nil {
-		err = errors.Join(err, fmt.Errorf("thaw: %w", errThaw))
+	held, errThaw := s.deps.Freezer.Thaw()
+	if err = errors.Join(err, errThaw); held == 0 {
+		held = time.Since(start)
 	}
-	f.mark.Frozen = time.Since(start)
+	f.mark.Frozen = held
 	if err != nil {
 		return f, &protocol.Problem{Code: protocol.ProblemFreeze, Message: err.Error(), Hint: hint.Of(err), At: time.Now()}
 	}

@@ -67,9 +67,16 @@ type Freezer interface {
 	// Sync writes out what the filesystems on the disks hold in memory.
 	Sync(ctx context.Context) error
 	// Freeze stops all writers, for limit at most: then they are let go whatever happens.
-	Freeze(ctx context.Context, limit time.Duration) (protocol.Grade, error)
-	// Thaw lets the writers go. An error says that they may have been let go before.
-	Thaw() error
+	Freeze(ctx context.Context, limit time.Duration) (Still, error)
+	// Thaw lets the writers go, and tells how long they stood still; 0 when it does not know. An error says that they may
+	// have been let go before. It is called after each Freeze, also after one that failed.
+	Thaw() (time.Duration, error)
+}
+
+// Still says what stands still.
+type Still struct {
+	Grade    protocol.Grade
+	Excluded []string // mounts that could only be synced
 }
 
 // Config says what to ship.

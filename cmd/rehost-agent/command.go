@@ -1,0 +1,157 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/hashicorp/go-hclog"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"rehost/agent"
+	"rehost/internal/config"
+	"rehost/internal/hint"
+	"rehost/internal/version"
+	"rehost/protocol"
+)
+
+const (
+	defaultConfig = "/etc/rehost/agent.hcl"
+	commands      = "use one of: rehost-agent run, check, enrol, remove, version"
+)
+
+// usageError is a wrong command line.
+type usageError struct{ err error }
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+// exitCode is 2 for a wrong command line and 1 for everything else.
+func exitCode(err error) int {
+	if _, ok := errors.AsType[*usageError](err); ok {
+		return 2
+	}
+	return 1
+}
+
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) error {
+	root := &cobra.Command{
+		Use: "rehost-agent", Short: "Replicate this host's disks", SilenceErrors: true, SilenceUsage: true,
+		Long: "The agent tracks writes to this host's disks and ships them to the replica.\n" +
+			"Exit codes: 0 ok, 1 failure, 2 wrong command line.",
+		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return &usageError{hint.New(fmt.Sprintf("unknown command %q", args[0]), commands)}
+			}
+			return nil
+		},
+		RunE: func(*cobra.Command, []string) error { return &usageError{hint.New("no command given", commands)} },
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		return &usageError{hint.Wrap(err, "see rehost-agent --help")}
+	})
+	var path string
+	add := func(use, short string, do func(ctx context.Context) error) {
+		c := &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return do(c.Context()) }}
+		c.Flags().StringVar(&path, "config", defaultConfig, "configuration `file`")
+		root.AddCommand(c)
+	}
+	add("run", "Run until a signal comes or the controller disconnects the server", func(ctx context.Context) error { return runDaemon(ctx, path, stderr) })
+	add("check", "Load the configuration, look at the disks, and print what is in effect", func(context.Context) error { return check(path, stdout) })
+	add("enrol", "Change the one-time token into this host's identity", func(ctx context.Context) error { return enrol(ctx, path, stdout) })
+	add("remove", "End the tracking and remove the agent's state and identity from this host", func(context.Context) error { return remove(path, stdout) })
+	root.AddCommand(&cobra.Command{Use: "version", Short: "Print the version", Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error {
+		_, err := fmt.Fprintln(stdout, version.String())
+		return err
+	}})
+	root.AddCommand(&cobra.Command{Use: "freeze-helper", Hidden: true, DisableFlagParsing: true, RunE: func(c *cobra.Command, args []string) error {
+		return agent.FreezeHelper(c.Context(), args, stdin, stdout)
+	}})
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	return root.ExecuteContext(ctx)
+}
+
+// load reads the file into the agent's own configuration.
+func load(path string) (agent.Config, config.Log, error) {
+	file, err := config.LoadAgent(path)
+	if err != nil {
+		return agent.Config{}, config.Log{}, err
+	}
+	ca, err := os.ReadFile(file.Bus.CAFile)
+	if err != nil {
+		return agent.Config{}, file.Log, hint.Wrap(fmt.Errorf("read the bus's authority: %w", err), "copy the controller's ca.pem there, or correct bus.ca_file in "+path)
+	}
+	return agent.Config{
+		Server: file.Server, Bus: protocol.Bus{Servers: file.Bus.Servers, CA: string(ca)}, TokenFile: file.TokenFile,
+		StateDir: file.StateDir, RunDir: file.RunDir, PinDir: file.PinDir, Disks: file.Disks, Window: file.Window,
+		Hooks: agent.Hooks{
+			Fence: file.Hooks.Fence, Unfence: file.Hooks.Unfence, PreFreeze: file.Hooks.PreFreeze, PostThaw: file.Hooks.PostThaw,
+			Timeout: file.Hooks.Timeout,
+		},
+		Freeze:     agent.Freeze{Budget: file.Freeze.Budget, Cap: file.Freeze.Cap, Memory: file.Freeze.Memory},
+		FrozenHook: file.Debug.FrozenHook,
+	}, file.Log, nil
+}
+
+func runDaemon(ctx context.Context, path string, stderr io.Writer) error {
+	cfg, log, err := load(path)
+	if err != nil {
+		return err
+	}
+	f, ok := stderr.(*os.File)
+	terminal := ok && term.IsTerminal(int(f.Fd()))
+	logger := hclog.New(&hclog.LoggerOptions{
+		Name: "agent", Level: hclog.LevelFromString(log.Level), JSONFormat: log.Format == "json" && !terminal, Output: stderr,
+	})
+	notify := func(state string) {
+		if _, err := daemon.SdNotify(false, state); err != nil {
+			logger.Debug("notify systemd", "error", err)
+		}
+	}
+	return agent.Run(ctx, cfg, agent.Deps{Logger: logger, Notify: notify})
+}
+
+// check says whether the agent could run with this file.
+func check(path string, stdout io.Writer) error {
+	cfg, _, err := load(path)
+	if err != nil {
+		return err
+	}
+	if err := agent.Check(cfg); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(stdout, "server  %s\nbus     %v\ndisks   %v\nstate   %s, %s, %s\n", cfg.Server, cfg.Bus.Servers, cfg.Disks, cfg.StateDir, cfg.RunDir, cfg.PinDir)
+	return err
+}
+
+func enrol(ctx context.Context, path string, stdout io.Writer) error {
+	cfg, _, err := load(path)
+	if err != nil {
+		return err
+	}
+	identity, err := agent.Enrol(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(stdout, "this host is enrolled as %s\n", identity.Name)
+	return err
+}
+
+func remove(path string, stdout io.Writer) error {
+	cfg, _, err := load(path)
+	if err != nil {
+		return err
+	}
+	if err := agent.Remove(cfg); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(stdout, "%s is not tracked any more, and its identity is removed from this host\n", cfg.Server)
+	return err
+}
