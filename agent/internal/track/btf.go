@@ -36,6 +36,8 @@ type btfTracker struct {
 	programs map[string]*ebpf.Program
 	links    []link.Link
 	resumed  bool
+	// settled has, per disk, the notes by address that were handed out after their requests had completed.
+	settled []map[uint64]uint64
 }
 
 var _ Tracker = (*btfTracker)(nil)
@@ -197,7 +199,7 @@ func (t *btfTracker) mapMarks() error {
 	if err != nil {
 		return fmt.Errorf("map the marks: %w", err)
 	}
-	t.memory = memory
+	t.memory, t.settled = memory, make([]map[uint64]uint64, len(t.disks))
 	words := unsafe.Slice((*uint64)(unsafe.Pointer(&memory[0])), len(memory)/8)
 	for _, d := range t.disks {
 		t.words = append(t.words, words[:d.Words():d.Words()])

@@ -14,7 +14,10 @@ import (
 const (
 	// noteBatch is how many notes are read at once.
 	noteBatch = 512
-	// noteAge is how old a note must be before it can be settled: much longer than the tracker needs to handle one event.
+	// noteQuiet is how old a note must be before a disk with nothing in flight proves that its request is complete: the
+	// kernel notes a request a moment before it counts it as in flight.
+	noteQuiet = 10 * time.Millisecond
+	// noteAge is how old a note must be before it is removed: much longer than the tracker needs to handle one event.
 	noteAge = time.Second
 )
 
@@ -74,27 +77,37 @@ func (t *btfTracker) notes(disk int) ([]noted, error) {
 func (t *btfTracker) drainNotes(disk int, keep func(word int, bits uint64)) int {
 	now := monotonic()
 	// Nothing in flight: each request issued before now is complete.
-	kernel, kernelErr := readKernelCount(t.disks[disk])
+	kernel, err := readKernelCount(t.disks[disk])
+	idle := err == nil && kernel.inFlight == 0
 	notes, err := t.notes(disk)
 	if err != nil {
 		// Without the notes nothing can be said to be clean: hand out everything.
 		return keepSpan(0, uint64(t.disks[disk].Granules())-1, keep)
 	}
 	granules := 0
+	settled := map[uint64]uint64{}
 	for _, n := range notes {
-		granules += keepSpan(n.note.First, n.note.Last, keep)
-		if kernelErr == nil && kernel.inFlight == 0 && n.note.Issued+uint64(noteAge) < now {
-			t.settleNote(disk, n)
+		// What was handed out after its completion needs no second time: else a frozen disk would never look quiet.
+		done := t.settled[disk][n.address] == n.note.Issued
+		if !done {
+			granules += keepSpan(n.note.First, n.note.Last, keep)
+			done = idle && n.note.Issued+uint64(noteQuiet) < now
+		}
+		if done && n.note.Issued+uint64(noteAge) < now {
+			t.removeNote(disk, n)
+		} else if done {
+			settled[n.address] = n.note.Issued
 		}
 	}
+	t.settled[disk] = settled
 	return granules
 }
 
-// settleNote removes a note that was handed out after its request had completed.
-func (t *btfTracker) settleNote(disk int, n noted) {
+// removeNote removes a note that was handed out after its request had completed.
+func (t *btfTracker) removeNote(disk int, n noted) {
 	b, err := t.baseline(disk)
 	if err != nil {
-		return // the note stays, and is handed out again
+		return // the note stays until the next drain
 	}
 	b.Recovered += n.note.Sectors
 	if err := t.maps[mapBaselines].Put(uint32(disk), b); err != nil {
