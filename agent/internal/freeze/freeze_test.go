@@ -344,3 +344,52 @@ func TestWrongUseGetsHints(t *testing.T) {
 		t.Error("a mount point that does not exist was prepared")
 	}
 }
+
+// A freeze that hangs must not keep the others frozen, and must be undone when it returns after all.
+func TestAHangingFreezeDoesNotHoldTheOthers(t *testing.T) {
+	other, outer := filesystem(t, "ext4"), filesystem(t, "ext4")
+	file := filepath.Join(outer, "inner.img")
+	f, err := os.Create(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(f.Truncate(24<<20), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := command.Run(t.Context(), "mkfs.ext4", "-q", file); err != nil {
+		t.Fatal(err)
+	}
+	inner := mountDisk(t, attach(t, blockdev.LoopOptions{File: file}).Path, "ext4")
+	h := start(t)
+	t.Cleanup(func() { _ = thawPath(outer) })
+	if err := os.WriteFile(filepath.Join(inner, "data"), make([]byte, 4<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// The inner filesystem cannot write out its data while the outer one is frozen.
+	if err := ioctlPath(outer, ioctlFreeze); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Prepare(t.Context(), []string{other, inner}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.Freeze(t.Context(), 400*time.Millisecond); err == nil || hint.Of(err) == "" {
+		t.Errorf("got %v with hint %q, want the limit", err, hint.Of(err))
+	}
+	wantWritten(t, write(other))
+	if err := h.Prepare(t.Context(), []string{other}); err == nil {
+		t.Error("a next freeze is prepared while the last one hangs")
+	}
+	if err := thawPath(outer); err != nil {
+		t.Fatal(err)
+	}
+	wantWritten(t, write(inner))
+	for range 100 { // the late freeze has been undone, and the helper can be used again
+		if err = h.Prepare(t.Context(), []string{other}); err == nil {
+			break
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	if err != nil {
+		t.Error(err)
+	}
+}
