@@ -12,6 +12,7 @@ bus {
 # token_file = "/etc/rehost/token" # one-time; needed until the host has enrolled
 # state_dir  = "/var/lib/rehost"
 # run_dir    = "/run/rehost"
+# pin_dir    = "/sys/fs/bpf/rehost"
 # window     = "128MiB"            # sent and not yet durable
 
 # Programs of yours, run without a shell.
@@ -21,13 +22,13 @@ hooks {
 
   # pre_freeze = []
   # post_thaw  = []
-  # timeout    = "1m"
+  # timeout    = "30s"
 }
 
 freeze {
   # budget = "250ms" # longest wanted
   # cap    = "2s"    # thawed at this age, whatever happens
-  # memory = "64MiB" # read into memory while frozen
+  # memory = "256MiB" # read into memory while frozen
 }
 
 log {

@@ -15,6 +15,7 @@ type Agent struct {
 	TokenFile string // one-time enrolment token; needed until the identity is in StateDir
 	StateDir  string
 	RunDir    string
+	PinDir    string   // in a bpffs
 	Disks     []string // whole disks, such as /dev/sda
 	Hooks     Hooks
 	Window    int64 // bytes that may be sent but not durable
@@ -56,10 +57,11 @@ func DefaultAgent() Agent {
 		TokenFile: "/etc/rehost/token",
 		StateDir:  "/var/lib/rehost",
 		RunDir:    "/run/rehost",
+		PinDir:    "/sys/fs/bpf/rehost",
 		Disks:     []string{},
-		Hooks:     Hooks{Timeout: time.Minute},
+		Hooks:     Hooks{Timeout: 30 * time.Second},
 		Window:    128 << 20,
-		Freeze:    Freeze{Budget: 250 * time.Millisecond, Cap: maxFreeze, Memory: 64 << 20},
+		Freeze:    Freeze{Budget: 250 * time.Millisecond, Cap: maxFreeze, Memory: 256 << 20},
 		Log:       DefaultLog(),
 	}
 }
@@ -70,6 +72,7 @@ type agentFile struct {
 	TokenFile *hcl.Attribute  `hcl:"token_file,optional"`
 	StateDir  *hcl.Attribute  `hcl:"state_dir,optional"`
 	RunDir    *hcl.Attribute  `hcl:"run_dir,optional"`
+	PinDir    *hcl.Attribute  `hcl:"pin_dir,optional"`
 	Disks     *hcl.Attribute  `hcl:"disks"`
 	Hooks     *hooksBlock     `hcl:"hooks,block"`
 	Window    *hcl.Attribute  `hcl:"window,optional"`
@@ -126,6 +129,7 @@ func (f *agentFile) read(r *reader, a *Agent) {
 	r.path(f.TokenFile, &a.TokenFile)
 	r.path(f.StateDir, &a.StateDir)
 	r.path(f.RunDir, &a.RunDir)
+	r.path(f.PinDir, &a.PinDir)
 	r.disks(f.Disks, &a.Disks)
 	if f.Disks != nil && len(a.Disks) == 0 && !r.diags.HasErrors() {
 		r.fail(f.Disks.Expr.Range(), "No disks", "An agent replicates at least one disk. Write for example disks = [%q].", "/dev/sda")

@@ -139,6 +139,7 @@ func newRoot(env Env) *cobra.Command {
 		return usage(hint.Wrap(err, "run "+cmd.CommandPath()+" --help"))
 	})
 	root.AddCommand(
+		newLocalCloud(env),
 		newValidate(env), newPlan(env, c), newApply(env, c),
 		newStatus(env, c), newServer(env, c), newWave(env, c), newJob(env, c), newPoint(env, c),
 		newVersion(env, c),

@@ -100,7 +100,7 @@ func TestALostBusIsToldWithinFiveSeconds(t *testing.T) {
 	time.Sleep(300 * time.Millisecond)
 	server.Close()
 	start := time.Now()
-	for !strings.Contains(errOut.String(), "lost contact with the bus") {
+	for !strings.Contains(errOut.String(), "lost contact with the controller") {
 		if time.Since(start) > 5*time.Second {
 			t.Fatalf("not told within 5 s; standard error: %q", errOut.String())
 		}

@@ -147,7 +147,7 @@ func follow(ctx context.Context, c *client, timeout time.Duration, step func(con
 			return err
 		case lost.IsZero():
 			lost = time.Now()
-			c.note(oneLine(err.Error()) + "; still trying (what runs in the controller goes on)")
+			c.note("lost contact with the controller: " + oneLine(err.Error()) + "; still trying (what runs there goes on)")
 		case time.Since(lost) > patience:
 			return err
 		}

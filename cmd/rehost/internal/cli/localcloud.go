@@ -1,0 +1,134 @@
+package cli
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/spf13/cobra"
+
+	"rehost/internal/config"
+	"rehost/internal/hint"
+	"rehost/localcloud"
+)
+
+// Names under which the controller looks for images in any cloud.
+const (
+	imageReplicaServer = "rehost-replicaserver"
+	programName        = "rehost-replicaserver"
+)
+
+// cloudOptions are the flags of a local cloud.
+type cloudOptions struct {
+	listen   string
+	pool     string
+	images   []string
+	program  string
+	kvm      bool
+	outbound bool
+}
+
+func (o *cloudOptions) flags(cmd *cobra.Command, listenFlag string) {
+	f := cmd.Flags()
+	f.StringVar(&o.listen, listenFlag, "127.0.0.1:4566", "`address` of the EC2 endpoint")
+	f.StringVar(&o.pool, "pool-size", "128GiB", "`size` of the sparse pool image, where the data folder has no reflinks")
+	f.StringArrayVar(&o.images, "image", nil, "disk image to offer, as `NAME=PATH`; may be given several times")
+	f.StringVar(&o.program, "replicaserver", "", "`program` of the image "+imageReplicaServer+" (default: beside this program)")
+	f.BoolVar(&o.kvm, "kvm", false, "run guests on /dev/kvm")
+	f.BoolVar(&o.outbound, "outbound", false, "let guests reach this host and what it reaches")
+}
+
+// config checks the flags and makes the local cloud's configuration of them.
+func (o *cloudOptions) config(dir string) (localcloud.Config, error) {
+	cfg := localcloud.Default()
+	cfg.Dir, cfg.Listen, cfg.KVM, cfg.Outbound = dir, o.listen, o.kvm, o.outbound
+	size, err := config.ParseSize(o.pool)
+	if err != nil {
+		return cfg, usage(hint.Wrap(fmt.Errorf("--pool-size: %w", err), "write a number and a unit, such as --pool-size 128GiB"))
+	}
+	cfg.PoolSizeBytes = size
+	self, err := os.Executable()
+	if err != nil {
+		return cfg, fmt.Errorf("find this program: %w", err)
+	}
+	cfg.IMDSConnect = []string{self, "localcloud", "imds-connect"}
+	if o.program == "" {
+		o.program = filepath.Join(filepath.Dir(self), programName)
+	}
+	program, err := file("--replicaserver", o.program)
+	if err != nil {
+		return cfg, err
+	}
+	cfg.Images = []localcloud.Image{{Name: imageReplicaServer, Description: "rehost replication server", Program: []string{program, "run"}}}
+	for _, text := range o.images {
+		name, path, ok := strings.Cut(text, "=")
+		if !ok || name == "" || path == "" {
+			return cfg, usage(hint.New(fmt.Sprintf("--image %q is not NAME=PATH", text), "write for example --image rehost-convert=build/appliance.img"))
+		}
+		if slices.ContainsFunc(cfg.Images, func(i localcloud.Image) bool { return i.Name == name }) {
+			return cfg, usage(hint.New(fmt.Sprintf("there are two images %q", name), "give each --image a name of its own"))
+		}
+		if path, err = file("--image "+name, path); err != nil {
+			return cfg, err
+		}
+		cfg.Images = append(cfg.Images, localcloud.Image{Name: name, Path: path})
+	}
+	return cfg, nil
+}
+
+// file returns the absolute path of a file that must exist.
+func file(flag, path string) (string, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", flag, err)
+	}
+	info, err := os.Stat(abs)
+	if err != nil || info.IsDir() {
+		return "", hint.New(fmt.Sprintf("%s: no file %s", flag, abs), "build it first (make build), or name another file")
+	}
+	return abs, nil
+}
+
+func newLocalCloud(env Env) *cobra.Command {
+	var o cloudOptions
+	var data string
+	cmd := &cobra.Command{
+		Use: "localcloud", Short: "Run an EC2 endpoint with real volumes and instances on this machine",
+		Example: "  rehost localcloud --data /var/lib/localcloud --image debian=debian.img",
+	}
+	group(cmd)
+	cmd.Flags().StringVar(&data, "data", filepath.Join(".rehost", "cloud"), "data `folder`")
+	o.flags(cmd, "listen")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		cfg, err := o.config(data)
+		if err != nil {
+			return err
+		}
+		if err := preflight(cmd.Context(), map[string]string{"--listen": o.listen}); err != nil {
+			return err
+		}
+		log := hclog.New(&hclog.LoggerOptions{Name: "localcloud", Output: env.Stderr, Level: hclog.Info})
+		return localcloud.Run(cmd.Context(), cfg, localcloud.Deps{Log: log, Ready: func(info localcloud.Info) {
+			var p printer
+			p.line("EC2 endpoint %s, region %s", info.Endpoint, info.Region)
+			p.line("credentials  %s", info.CredentialsFile)
+			p.line("try: AWS_SHARED_CREDENTIALS_FILE=%s aws --endpoint-url %s --region %s ec2 describe-images", info.CredentialsFile, info.Endpoint, info.Region)
+			_ = p.flush(env.Stdout) // the endpoint serves, whoever listens here
+		}})
+	}
+	cmd.AddCommand(newIMDSConnect(env))
+	return cmd
+}
+
+// newIMDSConnect is what QEMU runs for each connection of a guest to its metadata service.
+func newIMDSConnect(env Env) *cobra.Command {
+	return &cobra.Command{
+		Use: "imds-connect ADDRESS", Hidden: true, Args: one("ADDRESS"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			return localcloud.IMDSConnect(args[0], env.Stdin, env.Stdout)
+		},
+	}
+}
