@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sys/unix"
@@ -19,6 +20,9 @@ import (
 	"rehost/internal/hint"
 	"rehost/protocol"
 )
+
+// standardBPFFS is where distributions mount the filesystem that pins live in.
+const standardBPFFS = "/sys/fs/bpf"
 
 // openSource opens the host's disks and begins to track them, or goes on where an earlier process stopped.
 func openSource(ctx context.Context, cfg Config, log hclog.Logger) (*Source, error) {
@@ -56,6 +60,12 @@ func openSource(ctx context.Context, cfg Config, log hclog.Logger) (*Source, err
 		devices = append(devices, dev)
 		s.Disks = append(s.Disks, disk)
 		options.Disks = append(options.Disks, d)
+	}
+	if strings.HasPrefix(options.PinDir, standardBPFFS+"/") {
+		// Where no service manager has mounted it, as in a container.
+		if err := track.MountBPFFS(standardBPFFS); err != nil {
+			return nil, errors.Join(err, closeAll())
+		}
 	}
 	tracker, err := track.Open(ctx, options)
 	if err != nil {

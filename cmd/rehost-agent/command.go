@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/hashicorp/go-hclog"
@@ -72,6 +73,11 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	root.AddCommand(&cobra.Command{Use: "freeze-helper", Hidden: true, DisableFlagParsing: true, RunE: func(c *cobra.Command, args []string) error {
 		return agent.FreezeHelper(c.Context(), args, stdin, stdout)
 	}})
+	for i, a := range args { // as the units write it
+		if a == "-config" || strings.HasPrefix(a, "-config=") {
+			args[i] = "-" + a
+		}
+	}
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)

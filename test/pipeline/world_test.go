@@ -25,6 +25,7 @@ import (
 	"rehost/agent"
 	"rehost/internal/bus"
 	"rehost/internal/bus/bustest"
+	"rehost/internal/hint"
 	"rehost/protocol"
 	"rehost/replicaserver"
 )
@@ -56,6 +57,7 @@ type world struct {
 	agent    protocol.AgentReport
 	replica  protocol.ReplicaReport
 	fence    bool
+	after    func(id string) // runs while a point is held
 }
 
 // source is disks that are files, a tracker of what Write wrote, and a freezer that stops Write.
@@ -223,7 +225,12 @@ func (p *process) stop() error { p.cancel(); <-p.done; return p.err }
 func (w *world) run(fn func(ctx context.Context) error) *process {
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &process{cancel: cancel, done: make(chan struct{})}
-	go func() { p.err = fn(ctx); close(p.done) }()
+	go func() {
+		defer close(p.done)
+		if p.err = fn(ctx); p.err != nil && ctx.Err() == nil {
+			w.tb.Errorf("a role ended: %v (%s)", p.err, hint.Of(p.err))
+		}
+	}()
 	w.tb.Cleanup(func() {
 		cancel()
 		select {
@@ -254,6 +261,13 @@ func (w *world) agentConfig() agent.Config {
 		StateDir: filepath.Join(w.dir, "state"), RunDir: filepath.Join(w.dir, "run"), Disks: []string{"fake"},
 		Freeze: agent.Freeze{Budget: 2 * time.Second},
 	}
+}
+
+// startHostAgent starts an agent that tracks real disks.
+func (w *world) startHostAgent(change func(*agent.Config)) *process {
+	cfg := w.agentConfig()
+	change(&cfg)
+	return w.run(func(ctx context.Context) error { return agent.Run(ctx, cfg, agent.Deps{Logger: w.log.Named("agent")}) })
 }
 
 func (w *world) startAgent(resumed bool) *process {
@@ -386,6 +400,9 @@ func (w *world) takePoint(id string) bool {
 		if held.ID == id {
 			w.compare(id, want)
 			failed = false
+			if w.after != nil {
+				w.after(id)
+			}
 		}
 		w.released = append(w.released, held.ID)
 	}
