@@ -30,9 +30,8 @@ type memoryCloud struct {
 	calls     map[string]int // EC2 would have charged for these: wrong uses of the API
 	broken    bool           // conversions report a failure
 
-	changed func()                                            // after every real change, before the answer
-	started func(inst cloud.Instance, userData []byte)        // a replication server boots
-	report  func(o protocol.ConversionOrder) (console string) // what a conversion says
+	changed func()                                     // after every real change, before the answer
+	started func(inst cloud.Instance, userData []byte) // a replication server boots
 }
 
 func newMemoryCloud() *memoryCloud {

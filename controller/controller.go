@@ -169,10 +169,12 @@ func (c *controller) run(ctx context.Context, ready func(protocol.Bus)) error {
 
 // ended leaves out the errors that only say that ctx has ended.
 func ended(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
+	select {
+	case <-ctx.Done():
 		return nil
+	default:
+		return err
 	}
-	return err
 }
 
 // streams is the bus as staging sees it.

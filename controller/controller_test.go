@@ -8,7 +8,9 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go/jetstream"
 
+	"rehost/internal/bus/bustest"
 	"rehost/internal/cloud"
 	"rehost/protocol"
 )
@@ -97,7 +99,54 @@ func TestMigrationWithTheControllerKilledAtEveryChange(t *testing.T) {
 		default:
 		}
 	}
-	kills := 0
+	kills := migrateUnderKills(t, w, &current, kill)
+	if kills < 30 {
+		t.Errorf("the controller was killed %d times only", kills)
+	}
+	wantCleanEnd(t, w)
+}
+
+// TestMigrationWithTheControllerKilledAtEveryRecord kills the controller as soon as a record of
+// a job, a point or a replication server is written.
+func TestMigrationWithTheControllerKilledAtEveryRecord(t *testing.T) {
+	w := newWorld(t)
+	kill := make(chan struct{}, 1)
+	var current atomic.Pointer[context.CancelFunc]
+	js, err := jetstream.New(bustest.Connect(t, w.bus, protocol.RoleController, "watcher"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, bucket := range []string{protocol.BucketJobs, protocol.BucketPoints, protocol.BucketStaging} {
+		kv, err := js.KeyValue(t.Context(), bucket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		watcher, err := kv.WatchAll(t.Context(), jetstream.UpdatesOnly())
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			for range watcher.Updates() {
+				if cancel := current.Load(); cancel != nil {
+					(*cancel)()
+				}
+				select {
+				case kill <- struct{}{}:
+				default:
+				}
+			}
+		}()
+	}
+	kills := migrateUnderKills(t, w, &current, kill)
+	if kills < 40 {
+		t.Errorf("the controller was killed %d times only", kills)
+	}
+	wantCleanEnd(t, w)
+}
+
+// migrateUnderKills runs a whole migration, with another controller after each kill.
+func migrateUnderKills(t *testing.T, w *world, current *atomic.Pointer[context.CancelFunc], kill <-chan struct{}) (kills int) {
+	t.Helper()
 	done, stopped := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(stopped)
@@ -105,16 +154,18 @@ func TestMigrationWithTheControllerKilledAtEveryChange(t *testing.T) {
 			ctx, cancel := context.WithCancel(context.Background())
 			current.Store(&cancel)
 			stop := w.controller(ctx)
+			over := false
 			select {
 			case <-kill:
 				kills++
 			case <-done:
-				cancel()
-				stop()
-				return
+				over = true
 			}
 			cancel()
 			stop()
+			if over {
+				return
+			}
 		}
 	}()
 	w.apply(w.fleet())
@@ -133,10 +184,7 @@ func TestMigrationWithTheControllerKilledAtEveryChange(t *testing.T) {
 	w.awaitState(protocol.Cutover)
 	close(done)
 	<-stopped
-	if kills < 30 {
-		t.Errorf("the controller was killed %d times only", kills)
-	}
-	wantCleanEnd(t, w)
+	return kills
 }
 
 func wantLogWithoutGap(t *testing.T, job protocol.Job) {

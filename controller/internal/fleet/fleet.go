@@ -151,62 +151,85 @@ func orNone(v json.RawMessage) string {
 
 // Validate returns everything that is wrong with a configuration, or nil.
 func Validate(f protocol.Fleet) *protocol.Problem {
-	var wrong []string
-	say := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
-	n := named(f)
+	c := &checker{fleet: f, names: named(f)}
+	c.checkNames()
+	c.checkServers()
+	c.checkApplications()
+	for _, w := range f.Waves {
+		for _, a := range w.Applications {
+			c.refer("wave "+w.Name, kindApplication, a)
+		}
+	}
+	if _, err := wave.Order(f); err != nil {
+		c.say("%v", err)
+	}
+	if len(c.wrong) == 0 {
+		return nil
+	}
+	return &protocol.Problem{
+		Code: protocol.ProblemInvalid, Message: "the configuration is not valid: " + strings.Join(c.wrong, "; "),
+		Hint: "correct the configuration and run rehost plan again",
+	}
+}
+
+// checker collects what is wrong.
+type checker struct {
+	fleet protocol.Fleet
+	names map[string]map[string]any
+	wrong []string
+}
+
+func (c *checker) say(format string, args ...any) {
+	c.wrong = append(c.wrong, fmt.Sprintf(format, args...))
+}
+
+func (c *checker) refer(from, kind, name string) {
+	if _, ok := c.names[kind][name]; !ok {
+		c.say("%s refers to %s %q, which is not there", from, kind, name)
+	}
+}
+
+func (c *checker) checkNames() {
+	f := c.fleet
 	counts := map[string]int{
 		kindReplication: len(f.Replications), kindLaunch: len(f.Launches), kindCheck: len(f.Checks),
 		kindServer: len(f.Servers), kindApplication: len(f.Applications), kindWave: len(f.Waves),
 	}
 	for _, kind := range kinds {
-		if counts[kind] != len(n[kind]) {
-			say("two %s blocks have the same name", kind)
+		if counts[kind] != len(c.names[kind]) {
+			c.say("two %s blocks have the same name", kind)
 		}
-		for _, name := range slices.Sorted(maps.Keys(n[kind])) {
+		for _, name := range slices.Sorted(maps.Keys(c.names[kind])) {
 			if err := protocol.CheckName(name); err != nil {
-				say("%s: %v", kind, err)
+				c.say("%s: %v", kind, err)
 			}
 		}
 	}
-	refer := func(from, kind, name string) {
-		if _, ok := n[kind][name]; !ok {
-			say("%s refers to %s %q, which is not there", from, kind, name)
-		}
-	}
-	for _, s := range f.Servers {
-		refer("server "+s.Name, kindReplication, s.Replication)
-		refer("server "+s.Name, kindLaunch, s.Launch)
-		for _, c := range s.Checks {
-			refer("server "+s.Name, kindCheck, c)
+}
+
+func (c *checker) checkServers() {
+	for _, s := range c.fleet.Servers {
+		c.refer("server "+s.Name, kindReplication, s.Replication)
+		c.refer("server "+s.Name, kindLaunch, s.Launch)
+		for _, check := range s.Checks {
+			c.refer("server "+s.Name, kindCheck, check)
 		}
 		if s.Fence != "" && s.Fence != FenceHook && s.Fence != FenceConfirmed {
-			say("server %s: fence is %q, want %q or %q", s.Name, s.Fence, FenceHook, FenceConfirmed)
+			c.say("server %s: fence is %q, want %q or %q", s.Name, s.Fence, FenceHook, FenceConfirmed)
 		}
 	}
+}
+
+func (c *checker) checkApplications() {
 	owner := map[string]string{}
-	for _, a := range f.Applications {
+	for _, a := range c.fleet.Applications {
 		for _, s := range a.Servers {
-			refer("application "+a.Name, kindServer, s)
+			c.refer("application "+a.Name, kindServer, s)
 			if o, ok := owner[s]; ok && o != a.Name {
-				say("server %s is in application %s and in application %s", s, o, a.Name)
+				c.say("server %s is in application %s and in application %s", s, o, a.Name)
 			}
 			owner[s] = a.Name
 		}
-	}
-	for _, w := range f.Waves {
-		for _, a := range w.Applications {
-			refer("wave "+w.Name, kindApplication, a)
-		}
-	}
-	if _, err := wave.Order(f); err != nil {
-		say("%v", err)
-	}
-	if len(wrong) == 0 {
-		return nil
-	}
-	return &protocol.Problem{
-		Code: protocol.ProblemInvalid, Message: "the configuration is not valid: " + strings.Join(wrong, "; "),
-		Hint: "correct the configuration and run rehost plan again",
 	}
 }
 

@@ -186,14 +186,13 @@ func (w *Work) claim(ctx context.Context, job protocol.Job) (bool, error) {
 		if rec.Job == w.job {
 			return nil
 		}
-		if refusal = lifecycle.Refusal(*rec, w.kind, job.Force); refusal != nil {
-			return nil
+		if refusal = lifecycle.Refusal(*rec, w.kind, job.Force); refusal == nil {
+			rec.Job, rec.JobKind = w.job, w.kind
+			if w.kind == protocol.JobTest {
+				rec.Tested = time.Time{}
+			}
+			lifecycle.Advance(rec, wanted, time.Now())
 		}
-		rec.Job, rec.JobKind = w.job, w.kind
-		if w.kind == protocol.JobTest {
-			rec.Tested = time.Time{}
-		}
-		lifecycle.Advance(rec, wanted, time.Now())
 		return nil
 	})
 	if err != nil {

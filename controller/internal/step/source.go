@@ -12,6 +12,9 @@ import (
 	"rehost/protocol"
 )
 
+// fencePatience lets the agent try a failing hook again before the cutover gives up.
+const fencePatience = 12 * time.Second
+
 // fence stops the source's writers, by the agent's hook or by the operator's word.
 func fence(ctx context.Context, w *Work) error {
 	settings, _, err := w.settings()
@@ -59,7 +62,7 @@ func (w *Work) orderFence(ctx context.Context, on bool) error {
 	return await.Until(ctx, w.cfg.Poll, func() (bool, error) {
 		report, at, ok := w.reports.Agent(w.server)
 		for _, p := range report.Problems {
-			if on && p.Code == protocol.ProblemFence && at.After(ordered) && p.At.After(ordered) {
+			if on && p.Code == protocol.ProblemFence && at.After(ordered.Add(fencePatience)) {
 				return false, &p
 			}
 		}

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -66,6 +67,9 @@ func (r *Runner) refusal(applied protocol.Fleet, plan wave.Plan, req protocol.Wa
 	if p := r.earlierWaves(applied, plan, req); p != nil {
 		return p
 	}
+	if p := r.overlap(plan); p != nil {
+		return p
+	}
 	var reasons []string
 	var first *protocol.Problem
 	done := 0
@@ -100,6 +104,28 @@ func (r *Runner) refusal(applied protocol.Fleet, plan wave.Plan, req protocol.Wa
 	}
 	if done == len(plan.Servers) {
 		return &protocol.Problem{Code: protocol.ProblemNotAllowed, Message: "no server of wave " + plan.Wave + " has anything left to do", Hint: "look at where they stand: rehost status"}
+	}
+	return nil
+}
+
+// overlap refuses a job for servers that a job which is not completed holds or will hold.
+func (r *Runner) overlap(plan wave.Plan) *protocol.Problem {
+	jobs, err := r.store.Jobs.List("")
+	if err != nil {
+		return &protocol.Problem{Code: protocol.ProblemInternal, Message: err.Error()}
+	}
+	for _, job := range jobs {
+		if job.Status == protocol.JobCompleted {
+			continue
+		}
+		for _, s := range job.Servers {
+			if slices.Contains(plan.Servers, s.Server) {
+				return &protocol.Problem{
+					Code: protocol.ProblemConflict, Server: s.Server, Message: fmt.Sprintf("job %s is not completed, and %s is in it", job.ID, s.Server),
+					Hint: "wait for it: rehost job show " + job.ID,
+				}
+			}
+		}
 	}
 	return nil
 }

@@ -63,10 +63,8 @@ func (b *Bucket[T]) Run(ctx context.Context) error {
 			return nil
 		case e, ok := <-watcher.Updates():
 			switch {
-			case !ok && ctx.Err() != nil:
-				return nil
 			case !ok:
-				return fmt.Errorf("watch bucket %s: the watch ended", b.name)
+				return b.watchEnded(ctx)
 			case e == nil: // all that was there has come
 				once.Do(func() { close(b.ready) })
 			case e.Operation() == jetstream.KeyValuePut:
@@ -75,6 +73,16 @@ func (b *Bucket[T]) Run(ctx context.Context) error {
 				b.remember(e.Key(), e.Revision(), nil)
 			}
 		}
+	}
+}
+
+// watchEnded is no error when ctx ended the watch.
+func (b *Bucket[T]) watchEnded(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	default:
+		return fmt.Errorf("watch bucket %s: the watch ended", b.name)
 	}
 }
 
