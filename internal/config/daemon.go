@@ -66,7 +66,7 @@ func (r *reader) servers(a *hcl.Attribute, to *[]string) {
 func decodeFile(path string, raw any, read func(*reader)) error {
 	parser := hclparse.NewParser()
 	if _, err := os.Stat(path); err != nil {
-		return hint.Wrap(fmt.Errorf("read configuration: %w", err), "name the file with -config FILE; configs/ has examples")
+		return hint.Wrap(fmt.Errorf("read configuration: %w", err), "name the file with --config FILE; configs/ has examples")
 	}
 	file, diags := parser.ParseHCLFile(path)
 	if err := asError(diags, parser.Files()); err != nil {

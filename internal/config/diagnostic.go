@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"github.com/hashicorp/hcl/v2"
 )
@@ -19,9 +20,9 @@ type Errors struct {
 // Error is one line: the first problem, and how many there are.
 func (e *Errors) Error() string {
 	first := e.Diagnostics[0]
-	text := first.Summary
+	text := first.Summary + ": " + strings.TrimSuffix(first.Detail, ".")
 	if first.Subject != nil {
-		text = fmt.Sprintf("%s:%d: %s", first.Subject.Filename, first.Subject.Start.Line, first.Summary)
+		text = fmt.Sprintf("%s:%d: %s", first.Subject.Filename, first.Subject.Start.Line, text)
 	}
 	if n := len(e.Diagnostics); n > 1 {
 		return fmt.Sprintf("%s (and %d more)", text, n-1)

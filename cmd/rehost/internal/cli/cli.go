@@ -98,15 +98,15 @@ func Main(ctx context.Context, env Env, args []string) int {
 
 // report prints one line of error and one line of hint; what is wrong with configuration files comes before.
 func report(env Env, err error) {
-	printed, werr := config.WriteDiagnostics(env.Stderr, err, 0, false)
-	next := hint.Of(err)
-	if printed && next == "" {
+	message, next := oneLine(err.Error()), hint.Of(err)
+	if files, ok := errors.AsType[*config.Errors](err); ok {
+		if _, err := config.WriteDiagnostics(env.Stderr, err, 0, false); err != nil {
+			return // standard error is gone: there is nobody to tell
+		}
+		message = number(len(files.Diagnostics), "problem") + " in the configuration"
 		next = "correct the lines above; `rehost validate` checks them without a controller"
 	}
-	if werr != nil {
-		return // standard error is gone: there is nobody to tell
-	}
-	text := "error: " + oneLine(err.Error()) + "\n"
+	text := "error: " + message + "\n"
 	if next != "" {
 		text += "hint: " + oneLine(next) + "\n"
 	}
@@ -139,7 +139,7 @@ func newRoot(env Env) *cobra.Command {
 		return usage(hint.Wrap(err, "run "+cmd.CommandPath()+" --help"))
 	})
 	root.AddCommand(
-		newLocalCloud(env),
+		newDev(env), newLocalCloud(env),
 		newValidate(env), newPlan(env, c), newApply(env, c),
 		newStatus(env, c), newServer(env, c), newWave(env, c), newJob(env, c), newPoint(env, c),
 		newVersion(env, c),

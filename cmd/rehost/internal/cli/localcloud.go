@@ -62,7 +62,8 @@ func (o *cloudOptions) config(dir string) (localcloud.Config, error) {
 	if err != nil {
 		return cfg, err
 	}
-	cfg.Images = []localcloud.Image{{Name: imageReplicaServer, Description: "rehost replication server", Program: []string{program, "run"}}}
+	// Each instance runs in a folder of its own, which ends with it.
+	cfg.Images = []localcloud.Image{{Name: imageReplicaServer, Description: "rehost replication server", Program: []string{program, "run", "--work-dir", "."}}}
 	for _, text := range o.images {
 		name, path, ok := strings.Cut(text, "=")
 		if !ok || name == "" || path == "" {

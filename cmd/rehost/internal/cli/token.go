@@ -26,7 +26,7 @@ func newServerToken(env Env, c *client) *cobra.Command {
 	var o tokenOptions
 	cmd := &cobra.Command{
 		Use: "token SERVER", Short: "Make a one-time token with which a server's agent enrols",
-		Long: "Make a one-time token. With --out, write it (mode 0600) together with the bus's CA and an agent.hcl that is ready to use;\n" +
+		Long: "Make a one-time token. With --out, write it (mode 0600) together with the bus's CA and, with --disk, an agent.hcl that is ready to use;\n" +
 			"without, print the token alone. A token is good for one enrolment and at most one hour.",
 		Example: "  rehost server token web-1 --out enrol/web-1 --disk /dev/sda --install-dir /etc/rehost\n" +
 			"  rehost server token web-1 | ssh web-1 'umask 077; cat > /etc/rehost/token'",
@@ -54,8 +54,14 @@ func newServerToken(env Env, c *client) *cobra.Command {
 		if err := o.write(args[0], reply); err != nil {
 			return err
 		}
-		p.line("wrote token, ca.pem and agent.hcl to %s; the token is good for %s", o.out, progress.Short(time.Until(reply.Expires).Round(time.Second)))
-		p.line("next, on %s: rehost-agent check -config %s && rehost-agent run -config %s", args[0],
+		good := progress.Short(time.Until(reply.Expires).Round(time.Second))
+		if len(o.disks) == 0 {
+			p.line("wrote token and ca.pem to %s; the token is good for %s", o.out, good)
+			p.line("with --disk /dev/sda (lsblk on the server shows its disks) there would be an agent.hcl too; configs/agent.hcl is an example")
+			return p.flush(env.Stdout)
+		}
+		p.line("wrote token, ca.pem and agent.hcl to %s; the token is good for %s", o.out, good)
+		p.line("next, on %s: rehost-agent check --config %s && rehost-agent run --config %s", args[0],
 			filepath.Join(o.install, "agent.hcl"), filepath.Join(o.install, "agent.hcl"))
 		return p.flush(env.Stdout)
 	}
@@ -70,8 +76,6 @@ func (o *tokenOptions) check(server string) error {
 		return hint.New(fmt.Sprintf("a token cannot be good for %s", o.ttl), "use --ttl with at most 1h")
 	case o.out == "":
 		return nil
-	case len(o.disks) == 0:
-		return hint.New("agent.hcl needs the server's disks", "name each whole disk, such as --disk /dev/sda (lsblk on the server shows them)")
 	}
 	for _, d := range o.disks {
 		if !strings.HasPrefix(d, "/dev/") || strings.ContainsAny(d, "\"\\ ${%\n") {
@@ -92,9 +96,11 @@ func (o *tokenOptions) write(server string, reply protocol.TokenReply) error {
 	if err := os.MkdirAll(o.out, 0o700); err != nil {
 		return hint.Wrap(fmt.Errorf("make folder for the token: %w", err), "name a folder you may write to with --out")
 	}
-	for name, content := range map[string]string{
-		"token": reply.Token + "\n", "ca.pem": reply.Bus.CA, "agent.hcl": agentFile(server, o.install, o.disks, reply.Bus.Servers),
-	} {
+	files := map[string]string{"token": reply.Token + "\n", "ca.pem": reply.Bus.CA}
+	if len(o.disks) > 0 {
+		files["agent.hcl"] = agentFile(server, o.install, o.disks, reply.Bus.Servers)
+	}
+	for name, content := range files {
 		if err := writePrivate(filepath.Join(o.out, name), []byte(content)); err != nil {
 			return err
 		}
