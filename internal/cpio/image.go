@@ -10,7 +10,6 @@ import (
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"github.com/pierrec/lz4/v4"
-	"github.com/ulikunitz/xz"
 )
 
 // Compression is how a part of an image is compressed.
@@ -153,11 +152,8 @@ func open(in *bufio.Reader) (Compression, io.Reader, error) {
 			r, err := openZstd(in)
 			return Zstd, r, err
 		case XZ:
-			r, err := xz.ReaderConfig{SingleStream: true}.NewReader(in)
-			if err != nil {
-				return XZ, nil, fmt.Errorf("open xz part: %w", err)
-			}
-			return XZ, r, nil
+			r, err := openXZ(in)
+			return XZ, r, err
 		case LZ4:
 			return LZ4, &lz4Reader{in: in}, nil
 		}

@@ -1,0 +1,136 @@
+package probe
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+const testUUID = "ac18a43c-bffe-4691-bc4f-9b900923d828"
+
+// TestIdentify asks the programs that make filesystems.
+func TestIdentify(t *testing.T) {
+	for _, tt := range []struct {
+		want Content
+		size int64
+		args []string
+	}{
+		{Content{"ext4", testUUID, "root"}, 8 << 20, []string{"mke2fs", "-q", "-t", "ext4", "-F", "-U", testUUID, "-L", "root"}},
+		{Content{"ext3", testUUID, ""}, 8 << 20, []string{"mke2fs", "-q", "-t", "ext3", "-F", "-U", testUUID}},
+		{Content{"ext2", testUUID, ""}, 8 << 20, []string{"mke2fs", "-q", "-t", "ext2", "-F", "-U", testUUID}},
+		{Content{"xfs", testUUID, "data"}, 320 << 20, []string{"mkfs.xfs", "-q", "-m", "uuid=" + testUUID, "-L", "data"}},
+		{Content{"swap", testUUID, "sw"}, 1 << 20, []string{"mkswap", "-q", "-U", testUUID, "-L", "sw"}},
+	} {
+		t.Run(tt.want.Type, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "fs")
+			f, err := os.Create(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			if err := f.Truncate(tt.size); err != nil {
+				t.Fatal(err)
+			}
+			if out, err := exec.Command(tt.args[0], append(tt.args[1:], path)...).CombinedOutput(); err != nil {
+				t.Fatalf("%v: %v: %s", tt.args, err, out)
+			}
+			got, err := Identify(f, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("content (-want +got):\n%s", diff)
+			}
+			parts, err := Parts(f, tt.size)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff([]Part{{Size: tt.size}}, parts); diff != "" {
+				t.Errorf("a disk without a partition table (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func mbr(entries map[int][3]uint32) []byte {
+	b := make([]byte, sector)
+	binary.LittleEndian.PutUint32(b[440:], 0x1ed9e123)
+	for i, e := range entries {
+		b[446+16*i+4] = byte(e[0])
+		binary.LittleEndian.PutUint32(b[446+16*i+8:], e[1])
+		binary.LittleEndian.PutUint32(b[446+16*i+12:], e[2])
+	}
+	b[510], b[511] = 0x55, 0xaa
+	return b
+}
+
+func TestMBRWithLogicalPartitions(t *testing.T) {
+	disk := make([]byte, 1<<20)
+	copy(disk, mbr(map[int][3]uint32{0: {0x83, 64, 100}, 2: {0x05, 200, 1000}}))
+	copy(disk[200*sector:], mbr(map[int][3]uint32{0: {0x83, 8, 100}, 1: {0x05, 300, 500}}))
+	copy(disk[500*sector:], mbr(map[int][3]uint32{0: {0x82, 8, 50}}))
+	got, err := Parts(bytes.NewReader(disk), int64(len(disk)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []Part{
+		{1, 64 * sector, 100 * sector, "1ed9e123-01"},
+		{5, 208 * sector, 100 * sector, "1ed9e123-05"},
+		{6, 508 * sector, 50 * sector, "1ed9e123-06"},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("partitions (-want +got):\n%s", diff)
+	}
+}
+
+func TestGPT(t *testing.T) {
+	disk := make([]byte, 1<<20)
+	copy(disk, mbr(map[int][3]uint32{0: {0xee, 1, 2047}}))
+	h := disk[sector:]
+	copy(h, "EFI PART")
+	binary.LittleEndian.PutUint64(h[72:], 2)
+	binary.LittleEndian.PutUint32(h[80:], 128)
+	binary.LittleEndian.PutUint32(h[84:], 128)
+	e := disk[2*sector+128:]
+	copy(e, "type of the root")
+	copy(e[16:], []byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16})
+	binary.LittleEndian.PutUint64(e[32:], 100)
+	binary.LittleEndian.PutUint64(e[40:], 199)
+	got, err := Parts(bytes.NewReader(disk), int64(len(disk)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []Part{{2, 100 * sector, 100 * sector, "04030201-0605-0807-090a-0b0c0d0e0f10"}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("partitions (-want +got):\n%s", diff)
+	}
+}
+
+func TestTruncatedDisk(t *testing.T) {
+	disk := make([]byte, 1<<20)
+	copy(disk, mbr(map[int][3]uint32{0: {0x83, 64, 1 << 20}}))
+	if _, err := Parts(bytes.NewReader(disk), int64(len(disk))); !errors.Is(err, ErrTruncated) {
+		t.Errorf("got %v, want %v", err, ErrTruncated)
+	}
+}
+
+func FuzzParts(f *testing.F) {
+	f.Add(mbr(map[int][3]uint32{0: {0x83, 1, 1}, 1: {5, 1, 2}}), []byte("EFI PART"))
+	f.Fuzz(func(t *testing.T, first, second []byte) {
+		disk := make([]byte, 64<<10)
+		copy(disk[sector:], second)
+		copy(disk[:sector], first)
+		parts, err := Parts(bytes.NewReader(disk), int64(len(disk)))
+		for _, p := range parts {
+			if p.Offset < 0 || p.Size <= 0 || p.Offset+p.Size > int64(len(disk)) {
+				t.Errorf("got partition %+v, %v", p, err)
+			}
+		}
+	})
+}
