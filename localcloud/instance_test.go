@@ -156,6 +156,10 @@ func TestProcessInstance(t *testing.T) {
 	if !strings.HasSuffix(console(t, c, id), "ended\n") {
 		t.Error("the program was not asked to end")
 	}
+	eventually(t, 5*time.Second, "a folder with nothing but the console", func() bool {
+		left, _ := filepath.Glob(filepath.Join(dir, "instances", id, "*"))
+		return len(left) == 1 && filepath.Base(left[0]) == "console.log"
+	})
 	if v := must[*ec2.DescribeVolumesOutput](t)(c.DescribeVolumes(ctx, &ec2.DescribeVolumesInput{VolumeIds: []string{*second.VolumeId}})).Volumes[0]; v.State != types.VolumeStateAvailable {
 		t.Errorf("the volume of a terminated instance is %s", v.State)
 	}

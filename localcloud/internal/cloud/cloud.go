@@ -97,7 +97,7 @@ func (c *Cloud) Run(ctx context.Context) {
 		case l := <-c.launch:
 			start(l)
 		case <-tick.C:
-			if err := c.Store.Update(tidy); err != nil {
+			if err := errors.Join(c.Store.Update(tidy), c.sweepInstances()); err != nil {
 				c.Log.Warn("old records stay", "error", err)
 			}
 		case <-ctx.Done():
@@ -126,8 +126,17 @@ func (c *Cloud) Prepare() error {
 	return errors.Join(
 		sweep(c.path("volumes"), func(id string) bool { return st.Volumes[id] != nil }),
 		sweep(c.path("snapshots"), func(id string) bool { return st.Snapshots[id] != nil }),
-		sweep(filepath.Join(c.Dir, "instances"), func(id string) bool { return st.Instances[id] != nil }),
+		c.sweepInstances(),
 	)
+}
+
+// sweepInstances removes the folders of instances that nobody remembers.
+func (c *Cloud) sweepInstances() error {
+	// One that is being made has its folder before its record.
+	c.ops.Lock()
+	defer c.ops.Unlock()
+	st := c.Store.View()
+	return sweep(filepath.Join(c.Dir, "instances"), func(id string) bool { return st.Instances[id] != nil })
 }
 
 // wanted reports whether a supervisor is needed after a start: for what should

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"time"
 
 	"rehost/localcloud/internal/imds"
@@ -220,6 +221,15 @@ func (c *Cloud) terminated(id string) error {
 	}
 	for _, v := range gone {
 		err = errors.Join(err, os.Remove(c.VolumePath(v)))
+	}
+	// The console stays as long as the instance is described; the rest of its folder is over.
+	dir := c.instanceDir(id)
+	console := filepath.Base(instance.ConsolePath(dir))
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		if e.Name() != console {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
+		}
 	}
 	return err
 }
