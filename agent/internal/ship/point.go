@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 	"unsafe"
 
@@ -210,7 +211,7 @@ func (s *Shipper) freeze(ctx context.Context, id string, budget time.Duration) (
 func (s *Shipper) readFrozen(ctx context.Context, f *frozen, deadline time.Time) error {
 	for range quietRounds {
 		if s.drainLocked() == 0 && s.granules.needBytes() == 0 {
-			return s.frozenHook(ctx)
+			return s.frozenHook(ctx, f.mark.ID)
 		}
 		if time.Now().After(deadline) {
 			return hint.New("reading while frozen took longer than the budget", "raise the point's budget, or take it when the source writes less")
@@ -279,13 +280,14 @@ func (s *Shipper) pickAllLocked() []span {
 	}
 }
 
-func (s *Shipper) frozenHook(ctx context.Context) error {
+// frozenHook runs the tests' program with the point's id as its last argument.
+func (s *Shipper) frozenHook(ctx context.Context, id string) error {
 	if len(s.cfg.FrozenHook) == 0 {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, hookLimit)
 	defer cancel()
-	_, err := command.Run(ctx, s.cfg.FrozenHook[0], s.cfg.FrozenHook[1:]...)
+	_, err := command.Run(ctx, s.cfg.FrozenHook[0], append(slices.Clone(s.cfg.FrozenHook[1:]), id)...)
 	return err
 }
 

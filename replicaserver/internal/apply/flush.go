@@ -111,12 +111,10 @@ func (r *Replica) flushDone(res flushResult) error {
 		return nil
 	}
 	r.revision, r.durable = res.revision, res.checkpoint
-	if r.waitNak.IsZero() {
-		r.signal()
-		return nil
+	if r.flushBad {
+		r.flushBad = false
+		r.problem(nil)
 	}
-	r.waitNak = time.Time{}
-	r.problem(nil)
 	r.signal()
 	return nil
 }
@@ -124,15 +122,20 @@ func (r *Replica) flushDone(res flushResult) error {
 // flushFailed goes back to the last checkpoint. The kernel may have dropped what it could not write, and a second flush
 // would then succeed without it; so everything after the checkpoint has to be sent again.
 func (r *Replica) flushFailed(res flushResult) {
-	r.log.Error("volume refuses to flush, everything after the checkpoint is asked for again", "error", res.errVolume, "seq", r.durable.Position.Seq)
+	if !r.flushBad {
+		r.log.Error("volume refuses to flush, everything after the checkpoint is asked for again", "error", res.errVolume, "seq", r.durable.Position.Seq)
+	}
+	r.flushBad, r.flushAt = true, time.Now().Add(retryEvery)
 	for i := range r.touched {
 		r.touched[i] = r.touched[i] || res.touched[i]
 	}
 	failed := r.chain.position.Session
 	r.chain.position, r.chain.lineage = r.durable.Position, slices.Clone(r.durable.Lineage)
-	r.chain.refuse(failed, protocol.NakGap, "flush: "+res.errVolume.Error())
+	if r.chain.nak == nil || r.chain.nak.Session != failed {
+		r.chain.refuse(failed, protocol.NakGap, "flush: "+res.errVolume.Error())
+	}
 	r.held, r.retry = nil, nil
-	r.waitNak = time.Now().Add(retryEvery)
+	r.signal()
 	r.problem(&protocol.Problem{
 		Code: protocol.ProblemVolume, Message: res.errVolume.Error(), Server: r.server, At: time.Now(),
 		Hint: "look at the volume and at the kernel log of the replication server; the source sends again what is not durable",

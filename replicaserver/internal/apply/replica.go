@@ -71,7 +71,8 @@ type Replica struct {
 	held     *protocol.PointMark
 	retry    *work // a frame that the volumes refused
 	retryAt  time.Time
-	waitNak  time.Time // when the replica may be told of a failed flush
+	flushBad bool      // the last flush failed
+	flushAt  time.Time // not before then, after a failure
 	results  chan flushResult
 	recv     *receiver
 
@@ -189,7 +190,7 @@ func (r *Replica) loop(ctx context.Context) error {
 				return err
 			}
 		}
-		if r.dirty >= flushBytes || now.Sub(r.flushed) >= flushEvery {
+		if now.After(r.flushAt) && (r.dirty >= flushBytes || now.Sub(r.flushed) >= flushEvery) {
 			r.startFlush(ctx)
 		}
 		if now.Sub(signalled) >= signalEvery {
@@ -350,9 +351,6 @@ func (r *Replica) signal() {
 	s := protocol.Signal{Generation: r.generation, Durable: r.durable.Position, Applied: r.chain.position.Seq, Nak: r.chain.nak}
 	if r.held != nil {
 		s.Held = r.held.ID
-	}
-	if r.chain.nak != nil && time.Now().Before(r.waitNak) {
-		s.Nak = nil
 	}
 	body, err := json.Marshal(s)
 	if err == nil {

@@ -1,0 +1,226 @@
+package pipeline
+
+import (
+	"errors"
+	"math/rand/v2"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"rehost/internal/bus"
+	"rehost/protocol"
+)
+
+// faults damage the stream in one way each, while the replication server is down and frames wait for it.
+var faults = map[string]func(t *testing.T, w *world, s jetstream.Stream){
+	"a message is lost": func(t *testing.T, _ *world, s jetstream.Stream) {
+		info := s.CachedInfo()
+		if err := s.DeleteMsg(t.Context(), info.State.FirstSeq+info.State.Msgs/2); err != nil {
+			t.Fatal(err)
+		}
+	},
+	"the last message is lost": func(t *testing.T, _ *world, s jetstream.Stream) {
+		if err := s.DeleteMsg(t.Context(), s.CachedInfo().State.LastSeq); err != nil {
+			t.Fatal(err)
+		}
+	},
+	"every message comes twice": func(t *testing.T, w *world, s jetstream.Stream) {
+		info := s.CachedInfo()
+		for seq := info.State.FirstSeq; seq <= info.State.LastSeq; seq++ {
+			w.republish(t, s, seq, func(b []byte) []byte { return b })
+		}
+	},
+	"a message is damaged": func(t *testing.T, w *world, s jetstream.Stream) {
+		w.replaceFrom(t, s, func(b []byte) []byte { b[len(b)-1] ^= 1; return b })
+	},
+	"a message is cut short": func(t *testing.T, w *world, s jetstream.Stream) {
+		w.replaceFrom(t, s, func(b []byte) []byte { return b[:len(b)/2] })
+	},
+	"a message is somebody else's": func(t *testing.T, w *world, s jetstream.Stream) {
+		w.replaceFrom(t, s, func([]byte) []byte { return []byte("hello") })
+	},
+	"the stream is purged": func(t *testing.T, _ *world, s jetstream.Stream) {
+		if err := s.Purge(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	},
+	"the stream is made anew": func(t *testing.T, w *world, _ jetstream.Stream) {
+		if err := bus.DeleteStream(t.Context(), w.js, serverName, w.gen); err != nil {
+			t.Fatal(err)
+		}
+		w.ensureStream()
+	},
+}
+
+// republish sends a stored message again, changed.
+func (w *world) republish(t *testing.T, s jetstream.Stream, seq uint64, change func([]byte) []byte) {
+	t.Helper()
+	m, err := s.GetMsg(t.Context(), seq)
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.js.Publish(t.Context(), protocol.BlocksSubject(serverName), change(m.Data)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// replaceFrom makes the stream hold what it held, with the middle message changed.
+func (w *world) replaceFrom(t *testing.T, s jetstream.Stream, change func([]byte) []byte) {
+	t.Helper()
+	info := s.CachedInfo()
+	first, last := info.State.FirstSeq, info.State.LastSeq
+	for seq := first; seq <= last; seq++ {
+		w.republish(t, s, seq, func(b []byte) []byte {
+			if seq == (first+last)/2 {
+				return change(b)
+			}
+			return b
+		})
+	}
+	if err := s.Purge(t.Context(), jetstream.WithPurgeSequence(last+1)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestABrokerThatLosesOrChangesMessagesChangesNoPoint(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	for name, damage := range faults {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			t.Logf("seed %d", seed)
+			rng := rand.New(rand.NewPCG(seed, 3))
+			w := newWorld(t, 8<<20)
+			w.fill(rng, 60)
+			replica := w.startReplica()
+			w.startAgent(false)
+			w.awaitContinuous()
+			w.await("rest", func(a protocol.AgentReport, _ protocol.ReplicaStatus) bool { return a.Lag == 0 })
+			if err := replica.stop(); err != nil {
+				t.Fatal(err)
+			}
+			w.fill(rng, 40)
+			w.await("frames in the stream", func(a protocol.AgentReport, _ protocol.ReplicaStatus) bool {
+				return a.Disks[0].Need == 0 && a.Disks[0].Pending > 0
+			})
+			time.Sleep(300 * time.Millisecond)
+			s, err := w.js.Stream(t.Context(), protocol.StreamName(serverName, w.gen))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s.CachedInfo().State.Msgs < 2 {
+				t.Fatalf("%d messages wait, want some", s.CachedInfo().State.Msgs)
+			}
+			damage(t, w, s)
+			w.startReplica()
+			w.await("rest after the fault", func(a protocol.AgentReport, _ protocol.ReplicaStatus) bool {
+				return a.Lag == 0 && a.Disks[0].Pending == 0 && a.Replication == protocol.ReplicationContinuous
+			})
+			if !w.takePoint("after") && !w.takePoint("again") {
+				t.Error("no point could be taken after the fault")
+			}
+		})
+	}
+}
+
+func TestAStreamThatVanishesUnderARunningReplicaIsFollowed(t *testing.T) {
+	rng := rngOf(t)
+	w := newWorld(t, 8<<20)
+	w.fill(rng, 60)
+	w.startReplica()
+	w.startAgent(false)
+	w.awaitContinuous()
+	if !w.takePoint("before") {
+		t.Error("no point before the fault")
+	}
+	faults["the stream is made anew"](t, w, nil)
+	w.fill(rng, 60)
+	w.await("rest after the fault", func(a protocol.AgentReport, _ protocol.ReplicaStatus) bool {
+		return a.Lag == 0 && a.Replication == protocol.ReplicationContinuous
+	})
+	if !w.takePoint("after") && !w.takePoint("again") {
+		t.Error("no point could be taken after the fault")
+	}
+}
+
+func TestAnUnreadableSourceOffersNoPointUntilItIsRead(t *testing.T) {
+	rng := rngOf(t)
+	w := newWorld(t, 8<<20)
+	w.fill(rng, 60)
+	w.startReplica()
+	w.startAgent(false)
+	w.awaitContinuous()
+	w.source.broken.Store(true)
+	w.fill(rng, 5)
+	w.await("problem", func(a protocol.AgentReport, _ protocol.ReplicaStatus) bool {
+		for _, p := range a.Problems {
+			if p.Code == protocol.ProblemSourceRead {
+				return true
+			}
+		}
+		return false
+	})
+	w.source.broken.Store(false)
+	if !w.takePoint("after") {
+		t.Error("no point after the disk was readable again")
+	}
+}
+
+func TestAnotherVolumeGetsEverythingAgain(t *testing.T) {
+	rng := rngOf(t)
+	w := newWorld(t, 8<<20)
+	w.fill(rng, 60)
+	replica := w.startReplica()
+	w.startAgent(false)
+	w.awaitContinuous()
+	if err := replica.stop(); err != nil {
+		t.Fatal(err)
+	}
+	w.mu.Lock()
+	old := w.volumePath(0)
+	w.volumes[0] = "vol-0000000000000beef"
+	w.newVolume(0)
+	w.mu.Unlock()
+	if err := os.Remove(old); err != nil {
+		t.Fatal(err)
+	}
+	w.startReplica()
+	w.fill(rng, 5)
+	w.await("full sync", func(a protocol.AgentReport, r protocol.ReplicaStatus) bool {
+		return r.Naks > 0 && a.Replication == protocol.ReplicationContinuous && a.Lag == 0
+	})
+	if !w.takePoint("after") {
+		t.Error("no point on the new volume")
+	}
+}
+
+func TestATaintedTrackerSendsEverythingAgain(t *testing.T) {
+	rng := rngOf(t)
+	w := newWorld(t, 8<<20)
+	w.fill(rng, 60)
+	w.startReplica()
+	w.startAgent(false)
+	w.awaitContinuous()
+	// A write that the tracker does not see.
+	b := make([]byte, 4096)
+	b[0] = 1
+	if _, err := w.source.disks[0].WriteAt(b, 1<<20); err != nil {
+		t.Fatal(err)
+	}
+	w.source.taint.Add(1)
+	time.Sleep(2 * drainPause)
+	w.mu.Lock()
+	w.agent = protocol.AgentReport{} // of before
+	w.mu.Unlock()
+	w.awaitContinuous()
+	if !w.takePoint("after") {
+		t.Error("no point after everything was sent again")
+	}
+}
+
+// drainPause is how long the agent may leave marks in the tracker.
+const drainPause = 250 * time.Millisecond
