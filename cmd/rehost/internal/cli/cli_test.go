@@ -11,8 +11,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"rehost/internal/config"
 	"rehost/protocol"
 )
 
@@ -163,6 +165,25 @@ func TestStatusFits80Columns(t *testing.T) {
 	}
 	if tables < 5 {
 		t.Errorf("found %d lines of tables", tables)
+	}
+}
+
+func TestAnAgentFileIsReadyToUse(t *testing.T) {
+	path := t.TempDir() + "/agent.hcl"
+	text := agentFile("web-1", "/etc/rehost", []string{"/dev/sda", "/dev/disk/by-id/x"}, []string{"tls://bus.example.com:4222"})
+	if err := writePrivate(path, []byte(text)); err != nil {
+		t.Fatal(err)
+	}
+	got, err := config.LoadAgent(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := config.DefaultAgent()
+	want.Server, want.Disks = "web-1", []string{"/dev/sda", "/dev/disk/by-id/x"}
+	want.Bus = config.BusClient{Servers: []string{"tls://bus.example.com:4222"}, CAFile: "/etc/rehost/ca.pem"}
+	want.TokenFile = "/etc/rehost/token"
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 

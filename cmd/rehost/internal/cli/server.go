@@ -67,17 +67,30 @@ func stateTest(name string) (func(protocol.ServerStatus) bool, error) {
 	return nil, usage(hint.New(fmt.Sprintf("unknown state %q", name), "states are: "+strings.Join(known, ", ")))
 }
 
+// settle is how many polls a server may take to appear.
+const settle = 20
+
 func waitFor(ctx context.Context, env Env, c *client, server string, timeout time.Duration, reached func(protocol.ServerStatus) bool) error {
 	bar := progress.New(env.Stdout, env.Terminal, env.Width, time.Now)
 	said := ""
+	start := time.Now()
+	unknown := func(err error) error { // a server that was only just applied appears within a moment
+		if time.Since(start) < settle*env.Poll {
+			return nil
+		}
+		return err
+	}
 	err := follow(ctx, c, timeout, func(ctx context.Context) (bool, error) {
 		status, err := ask[protocol.StatusRequest, protocol.Status](ctx, c, protocol.VerbStatus, protocol.StatusRequest{Servers: []string{server}})
+		if p, ok := errors.AsType[*protocol.Problem](err); ok && p.Code == protocol.ProblemUnknown {
+			return false, unknown(err)
+		}
 		if err != nil {
 			return false, errors.Join(err, bar.Clear())
 		}
 		i := slices.IndexFunc(status.Servers, func(s protocol.ServerStatus) bool { return s.Record.Name == server })
 		if i < 0 {
-			return false, hint.New(fmt.Sprintf("no server %q", server), "see the servers with: rehost status")
+			return false, unknown(hint.New(fmt.Sprintf("no server %q", server), "see the servers with: rehost status"))
 		}
 		s := status.Servers[i]
 		var p printer
