@@ -21,6 +21,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go"
 	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sys/unix"
 
 	"rehost/internal/command"
 	"rehost/internal/hint"
@@ -392,6 +393,28 @@ func TestNetworkAndTypes(t *testing.T) {
 		t.Errorf("types: %+v", kinds)
 	}
 	must[*ec2.DeleteSecurityGroupOutput](t)(c.DeleteSecurityGroup(ctx, &ec2.DeleteSecurityGroupInput{GroupId: g.GroupId}))
+}
+
+func TestAFullPoolRefusesNewVolumes(t *testing.T) {
+	dir := t.TempDir()
+	c, _ := start(t, testConfig(dir))
+	v := createVolume(t, c, 1)
+	f, err := os.OpenFile(volumePath(dir, *v.VolumeId), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var room unix.Statfs_t
+	err = unix.Fstatfs(int(f.Fd()), &room)
+	err = errors.Join(err, unix.Fallocate(int(f.Fd()), 0, 0, int64(room.Bavail)*room.Bsize-32<<20), f.Close())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = c.CreateSnapshot(t.Context(), &ec2.CreateSnapshotInput{VolumeId: v.VolumeId})
+	wantCode(t, err, "InsufficientVolumeCapacity")
+	_, err = c.CreateVolume(t.Context(), &ec2.CreateVolumeInput{AvailabilityZone: aws.String(region + "a"), Size: aws.Int32(1)})
+	wantCode(t, err, "InsufficientVolumeCapacity")
+	must[*ec2.DeleteVolumeOutput](t)(c.DeleteVolume(t.Context(), &ec2.DeleteVolumeInput{VolumeId: v.VolumeId}))
+	createVolume(t, c, 1)
 }
 
 func TestBadSurroundingsHintAndLeaveNothing(t *testing.T) {

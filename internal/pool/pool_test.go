@@ -139,3 +139,14 @@ func TestAFullPoolAndATooSmallOneHint(t *testing.T) {
 		t.Errorf("got %v, want a missing file", err)
 	}
 }
+
+func TestAMissingProgramHints(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	image := filepath.Join(t.TempDir(), "pool.img")
+	if err := makeImage(t.Context(), image, 320<<20); !strings.Contains(hint.Of(err), "xfsprogs") {
+		t.Errorf("got %v, hint %q", err, hint.Of(err))
+	}
+	if left, _ := filepath.Glob(image + "*"); len(left) != 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}

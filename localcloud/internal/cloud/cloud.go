@@ -213,14 +213,19 @@ func remember(st *state.State, action, token, digest, id string) {
 	}
 }
 
-// room refuses what could fill the pool, before data is at risk.
+// room refuses what could fill the pool, before data is at risk. XFS gives the
+// room of a deleted file back a moment later, so a full pool is looked at again.
 func (c *Cloud) room() error {
-	free, err := c.Pool.Free()
-	if err != nil {
-		return err
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for again := 10; ; again-- {
+		free, err := c.Pool.Free()
+		if err != nil || free >= reserve {
+			return err
+		}
+		if again == 0 {
+			return fault.New("InsufficientVolumeCapacity", "The pool %s has %d MiB left: delete snapshots and volumes that nobody needs", c.Pool.Root(), free>>20)
+		}
+		<-tick.C
 	}
-	if free < reserve {
-		return fault.New("InsufficientVolumeCapacity", "The pool %s has %d MiB left: delete snapshots and volumes that nobody needs", c.Pool.Root(), free>>20)
-	}
-	return nil
 }
