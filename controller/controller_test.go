@@ -3,13 +3,17 @@ package controller
 import (
 	"context"
 	"errors"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/hashicorp/go-hclog"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"rehost/internal/bus"
 	"rehost/internal/bus/bustest"
 	"rehost/internal/cloud"
 	"rehost/protocol"
@@ -295,5 +299,61 @@ func TestRefusals(t *testing.T) {
 	plan, err := ask[protocol.PlanRequest, protocol.Plan](w, protocol.VerbPlan, protocol.PlanRequest{Fleet: w.fleet()})
 	if err != nil || len(plan.Changes) != 0 {
 		t.Errorf("planning what is applied: got %+v, %v", plan, err)
+	}
+}
+
+// TestATokenIsGoodForOneKey runs a controller with its own bus, as in production.
+func TestATokenIsGoodForOneKey(t *testing.T) {
+	dir := t.TempDir()
+	ctx, cancel := context.WithCancel(t.Context())
+	ready, ended := make(chan protocol.Bus, 1), make(chan error, 1)
+	go func() {
+		ended <- Run(ctx, Config{Dir: dir, Listen: "127.0.0.1:0"}, Deps{
+			Logger: hclog.NewNullLogger(), Cloud: newMemoryCloud(), Ready: func(at protocol.Bus) { ready <- at },
+		})
+	}()
+	defer func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("the controller ended with %v", err)
+		}
+	}()
+	at := <-ready
+	local, err := bus.LoadContext(filepath.Join(dir, "operator.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	nc, err := bus.Connect(t.Context(), local, hclog.NewNullLogger())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	subject := protocol.OperatorSubject(protocol.VerbToken)
+	reply, err := bus.Request[protocol.TokenRequest, protocol.TokenReply](t.Context(), nc, subject, protocol.TokenRequest{Role: protocol.RoleAgent, Name: "web-1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err = bus.Request[protocol.TokenRequest, protocol.TokenReply](t.Context(), nc, subject, protocol.TokenRequest{Name: "web-1", TTL: 2 * time.Hour}); !isProblem(err) {
+		t.Errorf("a token for two hours: got %v", err)
+	}
+	id, err := bus.Enrol(t.Context(), at, reply.Token, protocol.RoleAgent, "web-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bus.Enrol(t.Context(), at, reply.Token, protocol.RoleAgent, "web-1"); err == nil || !strings.Contains(err.Error(), "used before") {
+		t.Errorf("the second use of a token: got %v", err)
+	}
+	agent, err := bus.Connect(t.Context(), bus.Context{Bus: at, Identity: id}, hclog.NewNullLogger())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer agent.Close()
+	order, err := bus.Request[protocol.AgentReport, protocol.AgentOrder](t.Context(), agent, protocol.AgentReportSubject("web-1"), protocol.AgentReport{Server: "web-1"})
+	if err != nil || order.Problem == nil || order.Problem.Code != protocol.ProblemUnknown {
+		t.Errorf("the order for an agent that nobody configured: %+v, %v", order, err)
+	}
+	_, err = bus.Request[protocol.AgentReport, protocol.AgentOrder](t.Context(), agent, protocol.AgentReportSubject("web-1"), protocol.AgentReport{Server: "web-2"})
+	if p, ok := errors.AsType[*protocol.Problem](err); !ok || p.Code != protocol.ProblemNotAllowed {
+		t.Errorf("a report in another's name: got %v", err)
 	}
 }

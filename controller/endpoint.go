@@ -83,13 +83,22 @@ func (c *controller) enrol(ctx context.Context, req protocol.EnrolRequest) (prot
 	if err != nil {
 		return refuse(err.Error(), hint.Of(err))
 	}
+	// A controller that is told to end still answers: otherwise the token would be burnt for nobody.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	defer cancel()
 	err = c.store.Enrolments.Create(ctx, id, protocol.Enrolment{Role: req.Role, Name: req.Name, Used: time.Now(), By: req.PublicKey})
-	if errors.Is(err, store.ErrExists) {
+	if errors.Is(err, store.ErrExists) && !c.usedBy(id, req.PublicKey) {
 		return refuse("the enrolment token was used before", "make a new one: rehost server token "+req.Name)
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, store.ErrExists) {
 		return protocol.EnrolReply{}, err
 	}
 	c.logger.Info("enrolled", "role", req.Role, "name", req.Name, "hostname", req.Hostname)
 	return protocol.EnrolReply{JWT: jwt}, nil
+}
+
+// usedBy says whether the token was burnt for the same key: then only the answer was lost.
+func (c *controller) usedBy(id, publicKey string) bool {
+	e, err := c.store.Enrolments.Get(id)
+	return err == nil && e.By == publicKey
 }

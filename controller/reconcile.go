@@ -133,13 +133,13 @@ func (c *controller) advance(ctx context.Context, name string, wanted bool) (pro
 	return rec, err
 }
 
-// teardown removes what staging made for a server that is no longer in the configuration.
+// teardown removes what was made for a server that is no longer in the configuration.
 func (c *controller) teardown(ctx context.Context, rec protocol.Server) error {
 	if rec.Generation == "" {
 		return nil
 	}
 	for _, do := range []func(context.Context, string) error{
-		c.staging.Disconnect, c.staging.Unassign, c.points.RemoveAll, c.staging.Remove, c.staging.Forget,
+		c.staging.Disconnect, c.staging.Unassign, c.runner.Sweep, c.staging.Forget,
 	} {
 		if err := do(ctx, rec.Name); err != nil {
 			return err

@@ -19,6 +19,13 @@ import (
 	"rehost/protocol"
 )
 
+// While enrolling, a controller that restarts is waited for.
+const (
+	enrolPatience = 20 * time.Second
+	enrolTry      = 2 * time.Second
+	enrolRetry    = 300 * time.Millisecond
+)
+
 // dialTimeout bounds the first connection: an operator is told within this time that nothing answers.
 const dialTimeout = 4 * time.Second
 
@@ -168,9 +175,32 @@ func Enrol(ctx context.Context, b protocol.Bus, tokenText, role, name string) (I
 		hostname = "unknown"
 	}
 	req := protocol.EnrolRequest{Role: role, Name: name, Token: t.JWT, PublicKey: pub, Hostname: hostname}
-	reply, err := Request[protocol.EnrolRequest, protocol.EnrolReply](ctx, nc, protocol.EnrolSubject, req)
+	reply, err := requestEnrolment(ctx, nc, req)
 	if err != nil {
 		return Identity{}, fmt.Errorf("enrol %s/%s: %w", role, name, err)
 	}
 	return Identity{Role: role, Name: name, JWT: reply.JWT, Seed: string(seed)}, nil
+}
+
+// requestEnrolment asks until there is an answer. The token may be burnt by a controller that died before
+// it answered; it is good again for the same key only, so the same request is repeated.
+func requestEnrolment(ctx context.Context, nc *nats.Conn, req protocol.EnrolRequest) (protocol.EnrolReply, error) {
+	ctx, cancel := context.WithTimeout(ctx, enrolPatience)
+	defer cancel()
+	for {
+		try, done := context.WithTimeout(ctx, enrolTry)
+		reply, err := Request[protocol.EnrolRequest, protocol.EnrolReply](try, nc, protocol.EnrolSubject, req)
+		done()
+		if _, answered := errors.AsType[*protocol.Problem](err); err == nil || answered {
+			return reply, err
+		}
+		if denied := nc.LastError(); errors.Is(denied, nats.ErrPermissionViolation) {
+			return reply, hint.Wrap(denied, "use the token for the role and name that it was made for")
+		}
+		select {
+		case <-ctx.Done():
+			return reply, err
+		case <-time.After(enrolRetry):
+		}
+	}
 }

@@ -3,6 +3,9 @@ package cloud_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"slices"
 	"testing"
@@ -65,6 +68,7 @@ func open(t *testing.T) *cloud.Client {
 }
 
 func must[T any](t *testing.T) func(T, error) T {
+	t.Helper()
 	return func(v T, err error) T {
 		t.Helper()
 		if err != nil {
@@ -199,5 +203,51 @@ func TestErrorsSayWhatTheyAre(t *testing.T) {
 	defer cancel()
 	if _, err := c.WaitInstance(limited, "i-0123456789abcdef0", cloud.InstanceRunning, nil); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("waiting for an unknown instance: %v", err)
+	}
+}
+
+// TestATokenOfALostAnswerIsFollowed plays an EC2 that launched an instance whose answer was lost, with
+// other user data, and that shows it late.
+func TestATokenOfALostAnswerIsFollowed(t *testing.T) {
+	looks := 0
+	ec2 := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/xml")
+		switch r.FormValue("Action") {
+		case "RunInstances":
+			w.WriteHeader(http.StatusBadRequest)
+			fmt.Fprint(w, `<Response><Errors><Error><Code>IdempotentParameterMismatch</Code><Message>other parameters</Message></Error></Errors><RequestID>r</RequestID></Response>`)
+		case "DescribeInstances":
+			if looks++; looks < 3 {
+				fmt.Fprint(w, `<DescribeInstancesResponse><reservationSet/></DescribeInstancesResponse>`)
+				return
+			}
+			fmt.Fprint(w, `<DescribeInstancesResponse><reservationSet><item><instancesSet><item><instanceId>i-1</instanceId>`+
+				`<instanceState><name>running</name></instanceState></item></instancesSet></item></reservationSet></DescribeInstancesResponse>`)
+		}
+	}))
+	defer ec2.Close()
+	t.Setenv("AWS_ACCESS_KEY_ID", "a")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "b")
+	c, err := cloud.Open(t.Context(), cloud.Config{Endpoint: ec2.URL, Region: "local-1", Poll: time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	inst, err := c.RunInstance(t.Context(), cloud.InstanceSpec{Token: "t", Image: "ami-1", Tags: cloud.Tags{cloud.TagJob: "j"}})
+	if err != nil || inst.ID != "i-1" {
+		t.Errorf("got %+v, %v", inst, err)
+	}
+}
+
+func TestNoEndpointIsToldWithAHint(t *testing.T) {
+	t.Setenv("AWS_ACCESS_KEY_ID", "a")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "b")
+	c, err := cloud.Open(t.Context(), cloud.Config{Endpoint: "http://127.0.0.1:1", Region: "local-1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	if err := c.Check(ctx); err == nil || hint.Of(err) == "" {
+		t.Errorf("got %v with hint %q", err, hint.Of(err))
 	}
 }

@@ -62,7 +62,6 @@ type InstanceSpec struct {
 	SecurityGroups []string
 	UserData       []byte
 	Own            bool // one of our helpers: it asks for metadata with a token only
-	StopOnShutdown bool // a shut-down from inside stops it; otherwise it terminates
 	Tags           Tags // must name this instance alone
 }
 
@@ -76,10 +75,7 @@ func (c *Client) RunInstance(ctx context.Context, spec InstanceSpec) (Instance, 
 		ClientToken: optional(spec.Token), ImageId: aws.String(spec.Image), InstanceType: types.InstanceType(spec.Type),
 		MinCount: aws.Int32(1), MaxCount: aws.Int32(1), SubnetId: optional(spec.Subnet), SecurityGroupIds: spec.SecurityGroups,
 		TagSpecifications:                 spec.Tags.specification(types.ResourceTypeInstance, types.ResourceTypeVolume),
-		InstanceInitiatedShutdownBehavior: types.ShutdownBehaviorTerminate,
-	}
-	if spec.StopOnShutdown {
-		in.InstanceInitiatedShutdownBehavior = types.ShutdownBehaviorStop
+		InstanceInitiatedShutdownBehavior: types.ShutdownBehaviorStop, // nobody's shutdown may delete a volume
 	}
 	if spec.Zone != "" && spec.Subnet == "" {
 		in.Placement = &types.Placement{AvailabilityZone: aws.String(spec.Zone)}

@@ -102,12 +102,15 @@ func (w *Work) ask(ctx context.Context, c protocol.CheckSettings) error {
 	return fmt.Errorf("unknown kind of check %q", c.Kind)
 }
 
+// direct asks targets without a proxy and without connections kept from before: each try is a new one.
+var direct = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+
 func askHTTP(ctx context.Context, url string, c protocol.CheckSettings) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return fmt.Errorf("make a request for %s: %w", url, err)
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := direct.Do(req)
 	if err != nil {
 		return err
 	}

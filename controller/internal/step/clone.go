@@ -169,7 +169,7 @@ func (w *Work) launchConversion(ctx context.Context) (cloud.Instance, error) {
 	}
 	return w.cloud.RunInstance(ctx, cloud.InstanceSpec{
 		Token: staging.Token(w.job, w.server, "convert", strconv.Itoa(w.attempt)), Image: image.ID, Type: or(launch.ConversionType, conversionType),
-		Subnet: subnet, Zone: zone, SecurityGroups: []string{group}, UserData: order, Own: true, StopOnShutdown: true,
+		Subnet: subnet, Zone: zone, SecurityGroups: []string{group}, UserData: order, Own: true,
 		Tags: named(w.tags(cloud.RoleConversion), "rehost-convert-"+w.server, nil),
 	})
 }

@@ -118,22 +118,22 @@ func (w *Work) removeLaunch(ctx context.Context, job, point string) error {
 }
 
 // removeImages deregisters images, and then deletes the converted snapshots behind them.
-func (w *Work) removeImages(ctx context.Context, tags cloud.Tags) error {
-	images, err := w.cloud.Images(ctx, tags.With(cloud.Tags{cloud.TagRole: cloud.RoleImage}))
+func (r *Runner) removeImages(ctx context.Context, tags cloud.Tags) error {
+	images, err := r.cloud.Images(ctx, tags.With(cloud.Tags{cloud.TagRole: cloud.RoleImage}))
 	if err != nil {
 		return err
 	}
 	for _, i := range images {
-		if err := w.cloud.DeregisterImage(ctx, i.ID); err != nil {
+		if err := r.cloud.DeregisterImage(ctx, i.ID); err != nil {
 			return err
 		}
 	}
-	snapshots, err := w.cloud.Snapshots(ctx, tags.With(cloud.Tags{cloud.TagRole: cloud.RoleConvertedSnapshot}))
+	snapshots, err := r.cloud.Snapshots(ctx, tags.With(cloud.Tags{cloud.TagRole: cloud.RoleConvertedSnapshot}))
 	if err != nil {
 		return err
 	}
 	for _, s := range snapshots {
-		if err := w.cloud.DeleteSnapshot(ctx, s.ID); err != nil {
+		if err := r.cloud.DeleteSnapshot(ctx, s.ID); err != nil {
 			return err
 		}
 	}
@@ -230,42 +230,46 @@ func cleanup(ctx context.Context, w *Work) error {
 }
 
 // removeReplica removes everything of the server but the target of its cutover.
-func removeReplica(ctx context.Context, w *Work) error {
-	rec, err := w.record()
+func removeReplica(ctx context.Context, w *Work) error { return w.Sweep(ctx, w.server) }
+
+// Sweep removes everything of a server from the cloud but the target of its cutover and that one's
+// volumes. It goes by tags, so it also finds what no record knows of.
+func (r *Runner) Sweep(ctx context.Context, server string) error {
+	rec, err := r.store.Servers.Get(server)
 	if err != nil {
 		return err
 	}
-	own := cloud.Tags{cloud.TagServer: w.server}
-	targets, err := w.cloud.Instances(ctx, own)
+	own := cloud.Tags{cloud.TagServer: server}
+	instances, err := r.cloud.Instances(ctx, own)
 	if err != nil {
 		return err
 	}
-	for _, inst := range targets {
+	for _, inst := range instances {
 		if inst.State == cloud.InstanceTerminated || (rec.Cutover != nil && inst.ID == rec.Cutover.Instance) {
 			continue
 		}
-		if err := w.cloud.TerminateInstance(ctx, inst.ID, w.progress(ctx)); err != nil {
+		if err := r.cloud.TerminateInstance(ctx, inst.ID, nil); err != nil {
 			return err
 		}
 	}
-	if err := w.removeImages(ctx, own); err != nil {
+	if err := r.removeImages(ctx, own); err != nil {
 		return err
 	}
-	if err := w.points.RemoveAll(ctx, w.server); err != nil {
+	if err := r.points.RemoveAll(ctx, server); err != nil {
 		return err
 	}
-	clones, err := w.cloud.Volumes(ctx, own.With(cloud.Tags{cloud.TagRole: cloud.RoleClone}))
+	clones, err := r.cloud.Volumes(ctx, own.With(cloud.Tags{cloud.TagRole: cloud.RoleClone}))
 	if err != nil {
 		return err
 	}
 	for _, v := range clones {
-		if err := w.cloud.DeleteVolume(ctx, v.ID); err != nil {
+		if err := r.cloud.DeleteVolume(ctx, v.ID); err != nil {
 			return err
 		}
 	}
-	if err := w.staging.Remove(ctx, w.server); err != nil {
+	if err := r.staging.Remove(ctx, server); err != nil {
 		return err
 	}
-	_, err = w.store.Servers.Update(ctx, w.server, func(r *protocol.Server) error { r.Test = nil; return nil })
+	_, err = r.store.Servers.Update(ctx, server, func(rec *protocol.Server) error { rec.Test = nil; return nil })
 	return err
 }
