@@ -134,7 +134,7 @@ func installAgent(ctx context.Context, t *testing.T, disk, dir string) {
 func metadata(t *testing.T, order protocol.ConversionOrder) (address string) {
 	t.Helper()
 	mux := http.NewServeMux()
-	mux.HandleFunc("PUT /latest/api/token", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "token") })
+	mux.HandleFunc("PUT /latest/api/token", func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprint(w, "token") })
 	mux.HandleFunc("GET /latest/user-data", func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("X-Aws-Ec2-Metadata-Token") != "token" {
 			w.WriteHeader(http.StatusUnauthorized)

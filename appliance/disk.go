@@ -34,22 +34,30 @@ boot
 // grubModules are what GRUB needs to find its configuration and the kernel.
 var grubModules = []string{"biosdisk", "part_msdos", "ext2", "linux", "normal", "serial", "terminal", "configfile", "boot", "minicmd"}
 
+// grub makes GRUB's two parts.
+func (b *build) grub(ctx context.Context, base string) error {
+	lib := filepath.Join(b.root(), "usr/lib/grub/i386-pc")
+	args := append([]string{"-O", "i386-pc", "-d", lib, "-o", filepath.Join(base, "core.img"), "-p", "(hd0,msdos1)/boot/grub"}, grubModules...)
+	if _, err := command.Run(ctx, "grub-mkimage", args...); err != nil {
+		return err
+	}
+	boot, err := os.ReadFile(filepath.Join(lib, "boot.img"))
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(base, "boot.img"), boot, 0o644)
+}
+
 // makeDisk writes the bootable disk with the files below boot.
 func (b *build) makeDisk(ctx context.Context, boot string) error {
 	if err := os.WriteFile(filepath.Join(boot, "boot/grub/grub.cfg"), []byte(grubConfig), 0o644); err != nil {
-		return err
-	}
-	lib := filepath.Join(b.root(), "usr/lib/grub/i386-pc")
-	core := filepath.Join(b.work, "core.img")
-	args := append([]string{"-O", "i386-pc", "-d", lib, "-o", core, "-p", "(hd0,msdos1)/boot/grub"}, grubModules...)
-	if _, err := command.Run(ctx, "grub-mkimage", args...); err != nil {
 		return err
 	}
 	f, err := os.Create(b.disk())
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	if err := f.Truncate(diskMiB << 20); err != nil {
 		return err
 	}
@@ -59,7 +67,7 @@ func (b *build) makeDisk(ctx context.Context, boot string) error {
 		"-L", "rehost", "-U", "b1c5a2d4-6f0e-4e0b-9c55-7c6e2d1f3a90", "-d", boot, part, strconv.Itoa(partSize/1024)+"k"); err != nil {
 		return err
 	}
-	if err := embed(f, part, filepath.Join(lib, "boot.img"), core); err != nil {
+	if err := embed(f, part, filepath.Join(b.base, "boot.img"), filepath.Join(b.base, "core.img")); err != nil {
 		return fmt.Errorf("write the disk: %w", err)
 	}
 	return f.Sync()

@@ -6,6 +6,7 @@ import (
 	"debug/elf"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -29,11 +30,6 @@ var programs = []string{"sbin/e2fsck"}
 // processor takes longer to unpack it than the disk to read it.
 func (b *build) initramfs(ctx context.Context, version, path string) error {
 	files := map[string][]byte{}
-	program, err := os.ReadFile(b.Convert)
-	if err != nil {
-		return err
-	}
-	files["init"] = program
 	if err := b.addModules(ctx, version, files); err != nil {
 		return err
 	}
@@ -42,16 +38,16 @@ func (b *build) initramfs(ctx context.Context, version, path string) error {
 			return err
 		}
 	}
-	out, err := os.Create(path)
-	if err != nil {
+	var out bytes.Buffer
+	if err := writeTree(&out, files); err != nil {
 		return err
 	}
-	w := cpio.NewWriter(out)
-	err = writeTree(w, files)
-	return errors.Join(err, out.Close())
+	return os.WriteFile(path, out.Bytes(), 0o644)
 }
 
-func writeTree(w *cpio.Writer, files map[string][]byte) error {
+// writeTree writes an archive of the files and the folders above them.
+func writeTree(out io.Writer, files map[string][]byte) error {
+	w := cpio.NewWriter(out)
 	names := make([]string, 0, len(files))
 	dirs := []string{"dev", "proc", "sys", "tmp"}
 	for name := range files {

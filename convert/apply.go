@@ -89,7 +89,7 @@ func (t *transaction) add(root *Root, e Edit) error {
 		if err != nil {
 			return err
 		}
-		defer f.Close()
+		defer func() { _ = f.Close() }()
 		return t.stage(root.Stage(e.Path, io.MultiReader(io.LimitReader(f, e.OldSize), bytes.NewReader(e.Data)), e.Mode))
 	case ActionRemove:
 		t.then = append(t.then, func() error { return root.Remove(e.Path) })
@@ -105,12 +105,19 @@ func (t *transaction) commit(root *Root) error {
 	if err := root.Sync(); err != nil {
 		return errors.Join(err, t.discard())
 	}
+	if err := t.run(); err != nil {
+		return err
+	}
+	return root.Sync()
+}
+
+func (t *transaction) run() error {
 	for _, do := range t.then {
 		if err := do(); err != nil {
 			return errors.Join(err, t.discard())
 		}
 	}
-	return root.Sync()
+	return nil
 }
 
 func (t *transaction) discard() error {
@@ -141,7 +148,7 @@ func fileSum(root *Root, name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	h := sha256.New()
 	if _, err := io.Copy(h, f); err != nil {
 		return "", err
@@ -189,7 +196,11 @@ func keepOriginals(root *Root, edits []Edit) error {
 	if err := t.stage(root.Stage(recordFile, bytes.NewReader(append(data, '\n')), 0o600)); err != nil {
 		return errors.Join(err, t.discard())
 	}
-	return t.commit(root)
+	if err := root.Sync(); err != nil {
+		return errors.Join(err, t.discard())
+	}
+	// The renames are on the disk before the first change is: the caller syncs before that.
+	return t.run()
 }
 
 func readRecord(root *Root) (record, error) {

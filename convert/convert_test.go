@@ -52,8 +52,8 @@ submenu 'Advanced options' $menuentry_id_option 'gnulinux-advanced' {
 `
 
 // debian is a server as an installer on a virtio hypervisor leaves it.
-func debian(t testing.TB) tree {
-	t.Helper()
+func debian(tb testing.TB) tree {
+	tb.Helper()
 	lib := "lib/modules/" + testKernel + "/"
 	return tree{
 		"etc/os-release":         "PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\n",
@@ -79,7 +79,7 @@ func debian(t testing.TB) tree {
 		"boot/grub/device.map":                                            "(hd0) /dev/vda\n",
 		"boot/grub/i386-pc/serial.mod":                                    "x",
 		"boot/vmlinuz-" + testKernel:                                      "x",
-		"boot/initrd.img-" + testKernel:                                   initrd(t, tree{"lib/modules/" + testKernel + "/kernel/virtio_blk.ko": "x", "conf/modules": "virtio_blk\n", "conf/conf.d/zz-resume-auto": "RESUME=/dev/vda2\n"}),
+		"boot/initrd.img-" + testKernel:                                   initrd(tb, tree{"lib/modules/" + testKernel + "/kernel/virtio_blk.ko": "x", "conf/modules": "virtio_blk\n", "conf/conf.d/zz-resume-auto": "RESUME=/dev/vda2\n"}),
 		"usr/" + lib + "modules.dep":                                      "kernel/nvme.ko.xz: kernel/nvme-core.ko.xz\nkernel/nvme-core.ko.xz:\nkernel/ena.ko:\nkernel/virtio_blk.ko:\n",
 		"usr/" + lib + "modules.dep.bin":                                  "dep",
 		"usr/" + lib + "modules.alias.bin":                                "alias",
@@ -98,29 +98,29 @@ var testDisks = []Disk{{Volume: "vol-1", Boot: true, Filesystems: []Filesystem{
 }}}
 
 // initrd returns a gzip image with the given files.
-func initrd(t testing.TB, files tree) string {
-	t.Helper()
+func initrd(tb testing.TB, files tree) string {
+	tb.Helper()
 	var out bytes.Buffer
 	zw := gzip.NewWriter(&out)
 	w := cpio.NewWriter(zw)
 	for _, name := range sortedKeys(files) {
 		if err := w.Write(name, cpio.ModeFile|0o644, []byte(files[name])); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 	if err := errors.Join(w.Close(), zw.Close()); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return out.String()
 }
 
 // write creates the files below dir.
-func (tr tree) write(t testing.TB, dir string) {
-	t.Helper()
+func (tr tree) write(tb testing.TB, dir string) {
+	tb.Helper()
 	for _, name := range sortedKeys(tr) { // a link to a folder may come before the files in it
 		path := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		var err error
 		if target, ok := strings.CutPrefix(tr[name], "-> "); ok {
@@ -129,29 +129,29 @@ func (tr tree) write(t testing.TB, dir string) {
 			err = os.WriteFile(path, []byte(tr[name]), 0o640)
 		}
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 }
 
-func newGuest(t testing.TB, files tree) (dir string, root *Root) {
-	t.Helper()
-	dir = filepath.Join(t.TempDir(), "guest")
+func newGuest(tb testing.TB, files tree) (dir string, root *Root) {
+	tb.Helper()
+	dir = filepath.Join(tb.TempDir(), "guest")
 	if err := os.Mkdir(dir, 0o755); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	files.write(t, dir)
+	files.write(tb, dir)
 	root, err := Open(dir)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { _ = root.Close() })
+	tb.Cleanup(func() { _ = root.Close() })
 	return dir, root
 }
 
 // snapshot returns every file below dir with mode and content's hash; times and folders' modes do not count.
-func snapshot(t testing.TB, dir string) map[string]string {
-	t.Helper()
+func snapshot(tb testing.TB, dir string) map[string]string {
+	tb.Helper()
 	found := map[string]string{}
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
@@ -177,39 +177,39 @@ func snapshot(t testing.TB, dir string) map[string]string {
 		return err
 	})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return found
 }
 
-func planFor(t testing.TB, root *Root, set protocol.ConversionSettings) (Plan, error) {
-	t.Helper()
+func planFor(tb testing.TB, root *Root, set protocol.ConversionSettings) (Plan, error) {
+	tb.Helper()
 	facts, err := Inspect(root, testDisks)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	facts.Guest.RootUUID = rootUUID
 	return MakePlan(facts, set)
 }
 
-func convertTree(t testing.TB, root *Root) []protocol.Change {
-	t.Helper()
-	plan, err := planFor(t, root, protocol.ConversionSettings{})
+func convertTree(tb testing.TB, root *Root) []protocol.Change {
+	tb.Helper()
+	plan, err := planFor(tb, root, protocol.ConversionSettings{})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	changes, err := Apply(root, plan)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return changes
 }
 
-func content(t testing.TB, dir, name string) string {
-	t.Helper()
+func content(tb testing.TB, dir, name string) string {
+	tb.Helper()
 	data, err := os.ReadFile(filepath.Join(dir, name))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return string(data)
 }

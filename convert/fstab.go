@@ -37,7 +37,7 @@ func (f Facts) byName(name string) (Filesystem, bool) {
 	if m == nil {
 		return Filesystem{}, false
 	}
-	disk := 0
+	var disk int
 	if m[1] != "" {
 		disk = int(m[1][0] - 'a')
 	} else {

@@ -53,63 +53,67 @@ func isLinux(word string) bool { return word == "linux" || word == "linux16" || 
 // menu returns the entries of a grub.cfg and the value that its header gives to
 // "default". It understands what grub-mkconfig writes, not all of GRUB's language.
 func menu(config string) (entries []menuEntry, chosen string) {
-	type level struct {
-		title, id string
-		n         int // entries so far
-		menu      bool
-	}
-	stack := []level{{menu: true}}
-	var current *menuEntry
-	top := func() *level {
-		for i := len(stack) - 1; i >= 0; i-- {
-			if stack[i].menu {
-				return &stack[i]
-			}
-		}
-		return &stack[0]
-	}
-	var index []int
+	m := menuReader{levels: []menuLevel{{}}}
 	for line := range strings.Lines(config) {
-		words := grubWords(line)
-		if len(words) == 0 {
-			continue
-		}
-		switch {
-		case (words[0] == "menuentry" || words[0] == "submenu") && len(words) > 1 && len(stack) < 16:
-			id := optionValue(words, "$menuentry_id_option", "--id")
-			n := top().n
-			top().n++
-			if words[0] == "submenu" {
-				stack = append(stack, level{title: words[1], id: id, menu: true})
-				index = append(index, n)
-				continue
-			}
-			current = &menuEntry{index: append(slices.Clone(index), n), path: []string{words[1]}, ids: []string{id}}
-			for i := len(stack) - 1; i > 0; i-- {
-				if stack[i].menu {
-					current.path = append([]string{stack[i].title}, current.path...)
-					current.ids = append([]string{stack[i].id}, current.ids...)
-				}
-			}
-			stack = append(stack, level{})
-		case isLinux(words[0]) && len(words) > 1 && current != nil && current.kernel == "":
-			current.kernel = words[1]
-		case words[0] == "}" && len(stack) > 1:
-			last := stack[len(stack)-1]
-			stack = stack[:len(stack)-1]
-			if last.menu {
-				index = index[:len(index)-1]
-			} else if current != nil {
-				entries = append(entries, *current)
-				current = nil
-			}
-		case words[0] == "set" && len(words) > 1 && current == nil:
-			if v, ok := strings.CutPrefix(words[1], "default="); ok && v != "${next_entry}" {
-				chosen = v
-			}
+		if words := grubWords(line); len(words) > 0 {
+			m.line(words)
 		}
 	}
-	return entries, chosen
+	return m.entries, m.chosen
+}
+
+// menuReader reads a grub.cfg line by line.
+type menuReader struct {
+	entries []menuEntry
+	chosen  string
+	levels  []menuLevel // the outermost first
+	current *menuEntry  // being read
+}
+
+// menuLevel is the menu, a submenu or an entry.
+type menuLevel struct {
+	title, id string
+	index     int // in the level above
+	next      int // index of the next entry in it
+}
+
+// maxLevels bounds the nesting of submenus.
+const maxLevels = 16
+
+func (m *menuReader) line(words []string) {
+	first := words[0]
+	switch {
+	case len(words) > 1 && first == "submenu" && m.current == nil && len(m.levels) < maxLevels:
+		m.open(words)
+	case len(words) > 1 && first == "menuentry" && m.current == nil && len(m.levels) < maxLevels:
+		m.open(words)
+		m.current = &menuEntry{}
+		for _, l := range m.levels[1:] {
+			m.current.index = append(m.current.index, l.index)
+			m.current.path = append(m.current.path, l.title)
+			m.current.ids = append(m.current.ids, l.id)
+		}
+	case len(words) > 1 && isLinux(first) && m.current != nil && m.current.kernel == "":
+		m.current.kernel = words[1]
+	case first == "}" && len(m.levels) > 1:
+		m.levels = m.levels[:len(m.levels)-1]
+		if m.current != nil {
+			m.entries = append(m.entries, *m.current)
+			m.current = nil
+		}
+	case len(words) > 1 && first == "set" && m.current == nil:
+		if v, ok := strings.CutPrefix(words[1], "default="); ok && v != "${next_entry}" {
+			m.chosen = v
+		}
+	}
+}
+
+func (m *menuReader) open(words []string) {
+	above := &m.levels[len(m.levels)-1]
+	m.levels = append(m.levels, menuLevel{
+		title: words[1], id: optionValue(words, "$menuentry_id_option", "--id"), index: above.next,
+	})
+	m.levels[len(m.levels)-2].next++
 }
 
 // defaultEntry returns the entry that boots when nobody touches a key.
@@ -145,7 +149,7 @@ func (e menuEntry) is(want []string) bool {
 	}
 	for i, w := range want {
 		n, err := strconv.Atoi(w)
-		if !(err == nil && n == e.index[i]) && w != e.path[i] && (w != e.ids[i] || w == "") {
+		if (err != nil || n != e.index[i]) && w != e.path[i] && (w != e.ids[i] || w == "") {
 			return false
 		}
 	}

@@ -143,7 +143,7 @@ func inspectInitrd(root *Root, k Kernel, deps map[string][]string) (*Initrd, err
 			if err != nil {
 				return nil, err
 			}
-			defer f.Close()
+			defer func() { _ = f.Close() }()
 			in := &Initrd{Path: p}
 			if err := in.scan(f, k.Version); err != nil {
 				return nil, fmt.Errorf("read %s: %w", p, err)

@@ -103,7 +103,7 @@ func (o options) devices() []storage.Device {
 
 func convertDisks(ctx context.Context, o options, planOnly bool, stdout, stderr io.Writer) error {
 	job := storage.Job{Name: "shell", Devices: o.devices(), Settings: protocol.ConversionSettings{Network: o.network}, PlanOnly: planOnly}
-	r := storage.Convert(ctx, job, storage.Options{Progress: func(s string) { fmt.Fprintln(stderr, s) }})
+	r := storage.Convert(ctx, job, storage.Options{Progress: func(s string) { _, _ = fmt.Fprintln(stderr, s) }})
 	if o.output == "json" {
 		e := json.NewEncoder(stdout)
 		e.SetIndent("", "  ")
@@ -130,7 +130,7 @@ func printText(w io.Writer, r protocol.ConversionReport) error {
 }
 
 func undo(ctx context.Context, o options, stderr io.Writer) (err error) {
-	g, err := storage.Mount(ctx, o.devices(), storage.Options{Progress: func(s string) { fmt.Fprintln(stderr, s) }})
+	g, err := storage.Mount(ctx, o.devices(), storage.Options{Progress: func(s string) { _, _ = fmt.Fprintln(stderr, s) }})
 	if err != nil {
 		return err
 	}

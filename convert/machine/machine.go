@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -42,7 +43,10 @@ func Run() error {
 	defer cancel()
 	// Should something hang in the kernel, the context helps nobody.
 	time.AfterFunc(hardLimit+10*time.Second, func() { _ = powerOff(console) })
-	say := func(text string) { fmt.Fprintf(console, "rehost-convert: %6.2f s  %s\r\n", uptime(), text) }
+	say := func(text string) { _, _ = fmt.Fprintf(console, "rehost-convert: %6.2f s  %s\r\n", uptime(), text) }
+	// There is memory enough for one conversion, and collecting costs an emulated processor seconds.
+	debug.SetGCPercent(-1)
+	debug.SetMemoryLimit(256 << 20)
 	say("starting")
 	report := work(ctx, say)
 	report.Seconds = uptime()
@@ -169,7 +173,7 @@ func printReport(console io.Writer, r protocol.ConversionReport, say func(string
 		say("error: " + err.Error())
 	}
 	for _, l := range lines {
-		fmt.Fprintf(console, "%s\r\n", l)
+		_, _ = fmt.Fprintf(console, "%s\r\n", l)
 	}
 }
 

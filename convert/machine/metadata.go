@@ -94,7 +94,7 @@ func bringUp(card string, prefix netip.Prefix) error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }()
 	ifr, err := unix.NewIfreq(card)
 	if err != nil {
 		return err
@@ -159,7 +159,7 @@ func call(ctx context.Context, client *http.Client, method, path, header, value 
 	if err != nil {
 		return nil, err
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxUserData+1))
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: %w", method, path, err)

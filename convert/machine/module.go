@@ -28,7 +28,7 @@ func readModules(dir string) (*modules, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the list of drivers: %w", err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	m := &modules{dir: dir, known: map[string][]string{}, loaded: map[string]bool{}}
 	s := bufio.NewScanner(f)
 	for s.Scan() {
@@ -56,7 +56,7 @@ func (m *modules) load(name string) error {
 	if err != nil {
 		return fmt.Errorf("load %s: %w", name, err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	if err := unix.FinitModule(int(f.Fd()), parameters[name], 0); err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("load %s: %w", name, err)
 	}

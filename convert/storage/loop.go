@@ -15,12 +15,12 @@ func loop(path string, offset, size int64) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the disk: %w", err)
 	}
-	defer backing.Close()
+	defer func() { _ = backing.Close() }()
 	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open the loop driver: %w", err)
 	}
-	defer control.Close()
+	defer func() { _ = control.Close() }()
 	for {
 		n, err := unix.IoctlRetInt(int(control.Fd()), unix.LOOP_CTL_GET_FREE)
 		if err != nil {
@@ -37,7 +37,7 @@ func loop(path string, offset, size int64) (*os.File, error) {
 		if err == nil {
 			return f, nil
 		}
-		f.Close()
+		_ = f.Close()
 		if !errors.Is(err, unix.EBUSY) { // busy: another process took it first
 			return nil, fmt.Errorf("set up a loop device: %w", err)
 		}

@@ -105,7 +105,7 @@ func flush(path string) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	return f.Sync()
 }
 
@@ -140,7 +140,7 @@ func read(path string) ([]convert.Filesystem, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	size, err := f.Seek(0, 2)
 	if err != nil {
 		return nil, err
@@ -203,7 +203,7 @@ func (g *Guest) isRoot(a at) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	defer r.Close()
+	defer func() { _ = r.Close() }()
 	_, noTable := r.Stat("/etc/fstab")
 	_, noRelease := r.Stat("/etc/os-release")
 	_, noUsr := r.Lstat("/usr")
@@ -241,7 +241,7 @@ func (g *Guest) mountRest(ctx context.Context, all []at) error {
 			resolved, e := g.Root.Resolve(m.Path)
 			g.mounts[len(g.mounts)-1], err = filepath.Join(g.dir, resolved), e
 		}
-		point.Close()
+		_ = point.Close()
 		if err != nil {
 			return err
 		}

@@ -16,7 +16,10 @@ const (
 	headerBytes = 110
 	trailer     = "TRAILER!!!"
 	maxName     = 4096
-	// ModeDir and ModeFile are the file types of an entry's mode.
+)
+
+// File types of an entry's mode.
+const (
 	ModeDir  = 0o040000
 	ModeFile = 0o100000
 )

@@ -11,29 +11,29 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func archive(t testing.TB, files ...string) []byte {
-	t.Helper()
+func archive(tb testing.TB, files ...string) []byte {
+	tb.Helper()
 	var out bytes.Buffer
 	w := NewWriter(&out)
 	for _, f := range files {
 		if err := w.Write(f, ModeFile|0o644, []byte("content of "+f)); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 	if err := w.Close(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return out.Bytes()
 }
 
 // pack compresses with the program that distributions use.
-func pack(t testing.TB, data []byte, name string, args ...string) []byte {
-	t.Helper()
+func pack(tb testing.TB, data []byte, name string, args ...string) []byte {
+	tb.Helper()
 	cmd := exec.Command(name, args...)
 	cmd.Stdin = bytes.NewReader(data)
 	out, err := cmd.Output()
 	if err != nil {
-		t.Fatalf("%s: %v", name, err)
+		tb.Fatalf("%s: %v", name, err)
 	}
 	return out
 }

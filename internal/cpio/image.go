@@ -186,7 +186,7 @@ func (l *lz4Reader) Read(b []byte) (int, error) {
 func (l *lz4Reader) next() error {
 	head, err := l.in.Peek(4)
 	if err != nil {
-		return io.EOF //nolint:nilerr // fewer than four bytes are left: padding
+		return io.EOF // fewer than four bytes are left: padding
 	}
 	size := int(head[0]) | int(head[1])<<8 | int(head[2])<<16 | int(head[3])<<24
 	switch {

@@ -57,7 +57,7 @@ func (z *zstdFrame) decide() error {
 func (z *zstdFrame) frame() error {
 	h, err := z.in.Peek(5)
 	if err != nil || binary.LittleEndian.Uint32(h) != 0xfd2fb528 {
-		return io.EOF //nolint:nilerr // what follows is not zstd: this part has ended
+		return io.EOF // what follows is not zstd: this part has ended
 	}
 	d := h[4]
 	size := 5

@@ -189,7 +189,7 @@ func (r *Root) ReadFile(name string, limit int64) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	data, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", name, err)
@@ -221,7 +221,7 @@ func (r *Root) Stage(name string, content io.Reader, mode fs.FileMode) (*Staged,
 		return nil, fmt.Errorf("write %s: %w", name, err)
 	}
 	if old != nil {
-		defer old.Close()
+		defer func() { _ = old.Close() }()
 	}
 	return r.stage(name, p, content, old, mode)
 }
@@ -232,7 +232,7 @@ func (r *Root) StageCopy(from, name string) (*Staged, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	p, err := r.Resolve(name)
 	if err != nil {
 		return nil, err
@@ -372,7 +372,7 @@ func (r *Root) Truncate(name string, size int64) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	return errors.Join(f.Truncate(size), f.Sync())
 }
 
@@ -440,7 +440,7 @@ func (r *Root) Free(name string) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer d.Close()
+	defer func() { _ = d.Close() }()
 	var st unix.Statfs_t
 	if err := unix.Fstatfs(int(d.Fd()), &st); err != nil {
 		return 0, err

@@ -33,7 +33,7 @@ func TestIdentify(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer f.Close()
+			defer func() { _ = f.Close() }()
 			if err := f.Truncate(tt.size); err != nil {
 				t.Fatal(err)
 			}
