@@ -3,7 +3,7 @@ package cloud_test
 import (
 	"context"
 	"errors"
-	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -209,20 +209,23 @@ func TestErrorsSayWhatTheyAre(t *testing.T) {
 // TestATokenOfALostAnswerIsFollowed plays an EC2 that launched an instance whose answer was lost, with
 // other user data, and that shows it late.
 func TestATokenOfALostAnswerIsFollowed(t *testing.T) {
+	const (
+		mismatch = `<Response><Errors><Error><Code>IdempotentParameterMismatch</Code><Message>other parameters</Message></Error></Errors></Response>`
+		none     = `<DescribeInstancesResponse><reservationSet/></DescribeInstancesResponse>`
+		one      = `<DescribeInstancesResponse><reservationSet><item><instancesSet><item><instanceId>i-1</instanceId>` +
+			`<instanceState><name>running</name></instanceState></item></instancesSet></item></reservationSet></DescribeInstancesResponse>`
+	)
 	looks := 0
 	ec2 := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "text/xml")
-		switch r.FormValue("Action") {
-		case "RunInstances":
+		answer := one
+		if r.FormValue("Action") == "RunInstances" {
 			w.WriteHeader(http.StatusBadRequest)
-			fmt.Fprint(w, `<Response><Errors><Error><Code>IdempotentParameterMismatch</Code><Message>other parameters</Message></Error></Errors><RequestID>r</RequestID></Response>`)
-		case "DescribeInstances":
-			if looks++; looks < 3 {
-				fmt.Fprint(w, `<DescribeInstancesResponse><reservationSet/></DescribeInstancesResponse>`)
-				return
-			}
-			fmt.Fprint(w, `<DescribeInstancesResponse><reservationSet><item><instancesSet><item><instanceId>i-1</instanceId>`+
-				`<instanceState><name>running</name></instanceState></item></instancesSet></item></reservationSet></DescribeInstancesResponse>`)
+			answer = mismatch
+		} else if looks++; looks < 3 {
+			answer = none
+		}
+		if _, err := io.WriteString(w, answer); err != nil {
+			t.Error(err)
 		}
 	}))
 	defer ec2.Close()
