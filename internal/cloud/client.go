@@ -92,6 +92,8 @@ func Open(ctx context.Context, cfg Config) (*Client, error) {
 
 // Check makes one harmless call, so that a wrong endpoint or wrong credentials are found early.
 func (c *Client) Check(ctx context.Context) error {
-	_, err := c.ec2.DescribeSecurityGroups(ctx, &ec2.DescribeSecurityGroupsInput{MaxResults: aws.Int32(5)})
+	_, err := c.ec2.DescribeSecurityGroups(ctx, &ec2.DescribeSecurityGroupsInput{MaxResults: aws.Int32(5)}, func(o *ec2.Options) {
+		o.RetryMaxAttempts = 2 // a person waits
+	})
 	return fail(err, "ask the cloud for its security groups")
 }
