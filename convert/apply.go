@@ -33,10 +33,11 @@ type record struct {
 // original is one file's state before.
 type original struct {
 	Path   string `json:"path"`
-	Action string `json:"action"`         // the change that was made
-	Kept   string `json:"kept,omitempty"` // file name of the copy, in the record's folder
-	Link   string `json:"link,omitempty"` // it was a link to this
-	Size   int64  `json:"size,omitempty"` // it was this long: cut off what was appended
+	Action string `json:"action"`           // the change that was made
+	Kept   string `json:"kept,omitempty"`   // file name of the copy, in the record's folder
+	Link   string `json:"link,omitempty"`   // it was a link to this
+	Size   int64  `json:"size,omitempty"`   // it was this long: cut off what was appended
+	Folder uint32 `json:"folder,omitempty"` // it was a folder with these permissions
 }
 
 // Apply makes the changes of a plan and returns them. Each file changes in one
@@ -92,6 +93,10 @@ func (t *transaction) add(root *Root, e Edit) error {
 		defer func() { _ = f.Close() }()
 		return t.stage(root.Stage(e.Path, io.MultiReader(io.LimitReader(f, e.OldSize), bytes.NewReader(e.Data)), e.Mode))
 	case ActionRemove:
+		if e.Mode.IsDir() {
+			t.then = append(t.then, func() error { return root.RemoveEmpty(e.Path) })
+			return nil
+		}
 		t.then = append(t.then, func() error { return root.Remove(e.Path) })
 		return nil
 	case ActionLink:
@@ -130,7 +135,7 @@ func (t *transaction) discard() error {
 
 // unchanged makes sure that a file is what the plan was made from.
 func unchanged(root *Root, e Edit) error {
-	if e.Action == ActionLink {
+	if e.Action == ActionLink || e.Mode.IsDir() {
 		return nil
 	}
 	now, err := fileSum(root, e.Path)
@@ -174,6 +179,8 @@ func keepOriginals(root *Root, edits []Edit) error {
 		case missing(err):
 		case err != nil:
 			return err
+		case info.IsDir():
+			o.Folder = uint32(info.Mode().Perm())
 		case e.Action == ActionAppend:
 			o.Size = e.OldSize
 		case info.Mode()&fs.ModeSymlink != 0 && (e.Action == ActionRemove || e.Action == ActionLink):
@@ -207,7 +214,7 @@ func readRecord(root *Root) (record, error) {
 	rec := record{Version: 1}
 	data, err := root.ReadFile(recordFile, maxRecord)
 	if missing(err) {
-		return rec, root.MkdirPrivate(recordDir)
+		return rec, root.Mkdir(recordDir, 0o700)
 	}
 	if err != nil {
 		return rec, err
@@ -252,6 +259,8 @@ func Undo(root *Root) error {
 
 func (t *transaction) addUndo(root *Root, o original) error {
 	switch {
+	case o.Folder != 0:
+		return root.Mkdir(o.Path, fs.FileMode(o.Folder).Perm())
 	case o.Action == ActionAppend:
 		t.then = append(t.then, func() error { return root.Truncate(o.Path, o.Size) })
 		return nil

@@ -243,6 +243,7 @@ func TestConversionOfDebian(t *testing.T) {
 	for _, name := range []string{
 		"usr/bin/rehost-agent", "etc/systemd/system/rehost-agent.service", "etc/rehost/agent.hcl", "var/lib/rehost/agent/identity.json",
 		"etc/systemd/system/multi-user.target.wants/rehost-agent.service", "boot/grub/device.map", "etc/udev/rules.d/70-persistent-net.rules",
+		"etc/rehost", "var/lib/rehost/agent",
 	} {
 		if _, err := os.Lstat(filepath.Join(dir, name)); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%s is still there: %v", name, err)

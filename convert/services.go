@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
+
+	"rehost/protocol"
 )
 
 // tools are units of the old hypervisor's or cloud's guest tools: without their
@@ -146,6 +149,13 @@ func (p *planner) agent() error {
 		}
 		if ours {
 			p.remove(file, reason)
+		}
+	}
+	// Then the folders, the innermost first.
+	for _, dir := range slices.Backward(sortedKeys(p.facts.Files)) {
+		ours := dir == "/etc/rehost" || strings.HasPrefix(dir, "/etc/rehost/") || strings.HasPrefix(dir, stateDir+"/")
+		if mode := p.facts.Files[dir].Mode; ours && mode.IsDir() {
+			p.edits = append(p.edits, Edit{Change: protocol.Change{Path: dir, Action: ActionRemove, Reason: reason, Detail: "folder"}, Mode: mode})
 		}
 	}
 	return nil

@@ -263,7 +263,7 @@ func (g *Guest) prepare(ctx context.Context, a at) (at, error) {
 	if err := g.opt.Load(module(a.Type)); err != nil {
 		return a, fmt.Errorf("load the driver of %s: %w", a.Type, err)
 	}
-	if a.device = partition(a.disk, a.Partition); a.device == "" {
+	if a.device = waitPartition(ctx, a.disk, a.Partition); a.device == "" {
 		if err := g.opt.Load("loop"); err != nil {
 			return a, fmt.Errorf("load the loop driver: %w", err)
 		}
@@ -304,12 +304,32 @@ func lastLine(out []byte) string {
 	return lines[len(lines)-1]
 }
 
-// partition returns the kernel's device for a partition; empty when it has none.
-func partition(disk string, n int) string {
+// partitionWait is how long the kernel may take to read the partition table of a
+// disk that was attached just now. One without such support never does.
+const partitionWait = time.Second
+
+// waitPartition is partition with some patience for block devices.
+func waitPartition(ctx context.Context, disk string, n int) string {
 	info, err := os.Stat(disk)
 	if err != nil || info.Mode()&os.ModeDevice == 0 {
 		return ""
 	}
+	ctx, cancel := context.WithTimeout(ctx, partitionWait)
+	defer cancel()
+	for {
+		if device := partition(disk, n); device != "" {
+			return device
+		}
+		select {
+		case <-ctx.Done():
+			return ""
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// partition returns the kernel's device for a partition; empty when it has none.
+func partition(disk string, n int) string {
 	if n == 0 {
 		return disk
 	}

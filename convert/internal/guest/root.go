@@ -405,6 +405,10 @@ func (r *Root) RemoveEmpty(name string) error {
 	if err != nil {
 		return err
 	}
+	info, err := r.dir.Lstat(inside(p))
+	if err == nil && !info.IsDir() {
+		return fmt.Errorf("remove %s: not a folder", name)
+	}
 	err = r.dir.Remove(inside(p))
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTEMPTY) {
 		return nil
@@ -467,8 +471,8 @@ func (r *Root) mkdirAll(p string) error {
 	return nil
 }
 
-// MkdirPrivate creates a folder that only root can enter, with the folders above it.
-func (r *Root) MkdirPrivate(name string) error {
+// Mkdir creates a folder with the given permissions, and the folders above it.
+func (r *Root) Mkdir(name string, mode fs.FileMode) error {
 	p, err := r.Resolve(name)
 	if err != nil {
 		return err
@@ -476,7 +480,7 @@ func (r *Root) MkdirPrivate(name string) error {
 	if err := r.mkdirAll(p); err != nil {
 		return err
 	}
-	return r.dir.Chmod(inside(p), 0o700)
+	return r.dir.Chmod(inside(p), mode)
 }
 
 func randomName() string {
