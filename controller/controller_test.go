@@ -244,6 +244,79 @@ func TestAFailedCutoverLetsTheSourceGoOn(t *testing.T) {
 	wantSucceeded(t, w.awaitJob(w.start(protocol.JobCutover).ID))
 }
 
+func TestAFailedCheckKeepsTheTargetForALook(t *testing.T) {
+	w := newWorld(t)
+	defer w.controller(t.Context())()
+	f := w.fleet()
+	f.Checks[0].Contains, f.Checks[0].Timeout = "another page", 300*time.Millisecond
+	w.apply(f)
+	w.agent("web-1")
+	w.awaitState(protocol.ReadyForTest)
+	s := w.awaitJob(w.start(protocol.JobTest).ID).Servers[0]
+	if s.Status != protocol.StepFailed || s.Problem == nil || s.Problem.Code != protocol.ProblemCheck || !strings.Contains(s.Problem.Message, `without "another page"`) {
+		t.Fatalf("the failed check is not told: %+v", s.Problem)
+	}
+	w.awaitState(protocol.ReadyForTest)
+	_, err := ask[protocol.WaveRequest, protocol.Job](w, protocol.VerbWave, protocol.WaveRequest{Wave: "one", Kind: protocol.JobCutover})
+	if !isProblem(err) || !strings.Contains(err.Error(), "no test of it has passed") {
+		t.Errorf("a cutover after a failed test: got %v", err)
+	}
+	if left := w.cloud.left(); left[cloud.RoleTarget] != 1 || left[cloud.RoleClone] != 0 || left[cloud.RoleConversion] != 0 {
+		t.Errorf("left after the failed test: %v", left)
+	}
+	wantSucceeded(t, w.awaitJob(w.start(protocol.JobTerminate).ID))
+	if diff := cmp.Diff(map[string]int{cloud.RoleReplicaServer: 1, cloud.RoleStagingVolume: 2}, w.cloud.left()); diff != "" {
+		t.Errorf("left after the termination (-want +got):\n%s", diff)
+	}
+}
+
+func TestTheOperatorsWordIsAFence(t *testing.T) {
+	w := newWorld(t)
+	defer w.controller(t.Context())()
+	f := w.fleet()
+	f.Servers[0].Fence = "confirmed"
+	w.apply(f)
+	w.agent("web-1")
+	w.awaitState(protocol.ReadyForTest)
+	req := protocol.WaveRequest{Wave: "one", Kind: protocol.JobCutover, Force: "tested elsewhere"}
+	if _, err := ask[protocol.WaveRequest, protocol.Job](w, protocol.VerbWave, req); !isProblem(err) || !strings.Contains(err.Error(), "writers are stopped") {
+		t.Errorf("nobody has confirmed: got %v", err)
+	}
+	req.Confirmed = true
+	job, err := ask[protocol.WaveRequest, protocol.Job](w, protocol.VerbWave, req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantSucceeded(t, w.awaitJob(job.ID))
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.fences) > 0 {
+		t.Errorf("the agent was ordered to fence: %v", w.fences)
+	}
+}
+
+func TestASourceThatDoesNotFenceIsNotCutOver(t *testing.T) {
+	w := newWorld(t)
+	w.brokenFence = true
+	defer w.controller(t.Context())()
+	w.apply(w.fleet())
+	w.agent("web-1")
+	w.awaitState(protocol.ReadyForTest)
+	req := protocol.WaveRequest{Wave: "one", Kind: protocol.JobCutover, Force: "tested elsewhere"}
+	job, err := ask[protocol.WaveRequest, protocol.Job](w, protocol.VerbWave, req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := w.awaitJob(job.ID).Servers[0]
+	if s.Status != protocol.StepFailed || s.Problem == nil || s.Problem.Code != protocol.ProblemFence {
+		t.Errorf("got %+v", s)
+	}
+	w.awaitState(protocol.ReadyForTest)
+	if r := w.server().Record; r.Fence || r.Cutover != nil {
+		t.Errorf("after the failed fence: fence wanted %v, cutover %+v", r.Fence, r.Cutover)
+	}
+}
+
 func TestAFailedPointIsTakenAnew(t *testing.T) {
 	w := newWorld(t)
 	w.failing = 2

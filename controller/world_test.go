@@ -31,11 +31,12 @@ type world struct {
 	operator *nats.Conn
 	port     int // of the page that every target shows
 
-	mu       sync.Mutex
-	held     map[string]protocol.PointMark // by server: what its replica stands still at
-	unfenced bool                          // the agent's fence hook does nothing
-	failing  int                           // points that the agent fails before one succeeds
-	fences   []bool                        // what the agent was ordered, in order
+	mu      sync.Mutex
+	held    map[string]protocol.PointMark // by server: what its replica stands still at
+	failing int                           // points that the agent fails before one succeeds
+	fences  []bool                        // what the agent was ordered, in order
+
+	brokenFence bool // the agent's fence hook fails
 }
 
 func newWorld(t *testing.T) *world {
@@ -119,7 +120,10 @@ func (w *world) agent(server string) {
 func (w *world) obey(report *protocol.AgentReport, order protocol.AgentOrder) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if order.Fence != report.Fenced && !w.unfenced {
+	report.Problems = nil
+	if order.Fence != report.Fenced && w.brokenFence {
+		report.Problems = []protocol.Problem{{Code: protocol.ProblemFence, Message: "the hook failed"}}
+	} else if order.Fence != report.Fenced {
 		report.Fenced = order.Fence
 		w.fences = append(w.fences, order.Fence)
 	}

@@ -97,6 +97,7 @@ const (
 	EventServerSkipped   JobEventName = "SERVER_SKIPPED"
 	EventFenceStart      JobEventName = "FENCE_START"
 	EventFenceEnd        JobEventName = "FENCE_END"
+	EventSourceReleased  JobEventName = "SOURCE_RELEASED" // a cutover failed: the source's writers go on
 	EventSnapshotStart   JobEventName = "SNAPSHOT_START"
 	EventSnapshotEnd     JobEventName = "SNAPSHOT_END"
 	EventSnapshotFail    JobEventName = "SNAPSHOT_FAIL"

@@ -221,6 +221,7 @@ func (w *Work) settle(ctx context.Context) error {
 		}
 		rec.Job, rec.JobKind = "", ""
 		lifecycle.Advance(rec, wanted, time.Now())
+		w.logger.Info("server done", "job", w.job, "server", w.server, "status", status, "state", rec.Lifecycle)
 		return nil
 	})
 	if errors.Is(err, store.ErrNotFound) {

@@ -12,9 +12,6 @@ import (
 	"rehost/protocol"
 )
 
-// fencePatience lets the agent try a failing hook again before the cutover gives up.
-const fencePatience = 12 * time.Second
-
 // fence stops the source's writers, by the agent's hook or by the operator's word.
 func fence(ctx context.Context, w *Work) error {
 	settings, _, err := w.settings()
@@ -44,6 +41,7 @@ func unfence(ctx context.Context, w *Work) error {
 			Hint: "release them by hand on the source; the agent does it as soon as it can reach the controller",
 		}
 	}
+	w.progress(ctx)("the source's writers go on")
 	return nil
 }
 
@@ -62,7 +60,7 @@ func (w *Work) orderFence(ctx context.Context, on bool) error {
 	return await.Until(ctx, w.cfg.Poll, func() (bool, error) {
 		report, at, ok := w.reports.Agent(w.server)
 		for _, p := range report.Problems {
-			if on && p.Code == protocol.ProblemFence && at.After(ordered.Add(fencePatience)) {
+			if on && p.Code == protocol.ProblemFence && at.After(ordered.Add(w.cfg.AgentLost)) { // it had time to try again
 				return false, &p
 			}
 		}

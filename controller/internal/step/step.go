@@ -54,7 +54,7 @@ var (
 		name: "check", attempts: 1, deadline: time.Hour, run: check,
 		start: protocol.EventCheckStart, end: protocol.EventCheckEnd, fail: protocol.EventCheckFail,
 	}
-	stepUnfence = step{name: "unfence", attempts: 10, deadline: time.Minute, when: onFailure, run: unfence, end: protocol.EventFenceEnd}
+	stepUnfence = step{name: "unfence", attempts: 10, deadline: time.Minute, when: onFailure, run: unfence, end: protocol.EventSourceReleased}
 	stepCleanup = step{
 		name: "cleanup", attempts: 5, deadline: 20 * time.Minute, when: always, run: cleanup,
 		start: protocol.EventCleanupStart, end: protocol.EventCleanupEnd, fail: protocol.EventCleanupFail,

@@ -1,0 +1,80 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"rehost/controller/internal/store"
+	"rehost/internal/bus/bustest"
+	"rehost/protocol"
+)
+
+// bucket opens the servers' bucket as a controller of that name would.
+func bucket(t *testing.T, js jetstream.JetStream) *store.Bucket[protocol.Server] {
+	t.Helper()
+	b, err := store.NewBucket[protocol.Server](t.Context(), js, protocol.BucketServers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- b.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("the mirror ended with %v", err)
+		}
+	})
+	<-b.Ready()
+	return b
+}
+
+func TestUpdatesOfTwoControllersAreAllKept(t *testing.T) {
+	s := bustest.Start(t)
+	js, err := jetstream.New(bustest.Connect(t, s, protocol.RoleController, "main"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := t.Context()
+	one := bucket(t, js)
+	if err := one.Create(ctx, "web-1", protocol.Server{Name: "web-1"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := one.Create(ctx, "web-1", protocol.Server{Name: "web-1"}); !errors.Is(err, store.ErrExists) {
+		t.Errorf("created twice: got %v", err)
+	}
+	two := bucket(t, js)
+	const each = 50
+	var wg sync.WaitGroup
+	for _, b := range []*store.Bucket[protocol.Server]{one, two} {
+		wg.Go(func() {
+			for range each {
+				if _, err := b.Update(ctx, "web-1", func(r *protocol.Server) error { r.Stream += "x"; return nil }); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	got, err := one.Update(ctx, "web-1", func(r *protocol.Server) error { r.Stream += "y"; return nil })
+	if err != nil || len(got.Stream) != 2*each+1 {
+		t.Errorf("%d of %d updates are kept, %v", len(got.Stream)-1, 2*each, err)
+	}
+	refused := errors.New("no")
+	if _, err := one.Update(ctx, "web-1", func(*protocol.Server) error { return refused }); !errors.Is(err, refused) {
+		t.Errorf("a refused change: got %v", err)
+	}
+	if err := one.Delete(ctx, "web-1"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := one.Get("web-1"); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("a deleted record: got %v", err)
+	}
+	if err := one.Create(ctx, "web-1", protocol.Server{Name: "web-1"}); err != nil {
+		t.Errorf("created again: %v", err)
+	}
+}
