@@ -120,7 +120,7 @@ func FuzzUnpack(f *testing.F) {
 	extents, raw := sample(1)
 	frame := protocol.Frame{Type: protocol.FrameBlocks, Seq: 2}
 	new(Packer).Pack(&frame, extents, raw, make([]byte, len(raw)))
-	f.Add(frame.Payload, uint32(frame.RawSize), uint32(4096), uint8(1))
+	f.Add(frame.Payload, frame.RawSize, uint32(4096), uint8(1))
 	f.Add([]byte{}, uint32(0), uint32(0), uint8(0))
 	f.Add([]byte{0xf0, 0xff}, uint32(1<<20), uint32(1<<31), uint8(1))
 	f.Fuzz(func(t *testing.T, payload []byte, rawSize, length uint32, kind uint8) {

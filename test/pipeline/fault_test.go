@@ -16,37 +16,45 @@ import (
 // faults damage the stream in one way each, while the replication server is down and frames wait for it.
 var faults = map[string]func(t *testing.T, w *world, s jetstream.Stream){
 	"a message is lost": func(t *testing.T, _ *world, s jetstream.Stream) {
+		t.Helper()
 		info := s.CachedInfo()
 		if err := s.DeleteMsg(t.Context(), info.State.FirstSeq+info.State.Msgs/2); err != nil {
 			t.Fatal(err)
 		}
 	},
 	"the last message is lost": func(t *testing.T, _ *world, s jetstream.Stream) {
+		t.Helper()
 		if err := s.DeleteMsg(t.Context(), s.CachedInfo().State.LastSeq); err != nil {
 			t.Fatal(err)
 		}
 	},
 	"every message comes twice": func(t *testing.T, w *world, s jetstream.Stream) {
+		t.Helper()
 		info := s.CachedInfo()
 		for seq := info.State.FirstSeq; seq <= info.State.LastSeq; seq++ {
 			w.republish(t, s, seq, func(b []byte) []byte { return b })
 		}
 	},
 	"a message is damaged": func(t *testing.T, w *world, s jetstream.Stream) {
+		t.Helper()
 		w.replaceFrom(t, s, func(b []byte) []byte { b[len(b)-1] ^= 1; return b })
 	},
 	"a message is cut short": func(t *testing.T, w *world, s jetstream.Stream) {
+		t.Helper()
 		w.replaceFrom(t, s, func(b []byte) []byte { return b[:len(b)/2] })
 	},
 	"a message is somebody else's": func(t *testing.T, w *world, s jetstream.Stream) {
+		t.Helper()
 		w.replaceFrom(t, s, func([]byte) []byte { return []byte("hello") })
 	},
 	"the stream is purged": func(t *testing.T, _ *world, s jetstream.Stream) {
+		t.Helper()
 		if err := s.Purge(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	},
 	"the stream is made anew": func(t *testing.T, w *world, _ jetstream.Stream) {
+		t.Helper()
 		if err := bus.DeleteStream(t.Context(), w.js, serverName, w.gen); err != nil {
 			t.Fatal(err)
 		}
@@ -88,6 +96,7 @@ func (w *world) replaceFrom(t *testing.T, s jetstream.Stream, change func([]byte
 }
 
 func TestABrokerThatLosesOrChangesMessagesChangesNoPoint(t *testing.T) {
+	t.Parallel()
 	seed := uint64(time.Now().UnixNano())
 	for name, damage := range faults {
 		t.Run(name, func(t *testing.T) {
@@ -128,6 +137,7 @@ func TestABrokerThatLosesOrChangesMessagesChangesNoPoint(t *testing.T) {
 }
 
 func TestAStreamThatVanishesUnderARunningReplicaIsFollowed(t *testing.T) {
+	t.Parallel()
 	rng := rngOf(t)
 	w := newWorld(t, 8<<20)
 	w.fill(rng, 60)
@@ -148,6 +158,7 @@ func TestAStreamThatVanishesUnderARunningReplicaIsFollowed(t *testing.T) {
 }
 
 func TestAnUnreadableSourceOffersNoPointUntilItIsRead(t *testing.T) {
+	t.Parallel()
 	rng := rngOf(t)
 	w := newWorld(t, 8<<20)
 	w.fill(rng, 60)
@@ -164,13 +175,18 @@ func TestAnUnreadableSourceOffersNoPointUntilItIsRead(t *testing.T) {
 		}
 		return false
 	})
+	if w.takePoint("meanwhile") {
+		t.Error("a point was taken while a granule was unread")
+	}
 	w.source.broken.Store(false)
+	time.Sleep(4 * time.Second)
 	if !w.takePoint("after") {
 		t.Error("no point after the disk was readable again")
 	}
 }
 
 func TestAnotherVolumeGetsEverythingAgain(t *testing.T) {
+	t.Parallel()
 	rng := rngOf(t)
 	w := newWorld(t, 8<<20)
 	w.fill(rng, 60)
@@ -199,6 +215,7 @@ func TestAnotherVolumeGetsEverythingAgain(t *testing.T) {
 }
 
 func TestATaintedTrackerSendsEverythingAgain(t *testing.T) {
+	t.Parallel()
 	rng := rngOf(t)
 	w := newWorld(t, 8<<20)
 	w.fill(rng, 60)

@@ -129,7 +129,7 @@ func TestPointsOfAMountedFilesystemEqualTheFrozenDisk(t *testing.T) {
 	start := func() *process {
 		return w.startHostAgent(func(c *agent.Config) {
 			c.Disks, c.PinDir = []string{disk.device}, pins
-			c.FrozenHook = []string{"cp", "--reflink=auto", "--sparse=always", disk.file, frozen}
+			c.FrozenHook = []string{"/bin/sh", "-c", `exec cp --reflink=auto --sparse=always "$0" "$1.$2"`, disk.file, frozen} // and the point's id
 		})
 	}
 	a := start()
@@ -137,7 +137,7 @@ func TestPointsOfAMountedFilesystemEqualTheFrozenDisk(t *testing.T) {
 	defer stop()
 	w.awaitContinuous()
 	w.after = func(id string) {
-		want, err := os.ReadFile(frozen)
+		want, err := os.ReadFile(frozen + "." + id)
 		if err != nil {
 			t.Fatal(err)
 		}

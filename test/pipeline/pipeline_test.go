@@ -33,6 +33,7 @@ func (w *world) churn(rng *rand.Rand) (stop func()) {
 }
 
 func TestEveryPointEqualsTheSourceWhileItIsWritten(t *testing.T) {
+	t.Parallel()
 	rng := rngOf(t)
 	w := newWorld(t, 24<<20, 8<<20)
 	w.fill(rng, 300)
@@ -53,6 +54,7 @@ func TestEveryPointEqualsTheSourceWhileItIsWritten(t *testing.T) {
 }
 
 func TestNothingIsLostThroughRestartsOfBothSides(t *testing.T) {
+	t.Parallel()
 	rng := rngOf(t)
 	w := newWorld(t, 24<<20, 8<<20)
 	w.fill(rng, 200)

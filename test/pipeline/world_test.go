@@ -47,6 +47,7 @@ type world struct {
 	log     hclog.Logger
 	source  *source
 	volumes []string
+	hooks   agent.Hooks
 
 	mu       sync.Mutex
 	wanted   protocol.Wanted
@@ -67,8 +68,7 @@ type source struct {
 	sizes  []int64
 	marks  [][]uint64
 	taint  atomic.Uint64
-	copies func() // runs while frozen
-	frozen time.Time
+	copies func()      // runs while frozen
 	broken atomic.Bool // reads fail
 }
 
@@ -146,7 +146,11 @@ func newWorld(tb testing.TB, sizes ...int64) *world {
 		if err != nil {
 			tb.Fatal(err)
 		}
-		tb.Cleanup(func() { f.Close() })
+		tb.Cleanup(func() {
+			if err := f.Close(); err != nil {
+				tb.Error(err)
+			}
+		})
 		if err := f.Truncate(size); err != nil {
 			tb.Fatal(err)
 		}
@@ -259,7 +263,7 @@ func (w *world) agentConfig() agent.Config {
 	return agent.Config{
 		Server: serverName, Bus: w.bus.Bus(), TokenFile: token,
 		StateDir: filepath.Join(w.dir, "state"), RunDir: filepath.Join(w.dir, "run"), Disks: []string{"fake"},
-		Freeze: agent.Freeze{Budget: 2 * time.Second},
+		Freeze: agent.Freeze{Budget: 2 * time.Second}, Hooks: w.hooks,
 	}
 }
 
@@ -295,7 +299,9 @@ func (w *world) startReplica() *process {
 				rw.WriteHeader(http.StatusUnauthorized)
 				return
 			}
-			rw.Write([]byte(text))
+			if _, err := rw.Write([]byte(text)); err != nil {
+				w.tb.Error(err)
+			}
 		}
 	}
 	mux.Handle("PUT /latest/api/token", answer("t"))

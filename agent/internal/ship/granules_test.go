@@ -101,7 +101,9 @@ func TestADamagedFileIsNotBelieved(t *testing.T) {
 		if _, err := fd.WriteAt([]byte{0xff}, at); err != nil {
 			t.Fatal(err)
 		}
-		fd.Close()
+		if err := fd.Close(); err != nil {
+			t.Fatal(err)
+		}
 		if _, fresh := mustOpen(t, cfg, true); !fresh {
 			t.Errorf("damaged at %d, yet continued", at)
 		}

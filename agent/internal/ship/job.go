@@ -55,7 +55,7 @@ func (s *Shipper) pickLoop(ctx context.Context) error {
 	for {
 		buf, err := s.pool.Get(ctx)
 		if err != nil {
-			return nil
+			return nil //nolint:nilerr // the end of ctx is the regular end
 		}
 		var j *job
 		err = s.waitFor(ctx, func() bool {
@@ -71,7 +71,7 @@ func (s *Shipper) pickLoop(ctx context.Context) error {
 		})
 		if err != nil {
 			s.pool.Put(buf)
-			return nil
+			return nil //nolint:nilerr // the end of ctx is the regular end
 		}
 		s.mu.Unlock()
 		j.buf = buf
@@ -144,7 +144,7 @@ func (s *Shipper) prepare(ctx context.Context, j *job, packer *codec.Packer) {
 		}
 	} else {
 		for _, e := range extents {
-			if j.err = s.read(ctx, e, j.buf[raw:raw+int(e.Length)]); j.err != nil {
+			if j.err = s.read(ctx, e, j.buf[raw:raw+int(e.Length)], readTries); j.err != nil {
 				return
 			}
 			raw += int(e.Length)
@@ -155,10 +155,10 @@ func (s *Shipper) prepare(ctx context.Context, j *job, packer *codec.Packer) {
 }
 
 // read reads one extent, again and again when the disk refuses, for a bounded time.
-func (s *Shipper) read(ctx context.Context, e protocol.Extent, b []byte) error {
+func (s *Shipper) read(ctx context.Context, e protocol.Extent, b []byte, tries int) error {
 	d := s.cfg.Disks[e.Disk]
 	var err error
-	for try := range readTries {
+	for try := range tries {
 		if try > 0 {
 			select {
 			case <-time.After(time.Duration(try) * readPause):

@@ -16,6 +16,9 @@ const (
 	// backlogLag is the lag from which a server that is in sync counts as behind.
 	backlogLag = 10 * time.Second
 	keptPoints = 8
+	// unreadFor is longer than all tries of one read; unreadKept is how long people see it after the last.
+	unreadFor  = 3 * time.Second
+	unreadKept = time.Minute
 )
 
 // meter counts, and remembers what a person should know. It has no influence on what is shipped, except for the
@@ -78,11 +81,23 @@ func (m *meter) clear(code protocol.ProblemCode) {
 }
 
 // unreadable notes a read error. It is cleared by time: a granule that stays unreadable renews it at each try.
-func (m *meter) unreadable(err error) {
+func (m *meter) unreadable(err error) (fresh bool) {
 	m.problem(protocol.ProblemSourceRead, err.Error(), "look at the kernel log of the source (dmesg) and replace the disk; the range is tried again and no point is offered meanwhile")
 	m.mu.Lock()
+	fresh = time.Since(m.unreadAt) > unreadKept
 	m.unreadAt = time.Now()
 	m.mu.Unlock()
+	return fresh
+}
+
+// unread returns a problem when some granule could not be read lately: no point has it.
+func (m *meter) unread() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if p, ok := m.problems[protocol.ProblemSourceRead]; ok && time.Since(m.unreadAt) < unreadFor {
+		return &p
+	}
+	return nil
 }
 
 // signal notes what the replica said.
@@ -200,7 +215,7 @@ func (s *Shipper) Report(r *protocol.AgentReport) {
 		r.Remaining = time.Duration(float64(left) / m.rate * float64(time.Second))
 	}
 	r.Points = slices.Clone(m.points)
-	if now.Sub(m.unreadAt) > time.Minute {
+	if now.Sub(m.unreadAt) > unreadKept {
 		delete(m.problems, protocol.ProblemSourceRead)
 	}
 	r.Replication = m.stateLocked(now, synced, open, need+pending > 0, r.Lag)

@@ -97,6 +97,9 @@ func (s *Shipper) takePoint(ctx context.Context, order protocol.PointOrder) (pro
 	if err := s.converge(ctx); err != nil {
 		return protocol.PointMark{}, err
 	}
+	if err := s.status.unread(); err != nil {
+		return protocol.PointMark{}, err
+	}
 	defer s.hold(false)
 	s.hold(true)
 	if err := s.idle(ctx); err != nil {
@@ -134,10 +137,13 @@ func (s *Shipper) converge(ctx context.Context) error {
 		}
 		s.drain()
 		round, cancel := context.WithDeadline(ctx, deadline)
-		err := s.waitFor(round, func() bool { return s.busy == 0 && s.granules.needBytes() == 0 })
+		err := s.waitFor(round, func() bool { return s.busy == 0 && s.granules.needBytes() == 0 || s.status.unread() != nil })
 		cancel()
 		if err == nil {
 			s.mu.Unlock()
+			if err := s.status.unread(); err != nil {
+				return err
+			}
 		}
 		took := time.Since(start)
 		switch {
@@ -246,7 +252,7 @@ func (s *Shipper) readNeed(ctx context.Context, f *frozen) error {
 		b := memory[:e.Length]
 		memory = memory[e.Length:]
 		f.parts = append(f.parts, part{span: spans[i], bytes: b})
-		g.Go(func() error { return s.read(ctx, e, b) })
+		g.Go(func() error { return s.read(ctx, e, b, 1) })
 	}
 	return g.Wait()
 }

@@ -177,8 +177,9 @@ func (s *Shipper) unreadable(j *job) {
 		s.finish(j, j.err)
 		return
 	}
-	s.log.Error("source disk unreadable", "error", j.err)
-	s.status.unreadable(j.err)
+	if s.status.unreadable(j.err) {
+		s.log.Error("source disk unreadable, it is tried again", "error", j.err)
+	}
 	s.finish(j, j.err)
 }
 

@@ -98,24 +98,22 @@ func Save(ctx context.Context, kv jetstream.KeyValue, cp protocol.Checkpoint, re
 // flushDone takes in the outcome of a flush.
 func (r *Replica) flushDone(res flushResult) error {
 	r.flushing = false
-	if res.errVolume != nil {
+	switch {
+	case res.errVolume != nil:
 		r.flushFailed(res)
-		return nil
-	}
-	if errors.Is(res.errKV, ErrConflict) {
+	case errors.Is(res.errKV, ErrConflict):
 		return res.errKV
-	}
-	if res.errKV != nil {
+	case res.errKV != nil:
 		// The volumes are ahead of the checkpoint, which is always safe. The next flush tries again.
 		r.log.Warn("checkpoint not written", "error", res.errKV)
-		return nil
+	default:
+		r.revision, r.durable = res.revision, res.checkpoint
+		if r.flushBad {
+			r.flushBad = false
+			r.problem(nil)
+		}
+		r.signal()
 	}
-	r.revision, r.durable = res.revision, res.checkpoint
-	if r.flushBad {
-		r.flushBad = false
-		r.problem(nil)
-	}
-	r.signal()
 	return nil
 }
 
@@ -148,26 +146,29 @@ func (r *Replica) flushNow(ctx context.Context) error {
 		if r.flushing {
 			select {
 			case res := <-r.results:
-				if err := r.flushDone(res); err != nil {
+				if err := r.flushDone(res); err != nil || res.errVolume != nil {
 					return err
 				}
-				if res.errVolume != nil {
-					return nil
-				}
-				if res.errKV != nil {
-					select {
-					case <-time.After(retryEvery):
-					case <-ctx.Done():
-						return nil
-					}
+				if res.errKV != nil && !pause(ctx, retryEvery) {
+					return ctx.Err()
 				}
 			case <-ctx.Done():
-				return nil
+				return ctx.Err()
 			}
 		}
 		r.startFlush(ctx)
 		if !r.flushing {
 			return nil
 		}
+	}
+}
+
+// pause waits for d, and says whether ctx did not end before.
+func pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }

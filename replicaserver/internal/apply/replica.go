@@ -149,7 +149,7 @@ func (r *Replica) Run(ctx context.Context) error {
 	err := r.loop(ctx)
 	stop()
 	wg.Wait()
-	if ctx.Err() != nil && err == nil {
+	if ctx.Err() != nil && (err == nil || errors.Is(err, ctx.Err())) {
 		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopLimit)
 		defer cancel()
 		err = r.flushNow(last)
@@ -222,6 +222,7 @@ func (r *Replica) receive(ctx context.Context, m received) error {
 	case begin:
 		// What the lineage says must be durable, so the session that ends is flushed first.
 		if err := r.flushNow(ctx); err != nil {
+			r.seq = m.seq - 1 // the stream keeps the frame
 			return err
 		}
 		if r.chain.judge(&f) != begin { // the flush failed
