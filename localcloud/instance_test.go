@@ -165,6 +165,22 @@ func TestProcessInstance(t *testing.T) {
 	}
 }
 
+// Without retries: a long answer must arrive whole at the first attempt.
+func TestLongAnswersArriveWhole(t *testing.T) {
+	dir := t.TempDir()
+	c, _ := start(t, testConfig(dir, processImage))
+	id := *run(t, c, &ec2.RunInstancesInput{ImageId: imageID(t, c, "worker")}).InstanceId
+	long := strings.Repeat("0123456789abcde\n", 6000) + "end\n"
+	if err := os.WriteFile(filepath.Join(dir, "instances", id, "console.log"), []byte(long), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 150 {
+		if got := console(t, c, id); len(got) < 64<<10 {
+			t.Fatalf("the console has %d bytes, want its last 64 KiB", len(got))
+		}
+	}
+}
+
 // checkMetadata asks an instance's metadata service as AWS's own client does.
 func checkMetadata(t *testing.T, endpoint, id string) {
 	t.Helper()

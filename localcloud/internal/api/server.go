@@ -32,6 +32,25 @@ const (
 	largestBody = 1 << 20
 )
 
+// The AWS SDK for Go closes a request's body as soon as it sees the answer's
+// head, while net/http may still be about to look for the body's end; then the
+// connection breaks in the middle of an answer that takes several reads. No
+// server is near enough to see this but one on the same machine, so a long
+// answer waits a moment.
+const (
+	shortAnswer  = 2 << 10
+	lingerMoment = 3 * time.Millisecond
+)
+
+func linger(ctx context.Context) {
+	t := time.NewTimer(lingerMoment)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
 // Server answers EC2 and STS calls.
 type Server struct {
 	Cloud       *cloud.Cloud
@@ -90,6 +109,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.Log.Trace("call", "action", name, "ms", time.Since(began).Milliseconds())
+	if len(out) > shortAnswer {
+		linger(r.Context())
+	}
+	// With a length the client sees the end with the last byte, not in a chunk after it.
+	w.Header().Set("Content-Length", strconv.Itoa(len(out)))
 	_, _ = w.Write(out)
 }
 
