@@ -159,7 +159,7 @@ func convertInMachine(ctx context.Context, t *testing.T, machine, disk string) p
 		t.Fatal(err)
 	}
 	console := filepath.Join(t.TempDir(), "console")
-	ctx, cancel := context.WithTimeout(ctx, 90*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
 	_, err = command.Run(ctx, "qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-machine", "pc", "-m", "1024", "-nodefaults",
 		"-display", "none", "-vga", "std", "-no-reboot", "-serial", "file:"+console,
@@ -185,7 +185,7 @@ func convertInMachine(ctx context.Context, t *testing.T, machine, disk string) p
 
 func bootConverted(ctx context.Context, t *testing.T, disk string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(ctx, 90*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
