@@ -192,7 +192,7 @@ func (w *world) replicas(order protocol.ReplicaOrder) []protocol.ReplicaStatus {
 
 // request asks once, with little patience: a controller may just be dying.
 func request[Req, Reply any](ctx context.Context, nc *nats.Conn, subject string, req Req) (Reply, error) {
-	ctx, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
+	ctx, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
 	defer cancel()
 	return bus.Request[Req, Reply](ctx, nc, subject, req)
 }
@@ -237,7 +237,7 @@ func ask[Req, Reply any](w *world, verb protocol.Verb, req Req) (Reply, error) {
 		if err == nil || isProblem(err) {
 			return reply, err
 		}
-		time.Sleep(50 * time.Millisecond)
+		time.Sleep(20 * time.Millisecond)
 	}
 	return reply, err
 }

@@ -7,6 +7,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+
+	"rehost/internal/hint"
 )
 
 // GroupSpec is a security group as it should be.
@@ -47,11 +49,19 @@ func (c *Client) EnsureSecurityGroup(ctx context.Context, spec GroupSpec) (strin
 }
 
 func (c *Client) networkOf(ctx context.Context, subnet string) (string, error) {
-	if subnet == "" {
-		return "", nil
+	if subnet != "" {
+		s, err := c.subnet(ctx, subnet)
+		return aws.ToString(s.VpcId), err
 	}
-	s, err := c.subnet(ctx, subnet)
-	return aws.ToString(s.VpcId), err
+	// Without a subnet instances go to the default network; a group of the same name in another one is of no use.
+	out, err := c.ec2.DescribeVpcs(ctx, &ec2.DescribeVpcsInput{Filters: []types.Filter{filter("is-default", "true")}})
+	if err != nil {
+		return "", fail(err, "find the default network")
+	}
+	if len(out.Vpcs) == 0 {
+		return "", hint.New("the account has no default network in this region", "set `subnet` in the replication and launch blocks")
+	}
+	return aws.ToString(out.Vpcs[0].VpcId), nil
 }
 
 // ZoneOf returns the availability zone of a subnet.
