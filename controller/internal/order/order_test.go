@@ -30,7 +30,7 @@ func TestReplicaNamesItsOwnServersAndReleasesWhatNobodyAwaits(t *testing.T) {
 	report := protocol.ReplicaReport{Replicas: []protocol.ReplicaStatus{
 		{Server: "held", Held: &protocol.PointMark{ID: "p1"}}, {Server: "stale", Held: &protocol.PointMark{ID: "p0"}},
 	}}
-	got := Replica("rs-1", []protocol.Server{early, other, paired("held"), paired("stale")}, report, func(server, id string) bool { return id == "p1" })
+	got := Replica("rs-1", []protocol.Server{early, other, paired("held"), paired("stale")}, report, func(_, id string) bool { return id == "p1" })
 	want := protocol.ReplicaOrder{Replicas: []protocol.ReplicaAssignment{
 		{Server: "held", Generation: "g", Stream: "s", Disks: []protocol.ReplicaVolume{{Volume: "vol-1", SizeBytes: 1, Virgin: true}}, Released: []string{}},
 		{Server: "stale", Generation: "g", Stream: "s", Disks: []protocol.ReplicaVolume{{Volume: "vol-1", SizeBytes: 1, Virgin: true}}, Released: []string{"p0"}},

@@ -218,11 +218,12 @@ func (p *Points) snapshotting(ctx context.Context, rec protocol.Server, pt proto
 
 // Fail ends a point that is on its way: nobody will be offered it, and what was made of it is deleted.
 func (p *Points) Fail(ctx context.Context, pt protocol.Point, problem *protocol.Problem) error {
-	problem.Server, problem.At = pt.Server, time.Now()
+	told := *problem // it may be shared with a report
+	told.Server, told.At = pt.Server, time.Now()
 	p.logger.Warn("point failed", "server", pt.Server, "point", pt.ID, "error", problem.Message)
 	_, err := p.store.Points.Update(ctx, store.PointKey(pt.Server, pt.ID), func(v *protocol.Point) error {
 		if Active(*v) {
-			v.State, v.Problem = protocol.PointLost, problem
+			v.State, v.Problem = protocol.PointLost, &told
 		}
 		return nil
 	})

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -32,12 +33,13 @@ type Bucket[T any] struct {
 	ready chan struct{}
 
 	mu      sync.Mutex
-	entries map[string]entry
+	entries map[string]entry[T]
 }
 
-type entry struct {
+type entry[T any] struct {
 	revision uint64
 	value    []byte // nil: deleted
+	decoded  *T     // nil: not readable
 }
 
 // NewBucket binds a bucket that exists.
@@ -46,7 +48,7 @@ func NewBucket[T any](ctx context.Context, js jetstream.JetStream, name string) 
 	if err != nil {
 		return nil, fmt.Errorf("open bucket %s: %w", name, err)
 	}
-	return &Bucket[T]{name: name, kv: kv, ready: make(chan struct{}), entries: map[string]entry{}}, nil
+	return &Bucket[T]{name: name, kv: kv, ready: make(chan struct{}), entries: map[string]entry[T]{}}, nil
 }
 
 // Run keeps the mirror until ctx ends.
@@ -92,26 +94,36 @@ func (b *Bucket[T]) Ready() <-chan struct{} { return b.ready }
 func (b *Bucket[T]) remember(key string, revision uint64, value []byte) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.entries[key].revision < revision {
-		b.entries[key] = entry{revision, value}
+	if b.entries[key].revision >= revision {
+		return
 	}
+	e := entry[T]{revision: revision, value: value}
+	var v T
+	if value != nil && json.Unmarshal(value, &v) == nil {
+		e.decoded = &v
+	}
+	b.entries[key] = e
 }
 
-func (b *Bucket[T]) lookup(key string) (entry, bool) {
+func (b *Bucket[T]) lookup(key string) (entry[T], bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	e, ok := b.entries[key]
 	return e, ok && e.value != nil
 }
 
-// Get returns a record, or [ErrNotFound].
+// Get returns a record, or [ErrNotFound]. Its slices and maps are shared with other readers
+// and must not be changed; [Bucket.Update] is the way to change a record.
 func (b *Bucket[T]) Get(key string) (T, error) {
 	e, ok := b.lookup(key)
 	if !ok {
 		var none T
 		return none, fmt.Errorf("%s %s: %w", b.name, key, ErrNotFound)
 	}
-	return b.decode(key, e.value)
+	if e.decoded != nil {
+		return *e.decoded, nil
+	}
+	return b.decode(key, e.value) // tells why it is not readable
 }
 
 func (b *Bucket[T]) decode(key string, value []byte) (T, error) {
@@ -122,26 +134,24 @@ func (b *Bucket[T]) decode(key string, value []byte) (T, error) {
 	return v, nil
 }
 
-// List returns the records whose key starts with prefix, in the order of their keys.
+// List returns the records whose key starts with prefix, in the order of their keys. What
+// [Bucket.Get] says of sharing holds here too.
 func (b *Bucket[T]) List(prefix string) ([]T, error) {
 	b.mu.Lock()
-	found := map[string][]byte{}
-	var keys []string
+	found := map[string]entry[T]{}
 	for k, e := range b.entries {
 		if e.value != nil && strings.HasPrefix(k, prefix) {
-			found[k] = e.value
-			keys = append(keys, k)
+			found[k] = e
 		}
 	}
 	b.mu.Unlock()
-	slices.Sort(keys)
-	out := make([]T, 0, len(keys))
-	for _, k := range keys {
-		v, err := b.decode(k, found[k])
-		if err != nil {
+	out := make([]T, 0, len(found))
+	for _, k := range slices.Sorted(maps.Keys(found)) {
+		if found[k].decoded == nil {
+			_, err := b.decode(k, found[k].value)
 			return nil, err
 		}
-		out = append(out, v)
+		out = append(out, *found[k].decoded)
 	}
 	return out, nil
 }
