@@ -104,6 +104,7 @@ func TestMigrationWithTheControllerKilledAtEveryChange(t *testing.T) {
 		}
 	}
 	kills := migrateUnderKills(t, w, &current, kill)
+	t.Logf("%d kills", kills)
 	if kills < 30 {
 		t.Errorf("the controller was killed %d times only", kills)
 	}
@@ -142,6 +143,7 @@ func TestMigrationWithTheControllerKilledAtEveryRecord(t *testing.T) {
 		}()
 	}
 	kills := migrateUnderKills(t, w, &current, kill)
+	t.Logf("%d kills", kills)
 	if kills < 40 {
 		t.Errorf("the controller was killed %d times only", kills)
 	}
