@@ -53,6 +53,30 @@ func TestEveryPointEqualsTheSourceWhileItIsWritten(t *testing.T) {
 	}
 }
 
+func TestNothingNewerThanAPointComesBeforeIt(t *testing.T) {
+	t.Parallel()
+	rng := rngOf(t)
+	w := newWorld(t, 24<<20)
+	// Much changes just before the freeze, and a narrow window makes it go out slowly, while all of it changes again.
+	w.window = 2 << 20
+	stop := func() {}
+	w.source.before = func() {
+		w.fill(rng, 200)
+		stop = w.churn(rand.New(rand.NewPCG(rng.Uint64(), 5)))
+	}
+	w.startReplica()
+	w.startAgent(false)
+	w.awaitContinuous()
+	for i := range 3 {
+		ok := w.takePoint(fmt.Sprintf("p%d", i))
+		stop()
+		if !ok {
+			t.Errorf("point %d failed", i)
+		}
+		w.await("rest", func(a protocol.AgentReport, _ protocol.ReplicaStatus) bool { return a.Lag == 0 })
+	}
+}
+
 func TestNothingIsLostThroughRestartsOfBothSides(t *testing.T) {
 	t.Parallel()
 	rng := rngOf(t)

@@ -48,6 +48,7 @@ type world struct {
 	source  *source
 	volumes []string
 	hooks   agent.Hooks
+	window  int64
 
 	mu       sync.Mutex
 	wanted   protocol.Wanted
@@ -69,6 +70,7 @@ type source struct {
 	marks  [][]uint64
 	taint  atomic.Uint64
 	copies func()      // runs while frozen
+	before func()      // runs before
 	broken atomic.Bool // reads fail
 }
 
@@ -95,6 +97,9 @@ func (s *source) Taint() (uint64, string) { return s.taint.Load(), "by the test"
 func (s *source) Sync(context.Context) error { return nil }
 
 func (s *source) Freeze(context.Context, time.Duration) (agent.Still, error) {
+	if s.before != nil {
+		s.before()
+	}
 	s.mu.Lock()
 	if s.copies != nil {
 		s.copies()
@@ -263,7 +268,7 @@ func (w *world) agentConfig() agent.Config {
 	return agent.Config{
 		Server: serverName, Bus: w.bus.Bus(), TokenFile: token,
 		StateDir: filepath.Join(w.dir, "state"), RunDir: filepath.Join(w.dir, "run"), Disks: []string{"fake"},
-		Freeze: agent.Freeze{Budget: 2 * time.Second}, Hooks: w.hooks,
+		Freeze: agent.Freeze{Budget: 2 * time.Second}, Hooks: w.hooks, Window: w.window,
 	}
 }
 

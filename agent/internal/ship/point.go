@@ -22,7 +22,7 @@ const (
 	freezeCap = 2 * time.Second
 	// convergeRound is how short a round of sync, drain and ship must be before it is worth to freeze.
 	convergeRound = 60 * time.Millisecond
-	convergeFor   = 20 * time.Second
+	convergeFor   = 10 * time.Second
 	// quietRounds is how often the tracker may have new marks while the writers stand still.
 	quietRounds = 4
 	frozenReads = 32
