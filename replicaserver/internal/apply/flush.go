@@ -57,8 +57,8 @@ func (r *Replica) startFlush(ctx context.Context) {
 	}()
 }
 
-// flush makes the volumes durable, then writes the checkpoint, then tells the agent, then frees the stream: in this
-// order, since each step lets somebody forget what the one before it has made safe.
+// flush makes the volumes durable, then writes the checkpoint, then lets the stream be freed; the agent is told when it
+// returns. In this order, since each step lets somebody forget what the one before it has made safe.
 func (r *Replica) flush(ctx context.Context, res flushResult, created time.Time) flushResult {
 	for i, t := range r.targets {
 		if !res.touched[i] {
@@ -73,7 +73,7 @@ func (r *Replica) flush(ctx context.Context, res flushResult, created time.Time)
 	if res.errKV != nil {
 		return res
 	}
-	r.recv.purge(ctx, res.checkpoint.StreamSeq, created)
+	r.recv.free(res.checkpoint.StreamSeq, created)
 	return res
 }
 

@@ -32,6 +32,7 @@ type receiver struct {
 	stream string
 	log    hclog.Logger
 	out    chan received
+	kick   chan struct{} // there is something to purge
 
 	mu           sync.Mutex // guards the fields beneath
 	last         uint64     // seq of the last message handed on
@@ -40,10 +41,12 @@ type receiver struct {
 	born         time.Time  // of the stream that it came from
 	restart      context.CancelFunc
 	asking       bool
+	freeSeq      uint64    // the stream may be freed up to it
+	freeBorn     time.Time // of the stream that it speaks of
 }
 
 func newReceiver(js jetstream.JetStream, stream string, log hclog.Logger) *receiver {
-	return &receiver{js: js, stream: stream, log: log, out: make(chan received), at: time.Now()}
+	return &receiver{js: js, stream: stream, log: log, out: make(chan received), kick: make(chan struct{}, 1), at: time.Now()}
 }
 
 func (c *receiver) created() time.Time {
@@ -53,6 +56,9 @@ func (c *receiver) created() time.Time {
 }
 
 func (c *receiver) run(ctx context.Context) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { c.purgeLoop(ctx) })
 	for ctx.Err() == nil {
 		one, cancel := context.WithCancel(ctx)
 		c.mu.Lock()
@@ -154,6 +160,31 @@ func (c *receiver) ask(ctx context.Context, last uint64, born time.Time) {
 		c.at = time.Now()
 		if c.restart != nil {
 			c.restart()
+		}
+	}
+}
+
+// free lets the stream be freed up to seq, soon: the agent is not kept waiting for it.
+func (c *receiver) free(seq uint64, born time.Time) {
+	c.mu.Lock()
+	c.freeSeq, c.freeBorn = seq, born
+	c.mu.Unlock()
+	select {
+	case c.kick <- struct{}{}:
+	default:
+	}
+}
+
+func (c *receiver) purgeLoop(ctx context.Context) {
+	for {
+		select {
+		case <-c.kick:
+			c.mu.Lock()
+			seq, born := c.freeSeq, c.freeBorn
+			c.mu.Unlock()
+			c.purge(ctx, seq, born)
+		case <-ctx.Done():
+			return
 		}
 	}
 }
