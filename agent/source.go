@@ -122,13 +122,14 @@ func boots(path string) bool {
 // identity tells a disk from another one that gets its name or number within the same boot.
 func identity(d track.Disk) string {
 	sys := blockdev.SysPath(d.Major, d.Minor)
-	text := fmt.Sprintf("%d:%d", d.Major, d.Minor)
+	var text strings.Builder
+	_, _ = fmt.Fprintf(&text, "%d:%d", d.Major, d.Minor)
 	for _, name := range []string{"diskseq", "device/serial", "device/wwid", "loop/backing_file"} {
 		if b, err := os.ReadFile(filepath.Join(sys, name)); err == nil {
-			text += " " + string(b)
+			text.WriteString(" " + string(b))
 		}
 	}
-	return text
+	return text.String()
 }
 
 // marks adapts a tracker to what package ship asks of it.

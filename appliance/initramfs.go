@@ -88,7 +88,7 @@ func (b *build) addModules(ctx context.Context, version string, files map[string
 		file, rest, _ := strings.Cut(line, ":")
 		name := moduleName(file)
 		paths[name] = file
-		for _, f := range strings.Fields(rest) {
+		for f := range strings.FieldsSeq(rest) {
 			needs[name] = append(needs[name], moduleName(f))
 		}
 	}

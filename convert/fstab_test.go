@@ -34,11 +34,11 @@ func TestFstabLines(t *testing.T) {
 		{"nas:/x /x nfs defaults 0 0\n", "nas:/x /x nfs defaults,nofail,_netdev 0 0\n"},
 		{"share /x vboxsf defaults 0 0\n", "# rehost: needs the old hypervisor: share /x vboxsf defaults 0 0\n"},
 	} {
-		got := ""
+		var got strings.Builder
 		for _, e := range parseTable(tt.in) {
-			got += p.fstabLine(e)
+			got.WriteString(p.fstabLine(e))
 		}
-		if diff := cmp.Diff(tt.want, got); diff != "" {
+		if diff := cmp.Diff(tt.want, got.String()); diff != "" {
 			t.Errorf("%q (-want +got):\n%s", tt.in, diff)
 		}
 	}

@@ -303,7 +303,7 @@ func (p *planner) grubDefault(text string) string {
 		case "GRUB_CMDLINE_LINUX_DEFAULT":
 			// All arguments that we add go to GRUB_CMDLINE_LINUX, which recovery entries use too.
 			var keep []string
-			for _, a := range strings.Fields(strings.Trim(value, `"'`)) {
+			for a := range strings.FieldsSeq(strings.Trim(value, `"'`)) {
 				key, _, _ := strings.Cut(a, "=")
 				if !slices.Contains(dropped, a) && key != "console" {
 					keep = append(keep, a)

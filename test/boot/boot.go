@@ -132,14 +132,15 @@ func arguments(o Options, log string) ([]string, error) {
 	if o.MAC != "" {
 		nic += ",mac=" + o.MAC
 	}
-	network := "user,id=net0,restrict=on"
+	var network strings.Builder
+	network.WriteString("user,id=net0,restrict=on")
 	for _, f := range o.Forward {
 		host, hostPort, ok := strings.Cut(f.Host, ":")
 		guest, guestPort, ok2 := strings.Cut(f.Guest, ":")
 		if !ok || !ok2 || host == "" {
 			return nil, fmt.Errorf("forward %q to %q: each needs an address and a port", f.Host, f.Guest)
 		}
-		network += fmt.Sprintf(",hostfwd=tcp:%s:%s-%s:%s", host, hostPort, guest, guestPort)
+		_, _ = fmt.Fprintf(&network, ",hostfwd=tcp:%s:%s-%s:%s", host, hostPort, guest, guestPort)
 	}
 	return []string{
 		"-accel", "tcg", "-machine", "pc", "-m", strconv.Itoa(o.MemoryMiB),
@@ -147,7 +148,7 @@ func arguments(o Options, log string) ([]string, error) {
 		// A comma in a file name is written twice.
 		"-drive", "if=none,id=disk0,format=raw,snapshot=on,file=" + strings.ReplaceAll(o.Disk, ",", ",,"),
 		"-device", disk + ",drive=disk0,bootindex=1,addr=4",
-		"-netdev", network,
+		"-netdev", network.String(),
 		"-device", nic,
 		"-serial", "file:" + log,
 	}, nil

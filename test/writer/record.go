@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -51,10 +52,8 @@ func Verify(r io.Reader, opts ...Option) (last, n int64, err error) {
 		case errors.Is(err, io.EOF) && len(line) == 0:
 			return last, n, nil
 		case errors.Is(err, io.EOF):
-			for _, o := range opts {
-				if o == AllowTorn {
-					return last, n, nil
-				}
+			if slices.Contains(opts, AllowTorn) {
+				return last, n, nil
 			}
 			return last, n, fmt.Errorf("after record %d: %w", last, ErrTorn)
 		case err != nil:

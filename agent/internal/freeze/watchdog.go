@@ -74,11 +74,12 @@ func (w *watchdogLink) confirm() error {
 
 // watch makes the watchdog open the same filesystems, and close those it had.
 func (w *watchdogLink) watch(mounts []*mount) error {
-	message := fmt.Sprintf("watch %d", os.Getpid())
+	var message strings.Builder
+	_, _ = fmt.Fprintf(&message, "watch %d", os.Getpid())
 	for _, m := range mounts {
-		message += fmt.Sprintf(" %d", m.fd)
+		_, _ = fmt.Fprintf(&message, " %d", m.fd)
 	}
-	if err := w.send("%s", message); err != nil {
+	if err := w.send("%s", message.String()); err != nil {
 		return err
 	}
 	return w.confirm()

@@ -50,7 +50,7 @@ func TestOrder(t *testing.T) {
 		{"unknown", "a>x", "", `"x", which is no wave`},
 	} {
 		var waves []protocol.WaveSettings
-		for _, w := range strings.Fields(tt.waves) {
+		for w := range strings.FieldsSeq(tt.waves) {
 			name, after, found := strings.Cut(w, ">")
 			ws := protocol.WaveSettings{Name: name}
 			if found {

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -155,9 +156,7 @@ func readForm(r *http.Request) (url.Values, []byte, error) {
 	if err != nil {
 		return nil, nil, fault.New("MalformedQueryString", "The request is not a form: %s", err)
 	}
-	for k, v := range r.URL.Query() {
-		form[k] = v
-	}
+	maps.Copy(form, r.URL.Query())
 	return form, body, nil
 }
 

@@ -2,6 +2,7 @@ package cloud
 
 import (
 	"context"
+	"maps"
 	"os"
 	"slices"
 	"time"
@@ -61,13 +62,9 @@ func (c *Cloud) CreateSnapshots(ctx context.Context, r SnapshotsRequest) ([]*sta
 	return c.snapshot(ctx, volumes, r.Description, func(v *state.Volume) map[string]string {
 		tags := map[string]string{}
 		if r.CopyTags {
-			for k, value := range st.Tags[v.ID] {
-				tags[k] = value
-			}
+			maps.Copy(tags, st.Tags[v.ID])
 		}
-		for k, value := range r.Tags {
-			tags[k] = value
-		}
+		maps.Copy(tags, r.Tags)
 		return tags
 	})
 }

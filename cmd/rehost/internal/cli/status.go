@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -75,11 +76,11 @@ func watchStatus(ctx context.Context, env Env, c *client, req protocol.StatusReq
 
 // states is what must change for a log to get a new page.
 func states(status protocol.Status) string {
-	s := ""
+	var s strings.Builder
 	for _, server := range status.Servers {
-		s += fmt.Sprintf("%s %s %s %s;", server.Record.Name, server.Record.Lifecycle, server.Replication, health(status.At, server))
+		_, _ = fmt.Fprintf(&s, "%s %s %s %s;", server.Record.Name, server.Record.Lifecycle, server.Replication, health(status.At, server))
 	}
-	return s
+	return s.String()
 }
 
 // statusPage answers in this order: what state, since when, is it healthy, what is it waiting for, what to do.
