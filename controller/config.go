@@ -8,6 +8,7 @@ import (
 	"rehost/controller/internal/point"
 	"rehost/controller/internal/staging"
 	"rehost/controller/internal/step"
+	"rehost/internal/broker"
 	"rehost/internal/bus"
 	"rehost/internal/cloud"
 	"rehost/protocol"
@@ -75,5 +76,5 @@ type Deps struct {
 	Cloud  Cloud              // nil: opened from Config.Cloud
 	Ready  func(protocol.Bus) // called once, when the controller answers; may be nil
 	// Authority makes identities for a bus that others run; nil: then nobody can enrol there.
-	Authority *bus.Authority
+	Authority *broker.Authority
 }

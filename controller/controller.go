@@ -24,6 +24,7 @@ import (
 	"rehost/controller/internal/staging"
 	"rehost/controller/internal/step"
 	"rehost/controller/internal/store"
+	"rehost/internal/broker"
 	"rehost/internal/bus"
 	"rehost/internal/cloud"
 	"rehost/protocol"
@@ -35,7 +36,7 @@ const defaultName = "main"
 type controller struct {
 	cfg       Config
 	logger    hclog.Logger
-	authority *bus.Authority // nil: the bus is not ours
+	authority *broker.Authority // nil: the bus is not ours
 	bus       protocol.Bus
 	nc        *nats.Conn
 	store     *store.Store
@@ -84,11 +85,11 @@ func Run(ctx context.Context, cfg Config, deps Deps) error {
 }
 
 // openBus starts the embedded bus, or takes the one that others run.
-func openBus(ctx context.Context, cfg Config, deps Deps) (bus.Context, *bus.Authority, func(), error) {
+func openBus(ctx context.Context, cfg Config, deps Deps) (bus.Context, *broker.Authority, func(), error) {
 	if cfg.External != nil {
 		return *cfg.External, deps.Authority, func() {}, nil
 	}
-	server, err := bus.Listen(ctx, bus.ServerConfig{Dir: filepath.Join(cfg.Dir, "bus"), Address: cfg.Listen, Hosts: cfg.Hosts, Logger: deps.Logger.Named("nats")})
+	server, err := broker.Listen(ctx, broker.ServerConfig{Dir: filepath.Join(cfg.Dir, "bus"), Address: cfg.Listen, Hosts: cfg.Hosts, Logger: deps.Logger.Named("nats")})
 	if err != nil {
 		return bus.Context{}, nil, nil, err
 	}
@@ -104,7 +105,7 @@ func openBus(ctx context.Context, cfg Config, deps Deps) (bus.Context, *bus.Auth
 }
 
 // saveOperator writes the context with which an operator on this machine reaches the controller.
-func saveOperator(cfg Config, server *bus.Server) error {
+func saveOperator(cfg Config, server *broker.Server) error {
 	path := cfg.OperatorContext
 	if path == "" {
 		path = filepath.Join(cfg.Dir, "operator.json")
@@ -121,7 +122,7 @@ func saveOperator(cfg Config, server *bus.Server) error {
 	return bus.SaveContext(path, bus.Context{Bus: server.Bus(), Identity: id})
 }
 
-func wire(cfg Config, deps Deps, at protocol.Bus, authority *bus.Authority, nc *nats.Conn, js jetstream.JetStream, st *store.Store) *controller {
+func wire(cfg Config, deps Deps, at protocol.Bus, authority *broker.Authority, nc *nats.Conn, js jetstream.JetStream, st *store.Store) *controller {
 	t := cfg.Timing
 	c := &controller{cfg: cfg, logger: deps.Logger, authority: authority, bus: at, nc: nc, store: st, reports: observe.NewReports()}
 	forReplicas := at
@@ -180,7 +181,7 @@ func ended(ctx context.Context, err error) error {
 // streams is the bus as staging sees it.
 type streams struct {
 	js        jetstream.JetStream
-	authority *bus.Authority
+	authority *broker.Authority
 	bus       protocol.Bus
 }
 

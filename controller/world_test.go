@@ -16,6 +16,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/nats-io/nats.go"
 
+	"rehost/internal/broker"
 	"rehost/internal/bus"
 	"rehost/internal/bus/bustest"
 	"rehost/internal/cloud"
@@ -26,7 +27,7 @@ import (
 // replication servers do. Controllers come and go in it.
 type world struct {
 	t        *testing.T
-	bus      *bus.Server
+	bus      *broker.Server
 	cloud    *memoryCloud
 	operator *nats.Conn
 	port     int // of the page that every target shows

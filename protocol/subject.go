@@ -48,3 +48,8 @@ const (
 	BucketCheckpoints = "rehost_checkpoints" // key: server.generation; value: [Checkpoint]
 	BucketEnrolments  = "rehost_enrolments"  // key: hash of a token; value: [Enrolment]
 )
+
+// Buckets lists every bucket.
+var Buckets = []string{
+	BucketServers, BucketPoints, BucketJobs, BucketFleet, BucketStaging, BucketCheckpoints, BucketEnrolments,
+}

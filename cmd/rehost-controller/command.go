@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"rehost/controller"
-	"rehost/internal/bus"
+	"rehost/internal/broker"
 	"rehost/internal/cloud"
 	"rehost/internal/config"
 	"rehost/internal/hint"
@@ -141,6 +141,6 @@ func check(ctx context.Context, path string, stdout io.Writer) error {
 		endpoint = "EC2"
 	}
 	_, err = fmt.Fprintf(stdout, "data_dir  %s\nbus       %s\ncloud     %s, region %s: answers\nlog       %s, %s\nenrolment tokens live for up to %s\n",
-		cfg.Dir, cfg.Listen, endpoint, cfg.Cloud.Region, log.Level, log.Format, bus.MaxTokenTTL)
+		cfg.Dir, cfg.Listen, endpoint, cfg.Cloud.Region, log.Level, log.Format, broker.MaxTokenTTL)
 	return err
 }

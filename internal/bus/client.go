@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -16,6 +15,7 @@ import (
 	"github.com/nats-io/nkeys"
 
 	"rehost/internal/hint"
+	"rehost/internal/jsonfile"
 	"rehost/protocol"
 )
 
@@ -44,32 +44,21 @@ type Context struct {
 }
 
 // SaveIdentity writes an identity to path, whole or not at all, mode 0600.
-func SaveIdentity(path string, id Identity) error { return writeJSON(path, id) }
+func SaveIdentity(path string, id Identity) error { return jsonfile.Write(path, id) }
 
 // LoadIdentity reads what SaveIdentity wrote. A missing file wraps fs.ErrNotExist.
 func LoadIdentity(path string) (Identity, error) {
 	var id Identity
-	return id, readJSON(path, &id)
+	return id, jsonfile.Read(path, &id)
 }
 
 // SaveContext writes a context to path, whole or not at all, mode 0600.
-func SaveContext(path string, c Context) error { return writeJSON(path, c) }
+func SaveContext(path string, c Context) error { return jsonfile.Write(path, c) }
 
 // LoadContext reads what SaveContext wrote. A missing file wraps fs.ErrNotExist.
 func LoadContext(path string) (Context, error) {
 	var c Context
-	return c, readJSON(path, &c)
-}
-
-func readJSON(path string, v any) error {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	if err := json.Unmarshal(text, v); err != nil {
-		return fmt.Errorf("read %s: %w", path, err)
-	}
-	return nil
+	return c, jsonfile.Read(path, &c)
 }
 
 // Connect dials the bus. The first connection must succeed within a few seconds; after that the
@@ -149,7 +138,7 @@ func logOptions(log hclog.Logger) []nats.Option {
 // Enrol changes a one-time token into an identity: it makes a key here, and asks the controller
 // to sign its public half.
 func Enrol(ctx context.Context, b protocol.Bus, tokenText, role, name string) (Identity, error) {
-	t, err := decodeToken(tokenText)
+	t, err := DecodeToken(tokenText)
 	if err != nil {
 		return Identity{}, err
 	}
@@ -165,7 +154,7 @@ func Enrol(ctx context.Context, b protocol.Bus, tokenText, role, name string) (I
 	if err != nil {
 		return Identity{}, err
 	}
-	nc, err := Connect(ctx, Context{Bus: b, Identity: Identity{Role: roleEnrol, Name: name, JWT: t.JWT, Seed: t.Seed}}, hclog.NewNullLogger())
+	nc, err := Connect(ctx, Context{Bus: b, Identity: Identity{Role: RoleEnrol, Name: name, JWT: t.JWT, Seed: t.Seed}}, hclog.NewNullLogger())
 	if err != nil {
 		return Identity{}, err
 	}

@@ -22,10 +22,7 @@ const CodeStreamFull jetstream.ErrorCode = 10077
 // buckets declares the control plane's records. One old value is kept for each key, for people.
 func buckets() []jetstream.KeyValueConfig {
 	var all []jetstream.KeyValueConfig
-	for _, name := range []string{
-		protocol.BucketServers, protocol.BucketPoints, protocol.BucketJobs, protocol.BucketFleet,
-		protocol.BucketStaging, protocol.BucketCheckpoints, protocol.BucketEnrolments,
-	} {
+	for _, name := range protocol.Buckets {
 		all = append(all, jetstream.KeyValueConfig{Bucket: name, History: 2, Storage: jetstream.FileStorage})
 	}
 	return all

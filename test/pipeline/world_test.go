@@ -23,6 +23,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"rehost/agent"
+	"rehost/internal/broker"
 	"rehost/internal/bus"
 	"rehost/internal/bus/bustest"
 	"rehost/internal/hint"
@@ -41,7 +42,7 @@ const (
 type world struct {
 	tb      testing.TB
 	dir     string
-	bus     *bus.Server
+	bus     *broker.Server
 	nc      *nats.Conn
 	js      jetstream.JetStream
 	log     hclog.Logger

@@ -13,6 +13,7 @@ import (
 	"rehost/controller/internal/observe"
 	"rehost/controller/internal/step"
 	"rehost/controller/internal/store"
+	"rehost/internal/broker"
 	"rehost/internal/bus"
 	"rehost/internal/version"
 	"rehost/protocol"
@@ -152,7 +153,7 @@ func (d *Desk) Token(_ context.Context, req protocol.TokenRequest) (protocol.Tok
 		}
 	}
 	if req.TTL == 0 {
-		req.TTL = bus.MaxTokenTTL
+		req.TTL = broker.MaxTokenTTL
 	}
 	if req.Role == "" {
 		req.Role = protocol.RoleAgent
@@ -161,7 +162,7 @@ func (d *Desk) Token(_ context.Context, req protocol.TokenRequest) (protocol.Tok
 	text, _, err := d.tokens.Token(req.Role, req.Name, req.TTL)
 	if err != nil {
 		return protocol.TokenReply{}, &protocol.Problem{
-			Code: protocol.ProblemInvalid, Message: err.Error(), Hint: "give a role that enrols, a name, and a lifetime of up to " + bus.MaxTokenTTL.String(),
+			Code: protocol.ProblemInvalid, Message: err.Error(), Hint: "give a role that enrols, a name, and a lifetime of up to " + broker.MaxTokenTTL.String(),
 		}
 	}
 	return protocol.TokenReply{Token: text, Bus: d.cfg.Bus, Expires: expires}, nil

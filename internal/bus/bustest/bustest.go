@@ -8,19 +8,20 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"rehost/internal/broker"
 	"rehost/internal/bus"
 )
 
 // Start runs a bus on a free port of 127.0.0.1 with its buckets in place, until the test ends.
-func Start(tb testing.TB) *bus.Server {
+func Start(tb testing.TB) *broker.Server {
 	tb.Helper()
 	return StartIn(tb, tb.TempDir(), "127.0.0.1:0")
 }
 
 // StartIn is Start with a folder and an address of the caller's, for tests that restart the bus.
-func StartIn(tb testing.TB, dir, address string) *bus.Server {
+func StartIn(tb testing.TB, dir, address string) *broker.Server {
 	tb.Helper()
-	s, err := bus.Listen(tb.Context(), bus.ServerConfig{Dir: dir, Address: address})
+	s, err := broker.Listen(tb.Context(), broker.ServerConfig{Dir: dir, Address: address})
 	if err != nil {
 		tb.Fatalf("start a bus: %v", err)
 	}
@@ -37,7 +38,7 @@ func StartIn(tb testing.TB, dir, address string) *bus.Server {
 }
 
 // Connect connects as a role and name, until the test ends.
-func Connect(tb testing.TB, s *bus.Server, role, name string) *nats.Conn {
+func Connect(tb testing.TB, s *broker.Server, role, name string) *nats.Conn {
 	tb.Helper()
 	nc, err := bus.Connect(tb.Context(), Context(tb, s, role, name), hclog.NewNullLogger())
 	if err != nil {
@@ -48,7 +49,7 @@ func Connect(tb testing.TB, s *bus.Server, role, name string) *nats.Conn {
 }
 
 // Context makes an identity and returns what a client needs to connect with it.
-func Context(tb testing.TB, s *bus.Server, role, name string) bus.Context {
+func Context(tb testing.TB, s *broker.Server, role, name string) bus.Context {
 	tb.Helper()
 	id, err := s.Authority().Identity(role, name)
 	if err != nil {

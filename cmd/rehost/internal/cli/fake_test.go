@@ -9,6 +9,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"rehost/internal/broker"
 	"rehost/internal/bus"
 	"rehost/internal/bus/bustest"
 	"rehost/internal/hint"
@@ -29,7 +30,7 @@ type fake struct {
 var epoch = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 // startFake runs a bus and the fake on it, and returns the operator's context file.
-func startFake(tb testing.TB) (contextFile string, server *bus.Server) {
+func startFake(tb testing.TB) (contextFile string, server *broker.Server) {
 	tb.Helper()
 	server = bustest.Start(tb)
 	nc := bustest.Connect(tb, server, protocol.RoleController, "controller")

@@ -1,4 +1,4 @@
-package bus_test
+package broker_test
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"rehost/internal/broker"
 	"rehost/internal/bus"
 	"rehost/internal/bus/bustest"
 	"rehost/internal/hint"
@@ -62,6 +63,51 @@ func TestAgentMayPublishItsOwnBlocksAndNothingElse(t *testing.T) {
 	}
 }
 
+// The API of JetStream is one subject tree for all streams, and a bucket is a stream: what a replication
+// server may do to block streams it must not be able to do to records.
+func TestReplicationServerMayNotTouchRecords(t *testing.T) {
+	s := bustest.Start(t)
+	admin, err := jetstream.New(bustest.Connect(t, s, protocol.RoleController, "main"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := bus.EnsureStream(t.Context(), admin, "web-1", "g1", 0); err != nil {
+		t.Fatal(err)
+	}
+	servers, err := admin.KeyValue(t.Context(), protocol.BucketServers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := servers.Create(t.Context(), "web-1", []byte("secret")); err != nil {
+		t.Fatal(err)
+	}
+	nc := bustest.Connect(t, s, protocol.RoleReplicaServer, "rs-1")
+	for _, subject := range []string{
+		"$JS.API.STREAM.PURGE.KV_" + protocol.BucketServers, "$JS.API.STREAM.PURGE.KV_" + protocol.BucketCheckpoints,
+		"$JS.API.STREAM.MSG.GET.KV_" + protocol.BucketServers, "$JS.API.STREAM.INFO.KV_" + protocol.BucketServers,
+		"$JS.API.DIRECT.GET.KV_" + protocol.BucketServers, "$JS.API.DIRECT.GET.KV_" + protocol.BucketServers + ".$KV." + protocol.BucketServers + ".web-1",
+		"$JS.API.CONSUMER.CREATE.KV_" + protocol.BucketServers, "$JS.API.CONSUMER.CREATE.KV_" + protocol.BucketServers + ".c",
+		"$JS.API.CONSUMER.DURABLE.CREATE.KV_" + protocol.BucketServers + ".c", "$KV." + protocol.BucketServers + ".web-1",
+		"$JS.API.STREAM.DELETE." + protocol.StreamName("web-1", "g1"),
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		if msg, err := nc.RequestWithContext(ctx, subject, []byte("{}")); err == nil {
+			t.Errorf("a replication server got an answer on %s: %s", subject, msg.Data)
+		}
+		cancel()
+	}
+	for _, subject := range []string{
+		"$JS.API.STREAM.PURGE." + protocol.StreamName("web-1", "g1"), "$JS.API.STREAM.INFO.KV_" + protocol.BucketCheckpoints,
+	} {
+		if _, err := nc.RequestWithContext(t.Context(), subject, []byte("{}")); err != nil {
+			t.Errorf("a replication server is refused %s: %v", subject, err)
+		}
+	}
+	if entry, err := servers.Get(t.Context(), "web-1"); err != nil || string(entry.Value()) != "secret" {
+		t.Errorf("the record is %v, %v", entry, err)
+	}
+}
+
 func TestEnrolmentGivesTheIdentityThatTheTokenIsFor(t *testing.T) {
 	s := bustest.Start(t)
 	controller := bustest.Connect(t, s, protocol.RoleController, "main")
@@ -93,7 +139,7 @@ func TestEnrolmentGivesTheIdentityThatTheTokenIsFor(t *testing.T) {
 	}
 }
 
-func serveEnrol(t *testing.T, s *bus.Server, nc *nats.Conn) {
+func serveEnrol(t *testing.T, s *broker.Server, nc *nats.Conn) {
 	t.Helper()
 	handler := func(_ context.Context, req protocol.EnrolRequest) (protocol.EnrolReply, error) {
 		signed, _, err := s.Authority().Enrol(req)
@@ -181,7 +227,7 @@ func get(t *testing.T, c bus.Context, key string) string {
 func TestAPortInUseIsOneClearError(t *testing.T) {
 	s := bustest.Start(t)
 	address := strings.TrimPrefix(s.Bus().Servers[0], "tls://")
-	_, err := bus.Listen(t.Context(), bus.ServerConfig{Dir: t.TempDir(), Address: address})
+	_, err := broker.Listen(t.Context(), broker.ServerConfig{Dir: t.TempDir(), Address: address})
 	if err == nil || !strings.Contains(err.Error(), "in use") || hint.Of(err) == "" {
 		t.Errorf("got %v with hint %q", err, hint.Of(err))
 	}

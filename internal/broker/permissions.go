@@ -1,13 +1,11 @@
-package bus
+package broker
 
 import (
 	"github.com/nats-io/jwt/v2"
 
+	"rehost/internal/bus"
 	"rehost/protocol"
 )
-
-// roleEnrol is the role of a one-time token: it may ask to enrol, and nothing else.
-const roleEnrol = "enrol"
 
 // {{name()}} is replaced by the server with the name in the user's JWT, so one signing key
 // for each role gives every user its own subjects and no others.
@@ -18,14 +16,15 @@ type grant struct {
 	role      string
 	publish   []string
 	subscribe []string
+	deny      []string // of what publish allows
 }
 
 // grants is the whole of who may do what on the bus.
 var grants = []grant{
 	{
-		role:      roleEnrol,
+		role:      bus.RoleEnrol,
 		publish:   []string{protocol.EnrolSubject},
-		subscribe: []string{protocol.InboxPrefix(roleEnrol, self) + ".>"},
+		subscribe: []string{protocol.InboxPrefix(bus.RoleEnrol, self) + ".>"},
 	},
 	{
 		// An agent publishes its own blocks and its own reports, and reads what is meant for it. No JetStream API.
@@ -46,6 +45,7 @@ var grants = []grant{
 		subscribe: []string{
 			protocol.ReplicaPokeSubject(self), protocol.InboxPrefix(protocol.RoleReplicaServer, self) + ".>",
 		},
+		deny: recordsAPI(),
 	},
 	{
 		role:      protocol.RoleOperator,
@@ -55,11 +55,28 @@ var grants = []grant{
 	{role: protocol.RoleController, publish: []string{">"}, subscribe: []string{">"}},
 }
 
+// recordsAPI is JetStream's API for the buckets. A bucket is a stream, and wildcards match whole tokens only, so
+// "block streams" cannot be allowed by their prefix: all streams are, and the buckets are denied one by one.
+func recordsAPI() []string {
+	var all []string
+	for _, bucket := range protocol.Buckets {
+		stream := "KV_" + bucket
+		all = append(all, "$JS.API.STREAM.PURGE."+stream)
+		if bucket == protocol.BucketCheckpoints {
+			continue // the replication servers' own
+		}
+		for _, api := range []string{"STREAM.INFO", "STREAM.MSG.GET", "DIRECT.GET", "CONSUMER.*", "CONSUMER.*.*"} {
+			all = append(all, "$JS.API."+api+"."+stream, "$JS.API."+api+"."+stream+".>")
+		}
+	}
+	return all
+}
+
 // template turns a grant into the permissions that a scoped signing key gives.
 func (g grant) template() jwt.UserPermissionLimits {
 	return jwt.UserPermissionLimits{
 		Permissions: jwt.Permissions{
-			Pub: jwt.Permission{Allow: g.publish},
+			Pub: jwt.Permission{Allow: g.publish, Deny: g.deny},
 			Sub: jwt.Permission{Allow: g.subscribe},
 		},
 		Limits: jwt.Limits{

@@ -1,21 +1,18 @@
-package bus
+package broker
 
 import (
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/nats-io/jwt/v2"
 	natsserver "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nkeys"
 
+	"rehost/internal/bus"
 	"rehost/internal/hint"
+	"rehost/internal/jsonfile"
 	"rehost/protocol"
 )
 
@@ -42,16 +39,13 @@ type authorityFile struct {
 
 // openAuthority loads the keys from path, or makes them.
 func openAuthority(path string) (*Authority, error) {
-	text, err := os.ReadFile(path)
+	var file authorityFile
+	err := jsonfile.Read(path, &file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return createAuthority(path)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read the authority's keys: %w", err)
-	}
-	var file authorityFile
-	if err := json.Unmarshal(text, &file); err != nil {
-		return nil, hint.Wrap(fmt.Errorf("read the authority's keys in %s: %w", path, err), "restore the file from a backup: every identity depends on it")
+		return nil, hint.Wrap(fmt.Errorf("read the authority's keys: %w", err), "restore the file from a backup: every identity depends on it")
 	}
 	return file.open()
 }
@@ -97,7 +91,7 @@ func createAuthority(path string) (*Authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	return a, writeJSON(path, file)
+	return a, jsonfile.Write(path, file)
 }
 
 // configure makes the server trust this authority.
@@ -196,30 +190,24 @@ func (a *Authority) issue(role, name, publicKey string, ttl time.Duration, tags 
 
 // Identity makes a key and signs an identity for it. It is for processes that share the
 // controller's folder; others enrol, so that their key never travels.
-func (a *Authority) Identity(role, name string) (Identity, error) {
+func (a *Authority) Identity(role, name string) (bus.Identity, error) {
 	pair, err := nkeys.CreateUser()
 	if err != nil {
-		return Identity{}, fmt.Errorf("make a key: %w", err)
+		return bus.Identity{}, fmt.Errorf("make a key: %w", err)
 	}
 	pub, err := pair.PublicKey()
 	if err != nil {
-		return Identity{}, err
+		return bus.Identity{}, err
 	}
 	seed, err := pair.Seed()
 	if err != nil {
-		return Identity{}, err
+		return bus.Identity{}, err
 	}
 	text, _, err := a.issue(role, name, pub, identityTTL)
 	if err != nil {
-		return Identity{}, err
+		return bus.Identity{}, err
 	}
-	return Identity{Role: role, Name: name, JWT: text, Seed: string(seed)}, nil
-}
-
-// token is the content of a one-time token: credentials of a user that may only enrol.
-type token struct {
-	JWT  string `json:"jwt"`
-	Seed string `json:"seed"`
+	return bus.Identity{Role: role, Name: name, JWT: text, Seed: string(seed)}, nil
 }
 
 // Token makes a one-time token for one role and name, good for ttl (at most [MaxTokenTTL]), and its id.
@@ -245,12 +233,12 @@ func (a *Authority) Token(role, name string, ttl time.Duration) (text, id string
 	if err != nil {
 		return "", "", err
 	}
-	signed, id, err := a.issue(roleEnrol, name, pub, ttl, "role:"+role)
+	signed, id, err := a.issue(bus.RoleEnrol, name, pub, ttl, "role:"+role)
 	if err != nil {
 		return "", "", err
 	}
-	packed, err := json.Marshal(token{JWT: signed, Seed: string(seed)})
-	return base64.RawURLEncoding.EncodeToString(packed), id, err
+	text, err = bus.Token{JWT: signed, Seed: string(seed)}.Encode()
+	return text, id, err
 }
 
 // Enrol checks a request's token and signs the identity that it asks for. The returned id is the
@@ -260,7 +248,7 @@ func (a *Authority) Enrol(req protocol.EnrolRequest) (signed, id string, err err
 	if err != nil {
 		return "", "", fmt.Errorf("enrolment token: %w", err)
 	}
-	issuer, err := a.roles[roleEnrol].PublicKey()
+	issuer, err := a.roles[bus.RoleEnrol].PublicKey()
 	if err != nil {
 		return "", "", err
 	}
@@ -278,40 +266,4 @@ func (a *Authority) Enrol(req protocol.EnrolRequest) (signed, id string, err err
 	}
 	signed, _, err = a.issue(req.Role, req.Name, req.PublicKey, identityTTL)
 	return signed, claims.ID, err
-}
-
-func decodeToken(text string) (token, error) {
-	packed, err := base64.RawURLEncoding.DecodeString(strings.TrimSpace(text))
-	var t token
-	if err == nil {
-		err = json.Unmarshal(packed, &t)
-	}
-	if err != nil || t.JWT == "" || t.Seed == "" {
-		return token{}, hint.New("enrolment token: not readable", "make a new one: rehost server token NAME")
-	}
-	return t, nil
-}
-
-// writeJSON writes v to path, whole or not at all, readable by the owner only.
-func writeJSON(path string, v any) error {
-	text, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return err
-	}
-	temp, err := os.CreateTemp(filepath.Dir(path), ".tmp-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	_, err = temp.Write(append(text, '\n'))
-	err = errors.Join(err, temp.Sync(), temp.Close())
-	if err == nil {
-		err = os.Rename(temp.Name(), path)
-	}
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, errors.Join(err, os.Remove(temp.Name())))
-	}
-	return nil
 }
