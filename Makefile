@@ -14,6 +14,8 @@ packages: ## install what is needed (Debian packages, Go)
 
 build: packages ## build every binary into bin/
 	@mkdir -p bin && $(GO) build -trimpath $(LDFLAGS) -o bin/ ./cmd/...
+	@# without the commit in it, so that the appliance's image is made anew only when the program changes
+	@$(GO) build -trimpath -buildvcs=false $(LDFLAGS) -o bin/ ./cmd/rehost-convert
 
 demo: build ## migrate a real Debian server on this machine, end to end
 	@$(GO) build -trimpath -o build/demo/demo ./test/demo && build/demo/demo
