@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -29,6 +30,7 @@ type memoryCloud struct {
 	made      map[string]int // by role
 	calls     map[string]int // EC2 would have charged for these: wrong uses of the API
 	broken    bool           // conversions report a failure
+	refusing  bool           // no snapshots of an instance's volumes now
 
 	changed func()                                     // after every real change, before the answer
 	started func(inst cloud.Instance, userData []byte) // a replication server boots
@@ -286,6 +288,12 @@ func (c *memoryCloud) DeleteVolume(ctx context.Context, id string) error {
 }
 
 func (c *memoryCloud) SnapshotVolumes(ctx context.Context, instance string, volumes []string, tags cloud.Tags) (out []cloud.Snapshot, err error) {
+	c.mu.Lock()
+	refusing := c.refusing
+	c.mu.Unlock()
+	if refusing {
+		return nil, errors.New("snapshots: InternalError")
+	}
 	err = c.change(ctx, func() bool {
 		for _, v := range volumes {
 			for _, s := range c.snapshots {

@@ -36,6 +36,7 @@ type Timing struct {
 	ReplicaLost time.Duration // the same for a replication server
 	ReplicaBoot time.Duration // from launch to the first report of a replication server
 	PointHeld   time.Duration // from a point's order until the replica stands still at it
+	PointTaken  time.Duration // from there until the cloud has created the snapshots
 }
 
 // DefaultTiming is for a real fleet.
@@ -43,6 +44,7 @@ func DefaultTiming() Timing {
 	return Timing{
 		Tick: 500 * time.Millisecond, Poll: 250 * time.Millisecond, Retry: 2 * time.Second, AgentLost: 15 * time.Second,
 		ReplicaLost: 15 * time.Second, ReplicaBoot: 10 * time.Minute, PointHeld: 10 * time.Minute,
+		PointTaken: 2 * time.Minute,
 	}
 }
 
@@ -56,6 +58,7 @@ func (t *Timing) fill() {
 		{&t.ReplicaLost, &d.ReplicaLost},
 		{&t.ReplicaBoot, &d.ReplicaBoot},
 		{&t.PointHeld, &d.PointHeld},
+		{&t.PointTaken, &d.PointTaken},
 	} {
 		if *f.value == 0 {
 			*f.value = *f.fallback

@@ -131,7 +131,7 @@ func wire(cfg Config, deps Deps, at protocol.Bus, authority *broker.Authority, n
 	}
 	c.staging = staging.New(staging.Config{Retry: t.Retry, ReplicaBoot: t.ReplicaBoot, AgentGone: t.AgentLost, Poll: t.Poll},
 		st, c.reports, deps.Cloud, &streams{js: js, authority: authority, bus: forReplicas}, deps.Logger.Named("staging"))
-	c.points = point.New(point.Config{HeldWithin: t.PointHeld}, st, c.reports, deps.Cloud, deps.Logger.Named("point"))
+	c.points = point.New(point.Config{HeldWithin: t.PointHeld, TakenWithin: t.PointTaken}, st, c.reports, deps.Cloud, deps.Logger.Named("point"))
 	c.runner = step.NewRunner(step.Config{Poll: t.Poll, Retry: t.Retry, AgentLost: t.AgentLost},
 		st, c.reports, deps.Cloud, c.points, c.staging, deps.Logger.Named("job"))
 	var tokens operator.Tokens

@@ -342,6 +342,51 @@ func TestAFailedPointIsTakenAnew(t *testing.T) {
 	}
 }
 
+// TestAReplicaDoesNotStandStillForLong refuses snapshots for longer than a replica may wait for
+// them: the point fails, the replica goes on, and what the cloud made of it late is deleted.
+func TestAReplicaDoesNotStandStillForLong(t *testing.T) {
+	w := newWorld(t)
+	w.taken = 200 * time.Millisecond
+	w.cloud.refusing = true
+	defer w.controller(t.Context())()
+	w.apply(w.fleet())
+	w.agent("web-1")
+	w.awaitState(protocol.ReadyForTest)
+	job := w.start(protocol.JobTest)
+	points := func() []protocol.Point {
+		all, err := ask[protocol.PointsRequest, []protocol.Point](w, protocol.VerbPoints, protocol.PointsRequest{Server: "web-1"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return all
+	}
+	var lost protocol.Point
+	w.await("a point that failed", func() bool {
+		all := points()
+		if len(all) == 0 || all[len(all)-1].State != protocol.PointLost {
+			return false
+		}
+		lost = all[len(all)-1]
+		return true
+	})
+	if lost.Problem == nil || lost.Problem.Code != protocol.ProblemCloud {
+		t.Errorf("got problem %+v", lost.Problem)
+	}
+	w.await("a replica that goes on", func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return w.held["web-1"].ID != lost.ID
+	})
+	w.cloud.mu.Lock()
+	w.cloud.refusing = false
+	w.cloud.snapshot("vol-late", cloud.Tags{
+		cloud.TagRole: cloud.RolePointSnapshot, cloud.TagServer: "web-1", cloud.TagPoint: lost.ID, cloud.TagJob: lost.Job,
+	})
+	w.cloud.mu.Unlock()
+	wantSucceeded(t, w.awaitJob(job.ID))
+	w.await("the end of the late snapshot", func() bool { return w.cloud.left()[cloud.RolePointSnapshot] == 2 })
+}
+
 func TestARemovedServerLeavesNothing(t *testing.T) {
 	w := newWorld(t)
 	defer w.controller(t.Context())()

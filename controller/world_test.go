@@ -37,7 +37,8 @@ type world struct {
 	failing int                           // points that the agent fails before one succeeds
 	fences  []bool                        // what the agent was ordered, in order
 
-	brokenFence bool // the agent's fence hook fails
+	brokenFence bool          // the agent's fence hook fails
+	taken       time.Duration // how long the cloud may take for snapshots; 0: long
 }
 
 func newWorld(t *testing.T) *world {
@@ -204,7 +205,7 @@ func (w *world) controller(parent context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(parent)
 	external := bustest.Context(w.t, w.bus, protocol.RoleController, "main")
 	cfg := Config{External: &external, Timing: Timing{
-		Tick: 20 * time.Millisecond, Poll: 10 * time.Millisecond, Retry: 20 * time.Millisecond, AgentLost: 3 * time.Second, PointHeld: 10 * time.Second,
+		Tick: 20 * time.Millisecond, Poll: 10 * time.Millisecond, Retry: 20 * time.Millisecond, AgentLost: 3 * time.Second, PointHeld: 10 * time.Second, PointTaken: w.taken,
 	}}
 	ready, ended := make(chan struct{}), make(chan error, 1)
 	log := hclog.New(&hclog.LoggerOptions{Output: w.t.Output(), Level: hclog.Debug, DisableTime: true})

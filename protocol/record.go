@@ -64,7 +64,10 @@ type Point struct {
 	Snapshots []string      `json:"snapshots"` // in disk order; empty until they are complete
 	State     PointStage    `json:"state"`
 	Ordered   time.Time     `json:"ordered"`
-	Job       string        `json:"job,omitempty"` // that wanted it
+	Held      time.Time     `json:"held,omitzero"`     // since when the replica stands still at it
+	Over      time.Time     `json:"over,omitzero"`     // when it failed or was removed
+	Cleared   bool          `json:"cleared,omitempty"` // it is over, and no snapshot of it is left
+	Job       string        `json:"job,omitempty"`     // that wanted it
 	Problem   *Problem      `json:"problem,omitempty"`
 }
 

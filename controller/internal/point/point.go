@@ -29,7 +29,8 @@ type Cloud interface {
 
 // Config is how patient points are.
 type Config struct {
-	HeldWithin time.Duration // from the order to the replica standing still, and from there to the snapshots' creation
+	HeldWithin  time.Duration // from the order to the replica standing still
+	TakenWithin time.Duration // from there to the creation of the snapshots: replication stands still meanwhile
 }
 
 // Points takes points through their stages. It is safe for concurrent use with different servers.
@@ -85,6 +86,9 @@ func (p *Points) Reconcile(ctx context.Context, server string) error {
 	ordered := ""
 	for _, pt := range all {
 		if !Active(pt) {
+			if err := p.clear(ctx, pt); err != nil {
+				return err
+			}
 			continue
 		}
 		if pt.State == protocol.PointOrdered && ordered == "" {
@@ -142,6 +146,7 @@ func (p *Points) ordered(ctx context.Context, rec protocol.Server, pt protocol.P
 		p.logger.Info("point held", "server", pt.Server, "point", pt.ID, "grade", mark.Grade, "frozen", mark.Frozen.String())
 		return p.update(ctx, pt, func(v *protocol.Point) {
 			v.State, v.Grade, v.Taken, v.Frozen, v.Fenced = protocol.PointHeld, mark.Grade, mark.Taken, mark.Frozen, mark.Fenced
+			v.Held = time.Now()
 		})
 	}
 	report, _, _ := p.reports.Agent(rec.Name)
@@ -178,9 +183,14 @@ func (p *Points) held(ctx context.Context, rec protocol.Server, pt protocol.Poin
 	for _, v := range rec.Volumes {
 		volumes = append(volumes, v.Volume)
 	}
-	_, err = p.cloud.SnapshotVolumes(ctx, rs.Instance, volumes, tagsOf(pt))
+	limited, cancel := context.WithTimeoutCause(ctx, p.cfg.TakenWithin, fmt.Errorf("the cloud did not answer within %s", p.cfg.TakenWithin))
+	defer cancel()
+	_, err = p.cloud.SnapshotVolumes(limited, rs.Instance, volumes, tagsOf(pt))
+	if ctx.Err() != nil {
+		return context.Cause(ctx) // the next controller finds them by their tags
+	}
 	if err != nil {
-		if time.Since(pt.Ordered) > 2*p.cfg.HeldWithin || cloud.Permanent(err) {
+		if time.Since(pt.Held) > p.cfg.TakenWithin || cloud.Permanent(err) {
 			return p.Fail(ctx, pt, &protocol.Problem{Code: protocol.ProblemCloud, Message: err.Error(), Hint: hint.Of(err)})
 		}
 		p.logger.Warn("create snapshots", "server", pt.Server, "point", pt.ID, "error", err)
@@ -223,7 +233,7 @@ func (p *Points) Fail(ctx context.Context, pt protocol.Point, problem *protocol.
 	p.logger.Warn("point failed", "server", pt.Server, "point", pt.ID, "error", problem.Message)
 	_, err := p.store.Points.Update(ctx, store.PointKey(pt.Server, pt.ID), func(v *protocol.Point) error {
 		if Active(*v) {
-			v.State, v.Problem = protocol.PointLost, &told
+			v.State, v.Problem, v.Over = protocol.PointLost, &told, told.At
 		}
 		return nil
 	})
@@ -231,6 +241,18 @@ func (p *Points) Fail(ctx context.Context, pt protocol.Point, problem *protocol.
 		return err
 	}
 	return p.deleteSnapshots(ctx, tagsOf(pt))
+}
+
+// clear looks once more for snapshots of a point that is over: they may have been created by a
+// call that was under way then, or a crash may have come before their deletion.
+func (p *Points) clear(ctx context.Context, pt protocol.Point) error {
+	if pt.Cleared || (pt.State != protocol.PointLost && pt.State != protocol.PointRemoved) || time.Since(pt.Over) < p.cfg.TakenWithin {
+		return nil
+	}
+	if err := p.deleteSnapshots(ctx, tagsOf(pt)); err != nil {
+		return err
+	}
+	return p.update(ctx, pt, func(v *protocol.Point) { v.Cleared = true })
 }
 
 // Remove deletes a point's snapshots. First the record says that it is not offered any more.
@@ -245,6 +267,9 @@ func (p *Points) Remove(ctx context.Context, server, id string) error {
 	if _, err := p.store.Points.Update(ctx, store.PointKey(server, id), func(v *protocol.Point) error {
 		if v.State != protocol.PointLost {
 			v.State = protocol.PointRemoved
+		}
+		if v.Over.IsZero() {
+			v.Over = time.Now()
 		}
 		v.Snapshots = nil
 		return nil
