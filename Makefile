@@ -1,6 +1,6 @@
 # Two commands for a fresh Debian 12 machine, as root: make demo, make test.
 SHELL := /bin/bash
-export PATH := $(PATH):/usr/local/lib/rehost-go-1.26.8/bin
+export PATH := /usr/local/lib/rehost-go-1.26.8/bin:$(PATH)
 export CGO_ENABLED := 0
 GO ?= go
 LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
