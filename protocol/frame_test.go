@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -23,6 +24,10 @@ func samples() map[string]Frame {
 	key := ServerKey("web-1")
 	return map[string]Frame{
 		"hello": {Type: FrameHello, Session: session, Seq: 1, Server: key, Meta: []byte(`{"server":"web-1","full":true}`)},
+		"hello-epoch": {
+			Type: FrameHello, Session: session, Seq: 1, Server: key,
+			Meta: []byte(`{"epoch":18446744073709551615,"server":"web-1","generation":"g","full":true}`),
+		},
 		"blocks": {
 			Type: FrameBlocks, Codec: CodecNone, Session: session, Seq: 2, Prev: Digest{9, 9}, Server: key, RawSize: 8,
 			Extents: []Extent{
@@ -139,6 +144,16 @@ func FuzzDecodeFrame(f *testing.F) {
 			t.Fatal("what decodes does not encode to the same bytes")
 		}
 	})
+}
+
+func TestAnEpochKeepsAllItsBits(t *testing.T) {
+	var h Hello
+	if err := json.Unmarshal(samples()["hello-epoch"].Meta, &h); err != nil {
+		t.Fatal(err)
+	}
+	if h.Epoch != math.MaxUint64 {
+		t.Errorf("got %d, want %d", h.Epoch, uint64(math.MaxUint64))
+	}
 }
 
 func TestSessionsAndDigestsAreHexInRecords(t *testing.T) {

@@ -13,7 +13,11 @@ type Position struct {
 // either on nothing (Full: every granule that the disk holds will be sent), or on Base,
 // the last position that the agent knows to be durable; then everything that changed
 // after Base will be sent again. A replica that does not know Base answers with a [Nak].
+//
+// Epoch orders the sessions of a generation: each hello has a greater one than all before it, from 1. A hello that
+// comes late, over a connection of an agent that was killed meanwhile, is told by it.
 type Hello struct {
+	Epoch      uint64      `json:"epoch"`
 	Server     string      `json:"server"`
 	Generation string      `json:"generation"`
 	BootID     string      `json:"boot_id"`
@@ -56,6 +60,7 @@ type Checkpoint struct {
 	Server     string     `json:"server"`
 	Generation string     `json:"generation"`
 	Position   Position   `json:"position"`
+	Epoch      uint64     `json:"epoch"`          // of the last hello that was accepted
 	StreamSeq  uint64     `json:"stream_seq"`     // a hint for the purge, never a proof
 	Lineage    []Position `json:"lineage"`        // the last durable position of earlier sessions, newest first
 	Volumes    []string   `json:"volumes"`        // volume ids in disk order: the checkpoint speaks of these and no others
@@ -79,6 +84,7 @@ type Signal struct {
 type Nak struct {
 	Session Session   `json:"session"` // the session that cannot go on
 	Code    NakCode   `json:"code"`
+	Epoch   uint64    `json:"epoch,omitempty"` // with NakStale: the next hello must have a greater one
 	Detail  string    `json:"detail"`
 	At      time.Time `json:"at"`
 }
@@ -94,4 +100,5 @@ const (
 	NakMalformed   NakCode = "malformed"    // not a frame
 	NakBaseUnknown NakCode = "base-unknown" // the replica does not have the base: a full session is needed
 	NakGeometry    NakCode = "geometry"     // the disks do not match the volumes
+	NakStale       NakCode = "stale"        // a later session was accepted before; the other sessions are not disturbed
 )

@@ -169,6 +169,7 @@ func (w *worker) load(ctx context.Context, kv jetstream.KeyValue) (protocol.Chec
 	var c protocol.Checkpoint
 	if err := json.Unmarshal(entry.Value(), &c); err != nil || !slices.Equal(c.Volumes, fresh.Volumes) {
 		w.log.Warn("checkpoint is not of these volumes, everything is asked for again", "error", err)
+		fresh.Epoch = c.Epoch // what is late does not depend on the volumes
 		return fresh, entry.Revision(), nil
 	}
 	return c, entry.Revision(), nil

@@ -1,9 +1,11 @@
 package pipeline
 
 import (
+	"encoding/json"
 	"errors"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -236,6 +238,51 @@ func TestATaintedTrackerSendsEverythingAgain(t *testing.T) {
 	w.awaitContinuous()
 	if !w.takePoint("after") {
 		t.Error("no point after everything was sent again")
+	}
+}
+
+func TestAnAgentWhoseClockWentBackFindsItsPlace(t *testing.T) {
+	t.Parallel()
+	rng := rngOf(t)
+	w := newWorld(t, 4<<20)
+	w.fill(rng, 20)
+	replica := w.startReplica()
+	a := w.startAgent(false)
+	w.awaitContinuous()
+	if err := errors.Join(a.stop(), replica.stop()); err != nil {
+		t.Fatal(err)
+	}
+	// The last session was opened in a year to come, and the reboot has taken what the agent knew of it.
+	kv, err := w.js.KeyValue(t.Context(), protocol.BucketCheckpoints)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := serverName + "." + w.gen
+	e, err := kv.Get(t.Context(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var c protocol.Checkpoint
+	if err := json.Unmarshal(e.Value(), &c); err != nil || c.Epoch == 0 {
+		t.Fatalf("checkpoint %+v, %v", c, err)
+	}
+	c.Epoch += uint64(10 * 365 * 24 * time.Hour)
+	body, err := json.Marshal(c)
+	if err == nil {
+		_, err = kv.Put(t.Context(), key, body)
+	}
+	if err := errors.Join(err, os.RemoveAll(filepath.Join(w.dir, "run"))); err != nil {
+		t.Fatal(err)
+	}
+	w.fill(rng, 20)
+	w.mu.Lock()
+	w.agent = protocol.AgentReport{} // of before
+	w.mu.Unlock()
+	w.startReplica()
+	w.startAgent(false)
+	w.awaitContinuous()
+	if !w.takePoint("after") {
+		t.Error("no point after the clock went back")
 	}
 }
 

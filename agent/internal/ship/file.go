@@ -20,9 +20,9 @@ import (
 
 // Layout of the granules' file, in bytes. It is read by the same version of the agent on the same boot only.
 const (
-	fileMagic  = "RHGRAN01"
+	fileMagic  = "RHGRAN02"
 	headBytes  = 4096 // magic, crc, length, JSON of identity
-	slotBytes  = 64   // two slots, written in turn, so that one of them is whole at any instruction
+	slotBytes  = 128  // two slots, written in turn, so that one of them is whole at any instruction
 	tableStart = 2 * headBytes
 )
 
@@ -48,6 +48,7 @@ type file struct {
 
 	counter uint64
 	base    protocol.Position // every change after it is in words
+	epoch   uint64            // of the last hello, which was sent after it was kept here
 	synced  bool              // the initial sync is complete
 	taint   uint64            // the tracker's count of what it could not mark, as far as everything was sent again since
 }
@@ -173,11 +174,11 @@ func (f *file) slot(counter uint64) []byte {
 	return f.mem[at : at+slotBytes]
 }
 
-// save writes base, synced and taint. A process that dies in the middle leaves the other slot.
+// save writes base, epoch, synced and taint. A process that dies in the middle leaves the other slot.
 func (f *file) save() {
 	f.counter++
 	b := f.slot(f.counter)
-	binary.LittleEndian.PutUint32(b[60:], 0)
+	binary.LittleEndian.PutUint32(b[sumOffset:], 0)
 	binary.LittleEndian.PutUint64(b, f.counter)
 	copy(b[8:24], f.base.Session[:])
 	binary.LittleEndian.PutUint64(b[24:], f.base.Seq)
@@ -187,16 +188,20 @@ func (f *file) save() {
 		flags |= 1
 	}
 	binary.LittleEndian.PutUint64(b[48:], flags)
-	binary.LittleEndian.PutUint32(b[60:], slotSum(b))
+	binary.LittleEndian.PutUint64(b[56:], f.epoch)
+	binary.LittleEndian.PutUint32(b[sumOffset:], slotSum(b))
 }
 
-func slotSum(b []byte) uint32 { return crc32.ChecksumIEEE(b[:60]) | 1 } // never zero
+// sumOffset is where a slot keeps its checksum.
+const sumOffset = slotBytes - 4
+
+func slotSum(b []byte) uint32 { return crc32.ChecksumIEEE(b[:sumOffset]) | 1 } // never zero
 
 func (f *file) readSlots() bool {
 	found := false
 	for i := range uint64(2) {
 		b := f.slot(i)
-		if binary.LittleEndian.Uint32(b[60:]) != slotSum(b) {
+		if binary.LittleEndian.Uint32(b[sumOffset:]) != slotSum(b) {
 			continue
 		}
 		counter := binary.LittleEndian.Uint64(b)
@@ -210,6 +215,7 @@ func (f *file) readSlots() bool {
 		}
 		flags := binary.LittleEndian.Uint64(b[48:])
 		f.synced, f.taint = flags&1 != 0, flags>>1
+		f.epoch = binary.LittleEndian.Uint64(b[56:])
 	}
 	return found
 }

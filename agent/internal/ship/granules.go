@@ -281,6 +281,24 @@ func (g *granules) needAll() {
 	g.age.dirty(time.Now())
 }
 
+// nextEpoch returns the epoch of the next hello, and keeps it first: a process that comes after a kill sends a greater
+// one. It follows the clock, so that it grows, too, when the file was lost with the boot.
+func (g *granules) nextEpoch(now time.Time) uint64 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.file.epoch = max(g.file.epoch+1, uint64(max(now.UnixNano(), 0)))
+	g.file.save()
+	return g.file.epoch
+}
+
+// passEpoch makes the next epoch greater than one that the replica has seen.
+func (g *granules) passEpoch(seen uint64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.file.epoch = max(g.file.epoch, seen)
+	g.file.save()
+}
+
 func (g *granules) taint() uint64 {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -256,3 +256,38 @@ func TestLagIsTheAgeOfTheOldestChange(t *testing.T) {
 		t.Fatal("a change when everything is durable")
 	}
 }
+
+func TestAnEpochGrowsThroughKillsRebootsAndClocks(t *testing.T) {
+	cfg := testConfig(t, 4*testGranule)
+	now := time.Unix(1000, 0)
+	open := func() *granules {
+		f, _ := mustOpen(t, cfg, true)
+		return newGranules(cfg.Disks, f)
+	}
+	g := open()
+	first := g.nextEpoch(now)
+	if first != uint64(now.UnixNano()) {
+		t.Errorf("the first epoch is %d, want the clock's", first)
+	}
+	// The process dies here, before the hello is sent or after.
+	g = open()
+	second := g.nextEpoch(now.Add(-time.Hour))
+	if second != first+1 {
+		t.Errorf("after a kill, the clock an hour behind: %d after %d", second, first)
+	}
+	g.passEpoch(second + 10)
+	g.passEpoch(3)
+	g = open()
+	if third := g.nextEpoch(now); third != second+11 {
+		t.Errorf("after the replica has said %d: %d", second+10, third)
+	}
+	// The file ends with the boot; the clock goes on.
+	cfg.BootID = "next"
+	if fourth := open().nextEpoch(now.Add(time.Minute)); fourth <= second+11 {
+		t.Errorf("after a reboot: %d after %d", fourth, second+11)
+	}
+	cfg.BootID = "before 1970"
+	if e := open().nextEpoch(time.Unix(-1000, 0)); e != 1 {
+		t.Errorf("with a clock before 1970: %d, want 1", e)
+	}
+}

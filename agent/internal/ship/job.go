@@ -24,7 +24,7 @@ var (
 // job is what becomes one frame: picked, read and packed by anybody, published in order.
 type job struct {
 	id    uint64
-	epoch uint64 // of the session that it was picked for; a job of an earlier one is dropped
+	term  uint64 // of the session that it was picked for; a job of an earlier one is dropped
 	spans []span
 	// memory holds what was read already, while frozen; nil: read from the disks.
 	memory [][]byte
@@ -84,7 +84,7 @@ func (s *Shipper) pickLoop(ctx context.Context) error {
 func (s *Shipper) newJobLocked(spans []span) *job {
 	s.jobs++
 	s.busy++
-	return &job{id: s.jobs, epoch: s.sess.epoch, spans: spans, ready: make(chan struct{})}
+	return &job{id: s.jobs, term: s.sess.term, spans: spans, ready: make(chan struct{})}
 }
 
 // enqueue gives a job its place in the order and hands it to the readers.

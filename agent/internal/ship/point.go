@@ -33,7 +33,7 @@ const (
 
 // frozen is what was read while the writers stood still. Nobody can read it again: the disks move on.
 type frozen struct {
-	epoch uint64
+	term  uint64
 	parts []part
 	bytes int64
 	mark  protocol.PointMark
@@ -184,7 +184,7 @@ func (s *Shipper) freeze(ctx context.Context, id string, budget time.Duration) (
 	defer s.drainMu.Unlock()
 	f := &frozen{mark: protocol.PointMark{ID: id}}
 	s.mu.Lock()
-	f.epoch = s.sess.epoch
+	f.term = s.sess.term
 	s.mu.Unlock()
 	if s.deps.Fenced != nil {
 		f.mark.Fenced = s.deps.Fenced()
@@ -237,7 +237,7 @@ func (s *Shipper) readFrozen(ctx context.Context, f *frozen, deadline time.Time)
 // on the replica too.
 func (s *Shipper) readNeed(ctx context.Context, f *frozen) error {
 	s.mu.Lock()
-	if s.sess.epoch != f.epoch {
+	if s.sess.term != f.term {
 		s.mu.Unlock()
 		return errEnded
 	}
@@ -303,7 +303,7 @@ func (s *Shipper) sendPoint(ctx context.Context, f *frozen) error {
 	f.begun = true
 	for parts := f.parts; len(parts) > 0; {
 		n := batch(parts)
-		j, err := s.frozenJob(ctx, f.epoch)
+		j, err := s.frozenJob(ctx, f.term)
 		if err != nil {
 			return err
 		}
@@ -316,7 +316,7 @@ func (s *Shipper) sendPoint(ctx context.Context, f *frozen) error {
 		parts = parts[n:]
 	}
 	done := make(chan error, 1)
-	j, err := s.frozenJob(ctx, f.epoch)
+	j, err := s.frozenJob(ctx, f.term)
 	if err != nil {
 		return err
 	}
@@ -346,7 +346,7 @@ func batch(parts []part) (n int) {
 	return n
 }
 
-func (s *Shipper) frozenJob(ctx context.Context, epoch uint64) (*job, error) {
+func (s *Shipper) frozenJob(ctx context.Context, term uint64) (*job, error) {
 	buf, err := s.pool.Get(ctx)
 	if err != nil {
 		return nil, err
@@ -354,7 +354,7 @@ func (s *Shipper) frozenJob(ctx context.Context, epoch uint64) (*job, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	j := s.newJobLocked(nil)
-	j.epoch, j.buf = epoch, buf
+	j.term, j.buf = term, buf
 	return j, nil
 }
 
@@ -363,7 +363,7 @@ func (s *Shipper) waitAck(ctx context.Context, f *frozen) error {
 	acked := false
 	err := s.waitFor(ctx, func() bool {
 		acked = s.status.takeAck(f.mark.ID)
-		return acked || s.sess.epoch != f.epoch
+		return acked || s.sess.term != f.term
 	})
 	if err != nil {
 		return err
@@ -380,7 +380,7 @@ func (s *Shipper) waitAck(ctx context.Context, f *frozen) error {
 func (s *Shipper) giveBack(f *frozen) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.sess.epoch != f.epoch {
+	if s.sess.term != f.term {
 		return
 	}
 	if f.begun {

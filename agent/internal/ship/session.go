@@ -17,7 +17,7 @@ import (
 
 // session is one unbroken run of frames. Shipper.mu guards it.
 type session struct {
-	epoch  uint64 // grows when a session ends
+	term   uint64 // grows when a session ends
 	open   bool
 	id     protocol.Session
 	seq    uint64 // of the last frame
@@ -43,7 +43,7 @@ type flight struct {
 
 // sent is a message that waits for the broker's acknowledgement.
 type sent struct {
-	epoch  uint64
+	term   uint64
 	future jetstream.PubAckFuture
 	buf    []byte
 	point  string
@@ -93,13 +93,13 @@ func (s *Shipper) open(ctx context.Context) {
 	s.sess.id, s.sess.seq, s.sess.prev = newSession(), 0, protocol.Digest{}
 	s.sess.open = true
 	hello := protocol.Hello{
-		Server: s.cfg.Server, Generation: s.cfg.Generation, BootID: s.cfg.BootID, Tier: s.cfg.Tier,
+		Epoch: s.granules.nextEpoch(time.Now()), Server: s.cfg.Server, Generation: s.cfg.Generation, BootID: s.cfg.BootID, Tier: s.cfg.Tier,
 		Full: s.sess.full, Base: s.sess.base, Started: time.Now(),
 	}
 	if hello.Full {
 		hello.Base = protocol.Position{}
 	}
-	epoch, id := s.sess.epoch, s.sess.id
+	term, id := s.sess.term, s.sess.id
 	s.notifyLocked()
 	s.mu.Unlock()
 	for _, d := range s.cfg.Disks {
@@ -107,11 +107,11 @@ func (s *Shipper) open(ctx context.Context) {
 	}
 	meta, err := json.Marshal(hello)
 	if err != nil {
-		s.fail(epoch, "encode hello: "+err.Error())
+		s.fail(term, "encode hello: "+err.Error())
 		return
 	}
-	s.log.Info("session opened", "session", id.String(), "full", hello.Full, "base_seq", hello.Base.Seq)
-	s.publish(ctx, epoch, &protocol.Frame{Type: protocol.FrameHello, Meta: meta}, flight{})
+	s.log.Info("session opened", "session", id.String(), "epoch", hello.Epoch, "full", hello.Full, "base_seq", hello.Base.Seq)
+	s.publish(ctx, term, &protocol.Frame{Type: protocol.FrameHello, Meta: meta}, flight{})
 }
 
 func newSession() (id protocol.Session) {
@@ -137,7 +137,7 @@ func (s *Shipper) publishJob(ctx context.Context, j *job) {
 		return
 	}
 	s.mu.Lock()
-	current := s.sess.epoch == j.epoch
+	current := s.sess.term == j.term
 	s.mu.Unlock()
 	switch {
 	case !current:
@@ -159,7 +159,7 @@ func (s *Shipper) publishJob(ctx context.Context, j *job) {
 	if j.point != nil {
 		fl.point = j.point.ID
 	}
-	if s.publish(ctx, j.epoch, &j.frame, fl) {
+	if s.publish(ctx, j.term, &j.frame, fl) {
 		s.finish(j, nil)
 	} else {
 		s.finish(j, errEnded)
@@ -169,7 +169,7 @@ func (s *Shipper) publishJob(ctx context.Context, j *job) {
 // unreadable puts the granules of a job that could not be read back, and says so.
 func (s *Shipper) unreadable(j *job) {
 	s.mu.Lock()
-	if s.sess.epoch == j.epoch {
+	if s.sess.term == j.term {
 		s.granules.settle(j.spans, false)
 	}
 	s.mu.Unlock()
@@ -185,16 +185,16 @@ func (s *Shipper) unreadable(j *job) {
 
 // publish makes f the session's next frame, waits for room in the window, and sends it. It says whether the frame is on
 // its way; when it is not, the session has ended.
-func (s *Shipper) publish(ctx context.Context, epoch uint64, f *protocol.Frame, fl flight) bool {
+func (s *Shipper) publish(ctx context.Context, term uint64, f *protocol.Frame, fl flight) bool {
 	size := int64(protocol.HeaderSize + len(f.Extents)*protocol.ExtentSize + len(f.Meta) + len(f.Payload))
 	window := s.status.window(s.cfg.Window)
 	err := s.waitFor(ctx, func() bool {
-		return s.sess.epoch != epoch || len(s.sess.frames) == 0 || s.sess.window+size <= window && len(s.sess.frames) < maxFrames
+		return s.sess.term != term || len(s.sess.frames) == 0 || s.sess.window+size <= window && len(s.sess.frames) < maxFrames
 	})
 	if err != nil {
 		return false
 	}
-	if s.sess.epoch != epoch {
+	if s.sess.term != term {
 		s.mu.Unlock()
 		return false
 	}
@@ -210,7 +210,7 @@ func (s *Shipper) publish(ctx context.Context, epoch uint64, f *protocol.Frame, 
 	fl.seq, fl.digest, fl.bytes = f.Seq, digest, size
 
 	s.mu.Lock()
-	if s.sess.epoch != epoch {
+	if s.sess.term != term {
 		s.mu.Unlock()
 		s.freeMsg(buf)
 		return false
@@ -224,11 +224,11 @@ func (s *Shipper) publish(ctx context.Context, epoch uint64, f *protocol.Frame, 
 	future, err := s.js.PublishMsgAsync(&nats.Msg{Subject: protocol.BlocksSubject(s.cfg.Server), Data: msg}, jetstream.WithRetryAttempts(1))
 	if err != nil {
 		s.freeMsg(buf)
-		s.fail(epoch, "publish: "+err.Error())
+		s.fail(term, "publish: "+err.Error())
 		return false
 	}
 	s.status.sent(int64(len(f.Payload)))
-	s.acks <- sent{epoch: epoch, future: future, buf: buf, point: fl.point} // has room for every token
+	s.acks <- sent{term: term, future: future, buf: buf, point: fl.point} // has room for every token
 	return true
 }
 
@@ -289,14 +289,14 @@ func (s *Shipper) refused(m sent, err error) {
 		s.status.problem(protocol.ProblemStreamFull, "the broker's stream is full: the replication server does not keep up",
 			"check the replication server: rehost status; it goes on by itself when there is room")
 	}
-	s.fail(m.epoch, fmt.Sprintf("broker refused a frame: %v", err))
+	s.fail(m.term, fmt.Sprintf("broker refused a frame: %v", err))
 }
 
-// fail ends the session of an epoch: nothing of it that is not durable counts any more.
-func (s *Shipper) fail(epoch uint64, reason string) {
+// fail ends the session of an term: nothing of it that is not durable counts any more.
+func (s *Shipper) fail(term uint64, reason string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.sess.epoch != epoch {
+	if s.sess.term != term {
 		return
 	}
 	if s.sess.reason != reason {
@@ -312,7 +312,7 @@ func (s *Shipper) endLocked() {
 			s.status.pointLost(f.point)
 		}
 	}
-	s.sess.epoch++
+	s.sess.term++
 	s.sess.open = false
 	s.sess.frames, s.sess.window = nil, 0
 	s.granules.revert()
@@ -324,11 +324,11 @@ func (s *Shipper) endLocked() {
 func (s *Shipper) probe(ctx context.Context) {
 	s.mu.Lock()
 	stuck := s.sess.open && len(s.sess.frames) > 0 && s.status.stuck(probeAfter)
-	epoch := s.sess.epoch
+	term := s.sess.term
 	room := s.sess.window < s.cfg.Window && len(s.sess.frames) < maxFrames
 	s.mu.Unlock()
 	if stuck && room {
 		s.status.moved()
-		s.publish(ctx, epoch, &protocol.Frame{Type: protocol.FrameBlocks}, flight{})
+		s.publish(ctx, term, &protocol.Frame{Type: protocol.FrameBlocks}, flight{})
 	}
 }

@@ -43,10 +43,12 @@ func (s *Shipper) signal(sig protocol.Signal) {
 	}
 	s.log.Warn("replica cannot go on", "code", string(sig.Nak.Code), "detail", sig.Nak.Detail, "seq", sig.Durable.Seq)
 	s.sess.reason = string(sig.Nak.Code)
-	if sig.Nak.Code == protocol.NakBaseUnknown {
+	switch sig.Nak.Code {
+	case protocol.NakBaseUnknown:
 		s.startOverLocked()
-	}
-	if sig.Nak.Code == protocol.NakGeometry {
+	case protocol.NakStale: // the clock went back since the epoch was forgotten
+		s.granules.passEpoch(sig.Nak.Epoch)
+	case protocol.NakGeometry:
 		s.status.problem(protocol.ProblemVolume, "the volumes do not match the disks: "+sig.Nak.Detail, "disconnect the server and add it again")
 	}
 	s.endLocked()

@@ -3,10 +3,15 @@ package apply
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"rehost/protocol"
 )
+
+// maxLate is how many sessions that came too late are remembered. A frame of one that is forgotten is refused, which is
+// no harm: it is not the session that the agent is in.
+const maxLate = 64
 
 // maxLineage is how many earlier sessions a replica remembers. An agent that stands on an older one sends everything.
 const maxLineage = 64
@@ -15,10 +20,11 @@ const maxLineage = 64
 type action int
 
 const (
-	ignore action = iota // it changes nothing: applied before, or of a session that cannot go on
-	take                 // it is the next of the session
-	begin                // it opens a session
-	refuse               // it shows that its session cannot go on
+	ignore   action = iota // it changes nothing: applied before, or of a session that is over
+	take                   // it is the next of the session
+	begin                  // it opens a session
+	refuse                 // it shows that its session cannot go on
+	outdated               // it is of a session that comes too late to begin; the current one goes on
 )
 
 // chain decides which frames may be applied, by session, seq and digest. It does no I/O.
@@ -29,6 +35,8 @@ type chain struct {
 
 	position protocol.Position   // the last frame applied
 	lineage  []protocol.Position // the last of earlier sessions, newest first
+	epoch    uint64              // of the last hello that was accepted; it never falls
+	late     []protocol.Session  // whose hello came with an earlier epoch, newest last
 	nak      *protocol.Nak       // of the session that cannot go on; nil when all is well
 	naks     int
 }
@@ -44,10 +52,14 @@ func (c *chain) judge(f *protocol.Frame) action {
 	case f.Session == c.position.Session && f.Seq <= c.position.Seq:
 		return ignore
 	}
-	for _, p := range c.lineage {
-		if p.Session == f.Session && (f.Seq <= p.Seq || f.Type == protocol.FrameHello) {
-			return ignore
-		}
+	// A session that another one followed is over, however far it went: what it left unsent is sent by the later one, and
+	// its frames would put older content over newer.
+	if slices.ContainsFunc(c.lineage, func(p protocol.Position) bool { return p.Session == f.Session }) {
+		return ignore
+	}
+	if slices.Contains(c.late, f.Session) {
+		c.outdate(f.Session)
+		return ignore
 	}
 	if f.Type == protocol.FrameHello {
 		return c.judgeHello(f)
@@ -85,6 +97,10 @@ func (c *chain) judgeHello(f *protocol.Frame) action {
 	switch {
 	case h.Generation != c.generation:
 		c.refuse(f.Session, protocol.NakMalformed, "hello of generation "+h.Generation)
+	case h.Epoch <= c.epoch:
+		c.late = append(c.late[max(0, len(c.late)-maxLate+1):], f.Session)
+		c.outdate(f.Session)
+		return outdated
 	case len(h.Disks) != len(c.sizes):
 		c.refuse(f.Session, protocol.NakGeometry, fmt.Sprintf("%d disks for %d volumes", len(h.Disks), len(c.sizes)))
 	case !c.fits(f.Session, h):
@@ -94,6 +110,15 @@ func (c *chain) judgeHello(f *protocol.Frame) action {
 		return begin
 	}
 	return refuse
+}
+
+// epochOf returns the epoch of a hello that was judged before.
+func epochOf(f *protocol.Frame) uint64 {
+	var h protocol.Hello
+	if json.Unmarshal(f.Meta, &h) != nil {
+		return 0
+	}
+	return h.Epoch
 }
 
 // fits compares disks with volumes, and notes the first that is too large.
@@ -123,9 +148,18 @@ func (c *chain) covers(base protocol.Position) bool {
 	return false
 }
 
+// outdate notes that a session came too late to begin. The agent that is in a later one does not care; one whose clock
+// went back, and which has forgotten how far it was, learns what to stay above.
+func (c *chain) outdate(s protocol.Session) {
+	c.nak = &protocol.Nak{
+		Session: s, Code: protocol.NakStale, Epoch: c.epoch, At: time.Now(), Detail: fmt.Sprintf("a session of epoch %d was accepted before", c.epoch),
+	}
+}
+
 // advance notes that the frame was applied.
 func (c *chain) advance(f *protocol.Frame, digest protocol.Digest) {
 	if f.Type == protocol.FrameHello {
+		c.epoch = max(c.epoch, epochOf(f))
 		if c.position.Session != (protocol.Session{}) {
 			c.lineage = append([]protocol.Position{c.position}, c.lineage[:min(len(c.lineage), maxLineage-1)]...)
 		}

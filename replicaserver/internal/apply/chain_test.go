@@ -25,9 +25,12 @@ func blocks(s protocol.Session, seq uint64, extents ...protocol.Extent) *protoco
 	}
 }
 
+// testEpoch is the epoch of the last session that a test's chain has accepted, and is where a hello's starts.
+const testEpoch = 100
+
 func hello(t *testing.T, s protocol.Session, change func(*protocol.Hello)) *protocol.Frame {
 	t.Helper()
-	h := protocol.Hello{Server: "web-1", Generation: "g", Disks: []protocol.HelloDisk{{SizeBytes: testSize}}}
+	h := protocol.Hello{Epoch: testEpoch + 1, Server: "web-1", Generation: "g", Disks: []protocol.HelloDisk{{SizeBytes: testSize}}}
 	change(&h)
 	meta, err := json.Marshal(h)
 	if err != nil {
@@ -55,7 +58,7 @@ func TestJudge(t *testing.T) {
 		"another history":                 {forked, refuse, protocol.NakDigest},
 		"another server":                  {strange, refuse, protocol.NakMalformed},
 		"an old session's frame":          {blocks(sessionA, 9), ignore, ""},
-		"an old session that went on":     {blocks(sessionA, 10), refuse, protocol.NakGap},
+		"an old session that went on":     {blocks(sessionA, 10), ignore, ""},
 		"an old session's hello":          {hello(t, sessionA, full), ignore, ""},
 		"a session without a hello":       {blocks(sessionC, 2), refuse, protocol.NakGap},
 		"a full session":                  {hello(t, sessionC, full), begin, ""},
@@ -65,6 +68,9 @@ func TestJudge(t *testing.T) {
 		"a session on an unknown one":     {hello(t, sessionC, on(at(protocol.Session{0xd}, 1))), refuse, protocol.NakBaseUnknown},
 		"a session on nothing":            {hello(t, sessionC, func(*protocol.Hello) {}), refuse, protocol.NakBaseUnknown},
 		"a session of another generation": {hello(t, sessionC, func(h *protocol.Hello) { h.Full, h.Generation = true, "x" }), refuse, protocol.NakMalformed},
+		"a session of the same epoch":     {hello(t, sessionC, func(h *protocol.Hello) { h.Full, h.Epoch = true, testEpoch }), outdated, protocol.NakStale},
+		"a session that comes too late":   {hello(t, sessionC, func(h *protocol.Hello) { h.Full, h.Epoch = true, 1 }), outdated, protocol.NakStale},
+		"a session without an epoch":      {hello(t, sessionC, func(h *protocol.Hello) { h.Full, h.Epoch = true, 0 }), outdated, protocol.NakStale},
 		"too many disks":                  {hello(t, sessionC, func(h *protocol.Hello) { h.Full, h.Disks = true, append(h.Disks, h.Disks...) }), refuse, protocol.NakGeometry},
 		"a disk too large":                {hello(t, sessionC, func(h *protocol.Hello) { h.Full, h.Disks[0].SizeBytes = true, testSize+1 }), refuse, protocol.NakGeometry},
 		"the last block":                  {blocks(sessionB, 6, protocol.Extent{Kind: protocol.ExtentZero, Offset: testSize - 512, Length: 512}), take, ""},
@@ -73,11 +79,11 @@ func TestJudge(t *testing.T) {
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			c := chain{server: "web-1", generation: "g", sizes: []int64{testSize}, position: at(sessionB, 5), lineage: []protocol.Position{at(sessionA, 9)}}
+			c := chain{server: "web-1", generation: "g", sizes: []int64{testSize}, epoch: testEpoch, position: at(sessionB, 5), lineage: []protocol.Position{at(sessionA, 9)}}
 			if got := c.judge(tc.frame); got != tc.want {
 				t.Fatalf("got action %d, want %d; nak %+v", got, tc.want, c.nak)
 			}
-			if tc.want != refuse {
+			if tc.want != refuse && tc.want != outdated {
 				return
 			}
 			if c.nak.Code != tc.code || c.nak.Session != tc.frame.Session {
@@ -111,7 +117,7 @@ func TestARefusedSessionEndsAndTheNextBegins(t *testing.T) {
 func TestTheLineageIsBounded(t *testing.T) {
 	c := chain{server: "web-1", generation: "g", sizes: []int64{testSize}, position: at(sessionB, 5)}
 	for i := range 3 * maxLineage {
-		h := hello(t, protocol.Session{1, byte(i)}, func(h *protocol.Hello) { h.Full = true })
+		h := hello(t, protocol.Session{1, byte(i)}, func(h *protocol.Hello) { h.Full, h.Epoch = true, uint64(i+1) })
 		if c.judge(h) != begin {
 			t.Fatal("not accepted")
 		}
@@ -119,5 +125,31 @@ func TestTheLineageIsBounded(t *testing.T) {
 	}
 	if len(c.lineage) != maxLineage {
 		t.Fatalf("%d sessions remembered, want %d", len(c.lineage), maxLineage)
+	}
+}
+
+func TestALateSessionDoesNotDisturbTheCurrentOne(t *testing.T) {
+	c := chain{server: "web-1", generation: "g", sizes: []int64{testSize}, epoch: testEpoch, position: at(sessionB, 5)}
+	if got := c.judge(hello(t, sessionC, func(h *protocol.Hello) { h.Full, h.Epoch = true, testEpoch-1 })); got != outdated {
+		t.Fatalf("a late hello: action %d, want outdated", got)
+	}
+	for seq := uint64(2); seq < 5; seq++ {
+		if got := c.judge(blocks(sessionC, seq)); got != ignore {
+			t.Fatalf("a late frame: action %d, want ignore", got)
+		}
+		if got := c.judge(blocks(sessionB, 6)); got != take {
+			t.Fatalf("the current session's next frame: action %d, want take", got)
+		}
+	}
+	if c.nak.Session != sessionC || c.nak.Code != protocol.NakStale || c.nak.Epoch != testEpoch || c.naks != 0 {
+		t.Fatalf("nak %+v, %d naks; want stale, which counts as no fault", c.nak, c.naks)
+	}
+	// Another refusal takes the nak's place. The late session is in the dark no longer than until its next frame.
+	c.refuse(sessionB, protocol.NakHash, "test")
+	if c.judge(blocks(sessionC, 9)) != ignore || c.nak.Code != protocol.NakStale || c.nak.Session != sessionC {
+		t.Fatalf("after another refusal: nak %+v", c.nak)
+	}
+	if got := c.judge(blocks(sessionB, 7)); got != refuse || c.nak.Session != sessionB {
+		t.Fatalf("the current session's refusal is not said again: action %d, nak %+v", got, c.nak)
 	}
 }

@@ -43,7 +43,7 @@ func (r *Replica) startFlush(ctx context.Context) {
 		return
 	}
 	cp := protocol.Checkpoint{
-		Server: r.server, Generation: r.generation, Position: r.chain.position, StreamSeq: r.seq,
+		Server: r.server, Generation: r.generation, Position: r.chain.position, Epoch: r.chain.epoch, StreamSeq: r.seq,
 		Lineage: slices.Clone(r.chain.lineage), Volumes: r.volumeIDs, Held: held, Mark: r.held, At: time.Now(),
 	}
 	touched := r.touched

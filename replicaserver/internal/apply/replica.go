@@ -97,7 +97,7 @@ func New(a protocol.ReplicaAssignment, targets []Target, checkpoint protocol.Che
 		released: a.Released, wake: make(chan struct{}, 1),
 	}
 	r.chain = chain{
-		server: a.Server, generation: a.Generation, position: checkpoint.Position, lineage: slices.Clone(checkpoint.Lineage),
+		server: a.Server, generation: a.Generation, position: checkpoint.Position, lineage: slices.Clone(checkpoint.Lineage), epoch: checkpoint.Epoch,
 	}
 	for i, t := range targets {
 		r.volumeIDs = append(r.volumeIDs, a.Disks[i].Volume)
@@ -219,6 +219,10 @@ func (r *Replica) receive(ctx context.Context, m received) error {
 		return nil
 	case refuse:
 		return r.refused(ctx, protocol.Session{}, "", "")
+	case outdated:
+		r.log.Info("late session ignored", "session", f.Session.String(), "detail", r.chain.nak.Detail)
+		r.signal()
+		return nil
 	case begin:
 		// What the lineage says must be durable, so the session that ends is flushed first.
 		if err := r.flushNow(ctx); err != nil {

@@ -68,6 +68,7 @@ type fixture struct {
 	kv      jetstream.KeyValue
 	disk    *disk
 	signals chan *nats.Msg
+	epoch   uint64
 	session protocol.Session
 	seq     uint64
 	prev    protocol.Digest
@@ -130,9 +131,10 @@ func (f *fixture) send(frame *protocol.Frame) {
 
 func (f *fixture) hello(base protocol.Position) {
 	f.t.Helper()
+	f.epoch++
 	f.session[0]++
 	f.seq, f.prev = 0, protocol.Digest{}
-	meta, err := json.Marshal(protocol.Hello{Server: "web-1", Generation: "g", Full: base.Seq == 0, Base: base, Disks: []protocol.HelloDisk{{SizeBytes: testSize}}})
+	meta, err := json.Marshal(protocol.Hello{Epoch: f.epoch, Server: "web-1", Generation: "g", Full: base.Seq == 0, Base: base, Disks: []protocol.HelloDisk{{SizeBytes: testSize}}})
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -206,6 +208,50 @@ func TestDurableIsSaidAfterFlushAndCheckpoint(t *testing.T) {
 	}
 	if n := info.CachedInfo().State.Msgs; n > 0 {
 		t.Fatalf("%d durable frames are still in the stream", n)
+	}
+}
+
+// An agent that was killed just after it opened a session may have left its hello and frames in a socket's buffers, from
+// which they come behind those of the next agent.
+func TestALateSessionOverwritesNothing(t *testing.T) {
+	f := newFixture(t)
+	_, stop := f.run(protocol.Checkpoint{}, 0)
+	f.hello(protocol.Position{})
+	f.blocks(0, 1)
+	base := f.await("durable 2", func(s protocol.Signal) bool { return s.Durable.Seq == 2 }).Durable
+	late := *f // of the agent that is killed
+	late.epoch, late.session[0] = 1, 0xaa
+	f.epoch = 10
+	f.hello(base)
+	f.blocks(0, 2)
+	f.await("the new session", func(s protocol.Signal) bool { return s.Durable.Session == f.session && s.Durable.Seq == 2 })
+
+	late.hello(base)
+	late.blocks(0, 9)
+	f.blocks(4096, 3)
+	late.blocks(8192, 9)
+	f.await("the new session, undisturbed", func(s protocol.Signal) bool {
+		if s.Durable.Session != f.session || s.Nak != nil && s.Nak.Session == f.session {
+			t.Fatalf("signal %+v", s)
+		}
+		return s.Durable.Seq == 3
+	})
+	f.await("the late session is told", func(s protocol.Signal) bool {
+		return s.Nak != nil && s.Nak.Session == late.session && s.Nak.Code == protocol.NakStale && s.Nak.Epoch == f.epoch
+	})
+	stop()
+	// The next process of the replication server knows it, too.
+	c, revision := f.checkpoint()
+	f.run(c, revision)
+	late.epoch, late.session[0] = 2, 0xab
+	late.hello(base)
+	late.blocks(0, 9)
+	f.blocks(12288, 4)
+	f.await("the new session after a restart", func(s protocol.Signal) bool {
+		return s.Durable.Session == f.session && s.Durable.Seq == 4
+	})
+	if f.disk.data[0] != 2 || f.disk.data[4096] != 3 || f.disk.data[8192] != 0 || f.disk.data[12288] != 4 {
+		t.Fatalf("the volume has %d %d %d %d", f.disk.data[0], f.disk.data[4096], f.disk.data[8192], f.disk.data[12288])
 	}
 }
 
