@@ -185,7 +185,11 @@ func (s *Shipper) freeze(ctx context.Context, id string, budget time.Duration) (
 	f := &frozen{mark: protocol.PointMark{ID: id}}
 	s.mu.Lock()
 	f.term = s.sess.term
+	open := s.sess.open
 	s.mu.Unlock()
+	if !open {
+		return f, errEnded
+	}
 	if s.deps.Fenced != nil {
 		f.mark.Fenced = s.deps.Fenced()
 	}

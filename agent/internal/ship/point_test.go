@@ -1,0 +1,57 @@
+package ship
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"rehost/protocol"
+)
+
+// still is a tracker and a freezer of disks that nobody writes to.
+type still struct {
+	freezes  int
+	unproven error
+}
+
+func (*still) Drain(int, func(int, uint64)) int { return 0 }
+func (*still) Taint() (uint64, string)          { return 0, "" }
+func (*still) Sync(context.Context) error       { return nil }
+func (*still) Thaw() (time.Duration, error)     { return 0, nil }
+
+func (s *still) Freeze(context.Context, time.Duration) (Still, error) {
+	s.freezes++
+	return Still{Grade: protocol.GradeFilesystem}, nil
+}
+
+// zeros is a disk without content.
+type zeros struct{}
+
+func (zeros) ReadAt(b []byte, _ int64) (int, error) { clear(b); return len(b), nil }
+
+func newStill(t *testing.T, s *still) *Shipper {
+	t.Helper()
+	cfg := testConfig(t, 4*testGranule)
+	cfg.Disks[0].Reader, cfg.Memory, cfg.Cap = zeros{}, DefaultPointMemory, freezeCap
+	f, _ := mustOpen(t, cfg, true)
+	return &Shipper{
+		cfg: cfg, deps: Deps{Tracker: s, Freezer: s}, log: hclog.NewNullLogger(), granules: newGranules(cfg.Disks, f), status: newMeter(), wake: make(chan struct{}),
+	}
+}
+
+// A session may end while the owner's hook runs. What is read then would be dropped on the way, since it is of no session,
+// and the point's frame could still go out with the next one, without it.
+func TestNothingIsFrozenWithoutASession(t *testing.T) {
+	tracker := &still{}
+	s := newStill(t, tracker)
+	if f, err := s.freeze(t.Context(), "p", time.Second); !errors.Is(err, errEnded) || len(f.parts) > 0 || tracker.freezes > 0 {
+		t.Fatalf("without a session: %v, %d parts read, frozen %d times", err, len(f.parts), tracker.freezes)
+	}
+	s.sess.open = true
+	if f, err := s.freeze(t.Context(), "p", time.Second); err != nil || len(f.parts) == 0 || tracker.freezes != 1 {
+		t.Fatalf("with a session: %v, %d parts read, frozen %d times", err, len(f.parts), tracker.freezes)
+	}
+}
