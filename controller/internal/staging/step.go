@@ -161,7 +161,7 @@ func bootReplicaServer(ctx context.Context, w *work) (bool, string, error) {
 	}
 	inst, err := w.cloud.Instance(ctx, rs.Instance)
 	if err != nil {
-		if cloud.NotFound(err) {
+		if cloud.NotFound(err) && time.Since(w.bootSince()) < w.cfg.ReplicaBoot {
 			return false, "not visible yet", nil
 		}
 		return false, "", err
@@ -183,8 +183,7 @@ func authenticate(_ context.Context, w *work) (bool, string, error) {
 	if _, _, ok := w.reports.ReplicaServer(w.rec.Replica); ok {
 		return true, w.rec.Replica, nil
 	}
-	i := slices.Index(protocol.InitiationSteps, protocol.StepAuthenticate)
-	if since := time.Since(w.rec.Initiation[i].At); since > w.cfg.ReplicaBoot {
+	if time.Since(w.bootSince()) > w.cfg.ReplicaBoot {
 		return false, "", &protocol.Problem{
 			Code:    protocol.ProblemReplicaUnreachable,
 			Message: fmt.Sprintf("replication server %s has not reported within %s", w.rec.Replica, w.cfg.ReplicaBoot),
@@ -192,6 +191,11 @@ func authenticate(_ context.Context, w *work) (bool, string, error) {
 		}
 	}
 	return false, "waiting for the first report of " + w.rec.Replica, nil
+}
+
+// bootSince is when the step before the boot ended. The time of a step itself starts anew after a failure.
+func (w *work) bootSince() time.Time {
+	return w.rec.Initiation[slices.Index(protocol.InitiationSteps, protocol.StepLaunchReplicaServer)].At
 }
 
 func downloadSoftware(context.Context, *work) (bool, string, error) {
