@@ -64,6 +64,8 @@ type Runner struct {
 	staging *staging.Staging
 	logger  hclog.Logger
 	kick    chan struct{}
+
+	starting sync.Mutex // one job is judged and recorded at a time
 }
 
 // NewRunner makes a Runner.

@@ -129,6 +129,10 @@ func (w *Work) refuseUnfenced(ctx context.Context, pt protocol.Point) error {
 // awaitContinuous waits until a point can be taken within the freeze budget.
 func (w *Work) awaitContinuous(ctx context.Context) error {
 	progress := w.progress(ctx)
+	rec, err := w.record()
+	if err != nil {
+		return err
+	}
 	return await.Until(ctx, w.cfg.Poll, func() (bool, error) {
 		report, at, _ := w.reports.Agent(w.server)
 		if silent := time.Since(at); silent > w.cfg.AgentLost {
@@ -136,6 +140,10 @@ func (w *Work) awaitContinuous(ctx context.Context) error {
 				Code: protocol.ProblemAgentUnreachable, Message: fmt.Sprintf("the agent of %s has not been heard of for %s", w.server, silent.Round(time.Second)),
 				Hint: "look on the source: systemctl status rehost-agent",
 			}
+		}
+		if rec.Fence && !report.Fenced { // the source was restarted, say: its agent fences it again
+			progress("waiting for the fence")
+			return false, nil
 		}
 		if report.Replication == protocol.ReplicationContinuous || report.Replication == protocol.ReplicationSnapshot {
 			return true, nil
@@ -159,8 +167,12 @@ func awaitSnapshots(ctx context.Context, w *Work) error {
 		if pt, err = w.points.Get(w.server, w.data(dataPoint)); err != nil {
 			return false, err
 		}
-		if pt.State == protocol.PointLost {
+		switch pt.State {
+		case protocol.PointLost:
 			return false, &final{pt.Problem}
+		case protocol.PointRemoved:
+			return false, &final{fmt.Errorf("the snapshots of point %s were deleted", pt.ID)}
+		case protocol.PointOrdered, protocol.PointHeld, protocol.PointSnapshotting, protocol.PointComplete:
 		}
 		return pt.State == protocol.PointComplete, nil
 	})

@@ -23,6 +23,8 @@ func (r *Runner) Start(ctx context.Context, req protocol.WaveRequest) (protocol.
 	if !ok {
 		return protocol.Job{}, &protocol.Problem{Code: protocol.ProblemInvalid, Message: fmt.Sprintf("unknown kind of job %q", req.Kind)}
 	}
+	r.starting.Lock()
+	defer r.starting.Unlock()
 	applied := r.store.Applied()
 	plan, err := wave.Of(applied, req.Wave)
 	if err != nil {
