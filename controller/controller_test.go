@@ -5,6 +5,7 @@ import (
 	"errors"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -339,6 +340,67 @@ func TestAFailedPointIsTakenAnew(t *testing.T) {
 	want := map[string]int{cloud.RoleReplicaServer: 1, cloud.RoleStagingVolume: 2}
 	if diff := cmp.Diff(want, w.cloud.left()); diff != "" {
 		t.Errorf("what is left after the termination (-want +got):\n%s", diff)
+	}
+}
+
+// TestAServerThatIsNotFinalizedStays: without its settings nobody could end its replica.
+func TestAServerThatIsNotFinalizedStays(t *testing.T) {
+	w := newWorld(t)
+	defer w.controller(t.Context())()
+	w.apply(w.fleet())
+	w.agent("web-1")
+	w.awaitState(protocol.ReadyForTest)
+	remove := func() error {
+		_, err := ask[protocol.ApplyRequest, protocol.Plan](w, protocol.VerbApply, protocol.ApplyRequest{})
+		return err
+	}
+	job := w.start(protocol.JobTest)
+	if err := remove(); !isProblem(err) || !strings.Contains(err.Error(), job.ID) {
+		t.Errorf("removed while a job works on it: got %v", err)
+	}
+	wantSucceeded(t, w.awaitJob(job.ID))
+	wantSucceeded(t, w.awaitJob(w.start(protocol.JobCutover).ID))
+	if err := remove(); !isProblem(err) || !strings.Contains(err.Error(), "finalized") {
+		t.Errorf("removed between cutover and finalization: got %v", err)
+	}
+	wantSucceeded(t, w.awaitJob(w.start(protocol.JobFinalize).ID))
+	if s := w.server(); s.Record.Wanted != protocol.WantDisconnect || s.Next != "nothing: the migration is complete" {
+		t.Errorf("after the end: wanted %q, next %q", s.Record.Wanted, s.Next)
+	}
+	if err := remove(); err != nil {
+		t.Errorf("removed after the finalization: got %v", err)
+	}
+	w.awaitState(protocol.Disconnected)
+	if s := w.server(); s.Record.Wanted != protocol.WantDisconnect || s.Next != "nothing: the migration is complete" {
+		t.Errorf("after the removal: wanted %q, next %q", s.Record.Wanted, s.Next)
+	}
+	if diff := cmp.Diff(map[string]int{cloud.RoleTarget: 1}, w.cloud.left()); diff != "" {
+		t.Errorf("what is left (-want +got):\n%s", diff)
+	}
+}
+
+// TestTwoJobsAtOnceAreOne starts jobs of one wave at the same moment.
+func TestTwoJobsAtOnceAreOne(t *testing.T) {
+	w := newWorld(t)
+	defer w.controller(t.Context())()
+	w.apply(w.fleet())
+	w.agent("web-1")
+	w.awaitState(protocol.ReadyForTest)
+	var started atomic.Int32
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			req := protocol.WaveRequest{Wave: "one", Kind: protocol.JobTest}
+			if _, err := bus.Request[protocol.WaveRequest, protocol.Job](t.Context(), w.operator, protocol.OperatorSubject(protocol.VerbWave), req); err == nil {
+				started.Add(1)
+			} else if !isProblem(err) {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := started.Load(); n != 1 {
+		t.Errorf("%d jobs were started", n)
 	}
 }
 

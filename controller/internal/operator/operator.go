@@ -96,20 +96,38 @@ func (d *Desk) Apply(ctx context.Context, req protocol.ApplyRequest) (protocol.P
 	return plan, err
 }
 
-// busy refuses to remove a server under a job.
+// busy refuses to remove a server that a job works on or will work on, or whose cutover is not finalized:
+// its replica would stay for ever, since nobody could finalize it.
 func (d *Desk) busy(plan protocol.Plan) *protocol.Problem {
 	for _, c := range plan.Changes {
 		if c.Kind != "server" || c.Action != "remove" {
 			continue
 		}
-		if r, err := d.store.Servers.Get(c.Name); err == nil && r.Job != "" {
-			return &protocol.Problem{
-				Code: protocol.ProblemConflict, Server: c.Name, Message: fmt.Sprintf("server %s cannot be removed: job %s works on it", c.Name, r.Job),
-				Hint: "wait for the job: rehost job show " + r.Job,
-			}
+		no := &protocol.Problem{Code: protocol.ProblemConflict, Server: c.Name}
+		if job := d.jobOf(c.Name); job != "" {
+			no.Message, no.Hint = fmt.Sprintf("server %s cannot be removed: it is in job %s", c.Name, job), "wait for the job: rehost job show "+job
+			return no
+		}
+		if r, err := d.store.Servers.Get(c.Name); err == nil && r.Lifecycle == protocol.CuttingOver {
+			no.Message, no.Hint = fmt.Sprintf("server %s cannot be removed: its cutover is not finalized", c.Name), "finalize it first: rehost wave finalize "+d.waveOf(c.Name)
+			return no
 		}
 	}
 	return nil
+}
+
+// jobOf returns the job that has not completed and names the server, whether it has come to it or not.
+func (d *Desk) jobOf(server string) string {
+	jobs, err := d.store.Jobs.List("")
+	if err != nil {
+		return ""
+	}
+	for _, j := range jobs {
+		if j.Status != protocol.JobCompleted && slices.ContainsFunc(j.Servers, func(s protocol.JobServer) bool { return s.Server == server }) {
+			return j.ID
+		}
+	}
+	return ""
 }
 
 // Job returns one job; without an id the newest.

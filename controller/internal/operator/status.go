@@ -133,6 +133,16 @@ func remaining(a *protocol.AgentReport) string {
 
 // next says what the operator can do now.
 func (d *Desk) next(r protocol.Server) string {
+	switch r.Lifecycle {
+	case protocol.Cutover:
+		return "nothing: the migration is complete"
+	case protocol.Disconnected:
+		if !r.Finalized.IsZero() {
+			return "nothing: the migration is complete"
+		}
+		return "add it to the configuration again, or remove the agent from the source"
+	case protocol.NotReady, protocol.ReadyForTest, protocol.Testing, protocol.ReadyForCutover, protocol.CuttingOver:
+	}
 	w := d.waveOf(r.Name)
 	if w == "" {
 		return "put it into an application and a wave, then rehost apply"
@@ -154,9 +164,7 @@ func (d *Desk) next(r protocol.Server) string {
 		if r.Cutover != nil {
 			return "look at the target, then rehost wave finalize " + w
 		}
-	case protocol.Cutover:
-		return "nothing: the migration is complete"
-	case protocol.Testing, protocol.Disconnected:
+	case protocol.Testing, protocol.Cutover, protocol.Disconnected:
 	}
 	return ""
 }
