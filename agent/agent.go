@@ -74,9 +74,12 @@ type Source struct {
 	Host    protocol.Host
 	Tier    string
 	Resumed bool // the tracker has seen every write since the last process
-	Disks   []SourceDisk
-	Tracker Tracker
-	Freezer Freezer
+	// Instance names the tracker's marks. A process that is not told to ship keeps no granules; should it make the marks
+	// anew and end, then the next one resumes them, and must not take them for those that the granules' file goes with.
+	Instance string
+	Disks    []SourceDisk
+	Tracker  Tracker
+	Freezer  Freezer
 	// Close releases the source. With forget, nothing stays behind that tracks.
 	Close func(forget bool) error
 }

@@ -176,7 +176,7 @@ func (r *runner) follow(ctx context.Context, o protocol.AgentOrder) error {
 
 func (r *runner) startShipping(ctx context.Context, generation string) error {
 	cfg := ship.Config{
-		Server: r.cfg.Server, Generation: generation, BootID: r.source.Host.BootID, Tier: r.source.Tier,
+		Server: r.cfg.Server, Generation: generation, BootID: r.source.Host.BootID, Tier: r.source.Tier, Tracker: r.source.Instance,
 		File: filepath.Join(r.cfg.serverRunDir(), "granules"), Window: r.cfg.Window, Memory: r.cfg.Freeze.Memory,
 		Budget: r.cfg.Freeze.Budget, Cap: r.cfg.Freeze.Cap, FrozenHook: r.cfg.FrozenHook,
 	}

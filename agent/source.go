@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/hashicorp/go-hclog"
@@ -72,7 +73,9 @@ func openSource(ctx context.Context, cfg Config, log hclog.Logger) (*Source, err
 		return nil, errors.Join(fmt.Errorf("track the disks: %w", err), closeAll())
 	}
 	status := tracker.Status()
-	s.Tier, s.Resumed, s.Tracker = status.Tier, status.Resumed, marks{tracker}
+	// Marks that cannot be told from others are not resumed.
+	s.Tier, s.Resumed, s.Instance = status.Tier, status.Resumed && status.Instance != 0, strconv.FormatUint(status.Instance, 10)
+	s.Tracker = marks{tracker}
 	freezer := newHostFreezer(cfg.Disks, log.Named("freeze"))
 	s.Freezer = freezer
 	s.Close = func(forget bool) error {

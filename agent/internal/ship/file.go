@@ -31,6 +31,7 @@ type identity struct {
 	Server     string
 	Generation string
 	BootID     string
+	Tracker    string
 	Disks      []identityDisk
 }
 
@@ -54,7 +55,7 @@ type file struct {
 }
 
 func identityOf(cfg Config) identity {
-	id := identity{Server: cfg.Server, Generation: cfg.Generation, BootID: cfg.BootID}
+	id := identity{Server: cfg.Server, Generation: cfg.Generation, BootID: cfg.BootID, Tracker: cfg.Tracker}
 	for _, d := range cfg.Disks {
 		id.Disks = append(id.Disks, identityDisk{Identity: d.Identity, SizeBytes: d.SizeBytes, GranuleBytes: d.GranuleBytes})
 	}
@@ -64,8 +65,8 @@ func identityOf(cfg Config) identity {
 func granuleCount(d Disk) int64 { return (d.SizeBytes + d.GranuleBytes - 1) / d.GranuleBytes }
 func wordCount(d Disk) int      { return int((granuleCount(d) + 63) / 64) }
 
-// openFile continues the file of an earlier process when it speaks of the same boot, disks and generation and the
-// tracker missed nothing; otherwise it makes a new one, in which every granule is needed.
+// openFile continues the file of an earlier process when it speaks of the same boot, disks, generation and tracker, and
+// the tracker missed nothing; otherwise it makes a new one, in which every granule is needed.
 func openFile(cfg Config, resumed bool) (f *file, fresh bool, err error) {
 	head, err := json.Marshal(identityOf(cfg))
 	if err != nil {

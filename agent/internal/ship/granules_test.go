@@ -71,6 +71,7 @@ func TestAFileOfAnotherBootDiskOrTrackerIsNotBelieved(t *testing.T) {
 		"disk":       func(c *Config) bool { c.Disks[0].Identity = "other"; return true },
 		"size":       func(c *Config) bool { c.Disks[0].SizeBytes += testGranule; return true },
 		"granule":    func(c *Config) bool { c.Disks[0].GranuleBytes *= 2; return true },
+		"marks":      func(c *Config) bool { c.Tracker = "other"; return true },
 		"tracker":    func(*Config) bool { return false },
 	}
 	for name, change := range changes {

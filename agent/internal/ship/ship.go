@@ -85,6 +85,7 @@ type Config struct {
 	Generation string
 	BootID     string
 	Tier       string
+	Tracker    string // names the marks: others that are made anew have another name, and have not seen what came before
 	Disks      []Disk
 	File       string        // holds the granules' states; on a filesystem that ends with the boot
 	Window     int64         // bytes of frames that are not durable, at most; 0: DefaultWindow

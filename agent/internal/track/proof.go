@@ -194,6 +194,11 @@ func (t *btfTracker) baseline(disk int) (baseline, error) {
 // Status implements [Tracker].
 func (t *btfTracker) Status() Status {
 	s := Status{Tier: "btf", Resumed: t.resumed}
+	if info, err := t.maps[trackMapMarks].Info(); err == nil {
+		if id, ok := info.ID(); ok {
+			s.Instance = uint64(id)
+		}
+	}
 	for _, p := range t.programs {
 		if stats, err := p.Stats(); err == nil {
 			s.Skipped += stats.RecursionMisses

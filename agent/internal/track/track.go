@@ -101,6 +101,9 @@ type Status struct {
 	// Resumed says that the marks of an earlier process were found: every write since then is marked. Otherwise tracking
 	// started with this process and earlier writes are unknown.
 	Resumed bool
+	// Instance is a number that the kernel gave to these marks; others that are made later in the same boot have another
+	// one. 0: it could not be read.
+	Instance uint64
 	// Skipped counts how often the kernel says that it did not run a program because it was running already.
 	Skipped uint64
 	Disks   []DiskStatus
