@@ -19,6 +19,7 @@ import (
 	"rehost/agent/internal/ship"
 	"rehost/internal/bus"
 	"rehost/internal/hint"
+	"rehost/internal/lock"
 	"rehost/protocol"
 )
 
@@ -101,6 +102,8 @@ const (
 	DefaultPinDir   = "/sys/fs/bpf/rehost"
 	defaultHook     = 30 * time.Second
 	reportEvery     = time.Second
+	// lockPatience is how long a process waits for its predecessor to end.
+	lockPatience = 10 * time.Second
 )
 
 // WithDefaults fills in what is not set.
@@ -130,6 +133,12 @@ func (c Config) serverRunDir() string { return filepath.Join(c.RunDir, c.Server)
 // on in the kernel, and the next Run continues where this one stopped.
 func Run(ctx context.Context, cfg Config, deps Deps) (err error) {
 	cfg = cfg.WithDefaults()
+	// Before the tracker: two that drain it would each have a part of the marks.
+	release, err := lock.Take(ctx, filepath.Join(cfg.RunDir, cfg.Server+".lock"), lockPatience)
+	if err != nil {
+		return fmt.Errorf("be the only agent of %s here: %w", cfg.Server, err)
+	}
+	defer func() { err = errors.Join(err, release()) }()
 	open := deps.Open
 	if open == nil {
 		open = openSource

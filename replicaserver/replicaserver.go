@@ -19,11 +19,16 @@ import (
 
 	"rehost/internal/bus"
 	"rehost/internal/hint"
+	"rehost/internal/lock"
 	"rehost/internal/version"
 	"rehost/protocol"
 )
 
-const reportEvery = time.Second
+const (
+	reportEvery = time.Second
+	// lockPatience is how long a process waits for its predecessor to end.
+	lockPatience = 10 * time.Second
+)
 
 // Config says where a replication server finds what it needs.
 type Config struct {
@@ -79,8 +84,13 @@ func (c Config) WithDefaults() Config {
 }
 
 // Run keeps replicas until ctx ends; then each is flushed and its checkpoint is written.
-func Run(ctx context.Context, cfg Config, deps Deps) error {
+func Run(ctx context.Context, cfg Config, deps Deps) (err error) {
 	cfg = cfg.WithDefaults()
+	release, err := lock.Take(ctx, filepath.Join(cfg.WorkDir, "lock"), lockPatience)
+	if err != nil {
+		return fmt.Errorf("be the only replication server here: %w", err)
+	}
+	defer func() { err = errors.Join(err, release()) }()
 	user, instance, err := userData(ctx, cfg.Metadata)
 	if err != nil {
 		return err

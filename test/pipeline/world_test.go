@@ -293,6 +293,10 @@ func (w *world) startAgent(resumed bool) *process {
 	})
 }
 
+func (w *world) replicaConfig(metadata string) replicaserver.Config {
+	return replicaserver.Config{Metadata: metadata, ByID: w.dir, WorkDir: filepath.Join(w.dir, "work")}
+}
+
 func (w *world) startReplica() *process {
 	user, err := json.Marshal(protocol.ReplicaServerUserData{Name: replicaName, Bus: w.bus.Bus(), Token: w.token(protocol.RoleReplicaServer, replicaName)})
 	if err != nil {
@@ -315,7 +319,7 @@ func (w *world) startReplica() *process {
 	mux.Handle("GET /latest/meta-data/instance-id", answer("i-1"))
 	imds := httptest.NewServer(mux)
 	w.tb.Cleanup(imds.Close)
-	cfg := replicaserver.Config{Metadata: imds.URL, ByID: w.dir, WorkDir: filepath.Join(w.dir, "work")}
+	cfg := w.replicaConfig(imds.URL)
 	return w.run(func(ctx context.Context) error {
 		return replicaserver.Run(ctx, cfg, replicaserver.Deps{Logger: w.log.Named("replica")})
 	})

@@ -13,8 +13,7 @@ import (
 
 // still is a tracker and a freezer of disks that nobody writes to.
 type still struct {
-	freezes  int
-	unproven error
+	freezes int
 }
 
 func (*still) Drain(int, func(int, uint64)) int { return 0 }

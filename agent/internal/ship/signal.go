@@ -44,6 +44,7 @@ func (s *Shipper) signal(sig protocol.Signal) {
 	s.log.Warn("replica cannot go on", "code", string(sig.Nak.Code), "detail", sig.Nak.Detail, "seq", sig.Durable.Seq)
 	s.sess.reason = string(sig.Nak.Code)
 	switch sig.Nak.Code {
+	case protocol.NakGap, protocol.NakDigest, protocol.NakHash, protocol.NakMalformed: // a new session is all it takes
 	case protocol.NakBaseUnknown:
 		s.startOverLocked()
 	case protocol.NakStale: // the clock went back since the epoch was forgotten

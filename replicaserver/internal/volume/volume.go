@@ -14,6 +14,7 @@ import (
 
 	"rehost/internal/blockdev"
 	"rehost/internal/hint"
+	"rehost/internal/lock"
 )
 
 // chunkBytes is how finely a virgin volume remembers where it was written to.
@@ -27,7 +28,8 @@ type Volume struct {
 }
 
 // Open finds a volume by its id under the folder byID, as EC2 shows it, and opens it. virgin says that it has never
-// been written to, so that zeros need not be written until something else was.
+// been written to, so that zeros need not be written until something else was. Only one process may have it open: one
+// that lags behind would put older content over newer.
 func Open(byID, id string, virgin bool) (*Volume, error) {
 	dev, err := blockdev.Open(path(byID, id), os.O_RDWR)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -35,6 +37,9 @@ func Open(byID, id string, virgin bool) (*Volume, error) {
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open volume %s: %w", id, err)
+	}
+	if err := lock.File(dev.File); err != nil {
+		return nil, errors.Join(hint.Wrap(fmt.Errorf("volume %s: %w", id, err), "end the other replication server; this one tries again by itself"), dev.Close())
 	}
 	v := &Volume{dev: dev}
 	if virgin {

@@ -2,11 +2,13 @@ package volume
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"rehost/internal/hint"
+	"rehost/internal/lock"
 )
 
 const testID = "vol-0123456789abcdef0"
@@ -71,4 +73,20 @@ func TestZerosAreSkippedOnlyWhereAVirginVolumeWasNotWritten(t *testing.T) {
 			t.Errorf("virgin %v: skipped %v", virgin, skipped)
 		}
 	}
+}
+
+func TestAVolumeIsOpenedByOneOnly(t *testing.T) {
+	dir := t.TempDir()
+	newFile(t, dir, 1<<20)
+	v, err := Open(dir, testID, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(dir, testID, false); !errors.Is(err, lock.ErrHeld) || hint.Of(err) == "" {
+		t.Fatalf("opened twice: got %v, want ErrHeld with a hint", err)
+	}
+	if err := v.Close(); err != nil {
+		t.Fatal(err)
+	}
+	open(t, dir, false)
 }
