@@ -49,17 +49,17 @@ func (r *Replica) startFlush(ctx context.Context) {
 	touched := r.touched
 	r.touched = make([]bool, len(r.targets))
 	r.dirty, r.flushing, r.flushed = 0, true, time.Now()
-	revision, created := r.revision, r.recv.created()
+	revision, born := r.revision, r.born
 	// The context does not end with the replica: a flush that was begun is waited for.
 	ctx = context.WithoutCancel(ctx)
 	go func() { // ends with its result, which Run waits for
-		r.results <- r.flush(ctx, flushResult{checkpoint: cp, touched: touched, revision: revision}, created)
+		r.results <- r.flush(ctx, flushResult{checkpoint: cp, touched: touched, revision: revision}, born)
 	}()
 }
 
 // flush makes the volumes durable, then writes the checkpoint, then lets the stream be freed; the agent is told when it
 // returns. In this order, since each step lets somebody forget what the one before it has made safe.
-func (r *Replica) flush(ctx context.Context, res flushResult, created time.Time) flushResult {
+func (r *Replica) flush(ctx context.Context, res flushResult, born time.Time) flushResult {
 	for i, t := range r.targets {
 		if !res.touched[i] {
 			continue
@@ -73,7 +73,7 @@ func (r *Replica) flush(ctx context.Context, res flushResult, created time.Time)
 	if res.errKV != nil {
 		return res
 	}
-	r.recv.free(res.checkpoint.StreamSeq, created)
+	r.recv.free(res.checkpoint.StreamSeq, born)
 	return res
 }
 

@@ -22,6 +22,7 @@ const (
 // received is one message of the stream.
 type received struct {
 	seq  uint64
+	born time.Time // of the stream that it came from: seq means nothing in another one
 	data []byte
 }
 
@@ -47,12 +48,6 @@ type receiver struct {
 
 func newReceiver(js jetstream.JetStream, stream string, log hclog.Logger) *receiver {
 	return &receiver{js: js, stream: stream, log: log, out: make(chan received), kick: make(chan struct{}, 1), at: time.Now()}
-}
-
-func (c *receiver) created() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.born
 }
 
 func (c *receiver) run(ctx context.Context) {
@@ -96,14 +91,15 @@ func (c *receiver) consume(ctx context.Context) error {
 	}
 	defer it.Stop()
 	c.mu.Lock()
-	c.born, c.last, c.at = stream.CachedInfo().Created, 0, time.Now()
+	born := stream.CachedInfo().Created
+	c.born, c.last, c.at = born, 0, time.Now()
 	c.mu.Unlock()
-	return c.forward(ctx, it)
+	return c.forward(ctx, it, born)
 }
 
 var errJump = errors.New("the broker skipped messages")
 
-func (c *receiver) forward(ctx context.Context, it jetstream.MessagesContext) error {
+func (c *receiver) forward(ctx context.Context, it jetstream.MessagesContext, born time.Time) error {
 	for {
 		m, err := it.Next(jetstream.NextContext(ctx))
 		if err != nil {
@@ -114,7 +110,7 @@ func (c *receiver) forward(ctx context.Context, it jetstream.MessagesContext) er
 			return err
 		}
 		select {
-		case c.out <- received{seq: meta.Sequence.Stream, data: m.Data()}:
+		case c.out <- received{seq: meta.Sequence.Stream, born: born, data: m.Data()}:
 		case <-ctx.Done():
 			return ctx.Err()
 		}

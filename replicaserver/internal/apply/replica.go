@@ -67,7 +67,8 @@ type Replica struct {
 	dirty    int64 // bytes since the last flush began
 	flushed  time.Time
 	flushing bool
-	seq      uint64 // of the stream, last consumed
+	seq      uint64    // of the stream, last consumed
+	born     time.Time // of the stream that seq speaks of
 	held     *protocol.PointMark
 	retry    *work // a frame that the volumes refused
 	retryAt  time.Time
@@ -204,7 +205,7 @@ func (r *Replica) loop(ctx context.Context) error {
 
 // receive takes one message of the stream.
 func (r *Replica) receive(ctx context.Context, m received) error {
-	r.seq = m.seq
+	r.seq, r.born = m.seq, m.born
 	r.mu.Lock()
 	r.status.Received += int64(len(m.data))
 	r.mu.Unlock()

@@ -255,6 +255,46 @@ func TestALateSessionOverwritesNothing(t *testing.T) {
 	}
 }
 
+// A stream that was made anew counts from 1 again, and has frames that nobody has seen yet.
+func TestAStreamThatWasMadeAnewIsNotFreedByTheOldOnesCount(t *testing.T) {
+	f := newFixture(t)
+	r := New(protocol.ReplicaAssignment{Server: "web-1", Generation: "g", Stream: protocol.StreamName("web-1", "g"), Disks: []protocol.ReplicaVolume{{Volume: "vol-1"}}},
+		[]Target{f.disk}, protocol.Checkpoint{}, 0, Deps{Conn: f.nc, JS: f.js, KV: f.kv, Changed: func() {}, Logger: hclog.NewNullLogger()})
+	f.hello(protocol.Position{})
+	f.blocks(0, 1)
+	s, err := f.js.Stream(t.Context(), protocol.StreamName("web-1", "g"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := s.GetMsg(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	created := s.CachedInfo().Created
+	if err := r.receive(t.Context(), received{seq: 1000, born: created.Add(-time.Hour), data: first.Data}); err != nil {
+		t.Fatal(err)
+	}
+	r.recv.born = created // the consumer has found the new stream; nothing of it has come yet
+	for _, step := range []struct {
+		seq  uint64
+		born time.Time
+		want uint64
+	}{{1001, created.Add(-time.Hour), 2}, {1, created, 1}} {
+		r.seq, r.born = step.seq, step.born
+		if err := r.flushNow(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		r.recv.purge(t.Context(), r.recv.freeSeq, r.recv.freeBorn)
+		info, err := s.Info(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.State.Msgs != step.want {
+			t.Fatalf("freed up to %d of the stream of %s: %d frames are left, want %d", step.seq, step.born, info.State.Msgs, step.want)
+		}
+	}
+}
+
 func TestAFlushThatFailsMovesNothing(t *testing.T) {
 	f := newFixture(t)
 	r, _ := f.run(protocol.Checkpoint{}, 0)
