@@ -13,6 +13,7 @@ packages: ## install what is needed (Debian packages, Go)
 	@scripts/install-packages
 
 build: packages ## build every binary into bin/
+	@echo "building the programs (minutes the first time, seconds later)" >&2
 	@mkdir -p bin && $(GO) build -trimpath $(LDFLAGS) -o bin/ ./cmd/...
 	@# without the commit in it, so that the appliance's image is made anew only when the program changes
 	@$(GO) build -trimpath -buildvcs=false $(LDFLAGS) -o bin/ ./cmd/rehost-convert
