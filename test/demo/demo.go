@@ -168,6 +168,9 @@ func replicate(ctx context.Context, d *demo) (string, error) {
 		return "", err
 	}
 	d.report.transfer(s)
+	if err := d.Command(ctx, "status"); err != nil {
+		return "", err
+	}
 	return fmt.Sprintf("%s, lag %d ms", s.Replication, d.report.LagMS), nil
 }
 
