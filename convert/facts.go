@@ -52,6 +52,8 @@ type Facts struct {
 	FreeBoot int64 `json:"free_boot"`
 	// FreeRoot is the free space of the root filesystem, in bytes.
 	FreeRoot int64 `json:"free_root"`
+
+	inspected int64 // bytes of files so far
 }
 
 // File is a file, a link or a folder of the guest.

@@ -158,3 +158,62 @@ func TestNoSpaceIsRefusedBeforeAnythingChanges(t *testing.T) {
 		t.Error("a record was made")
 	}
 }
+
+// TestNothingOfAGuestIsReadWithoutBound puts what cannot be read in reasonable time, or not into memory, where a
+// conversion looks. Each must end it, or be left out, at once.
+func TestNothingOfAGuestIsReadWithoutBound(t *testing.T) {
+	sparse := func(path string, size int64) func(t *testing.T, dir string) {
+		return func(t *testing.T, dir string) {
+			f, err := os.OpenFile(filepath.Join(dir, path), os.O_CREATE|os.O_WRONLY, 0o644)
+			if err == nil {
+				err = errors.Join(f.Truncate(size), f.Close())
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	pipe := func(path string) func(t *testing.T, dir string) {
+		return func(t *testing.T, dir string) {
+			path := filepath.Join(dir, path)
+			if err := errors.Join(os.RemoveAll(path), os.MkdirAll(filepath.Dir(path), 0o755), unix.Mkfifo(path, 0o644)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for name, change := range map[string]func(t *testing.T, dir string){
+		"a terabyte of grub.cfg":       sparse("boot/grub/grub.cfg", 1<<40),
+		"a terabyte of initramfs":      sparse("boot/initrd.img-"+testKernel, 1<<40),
+		"a terabyte of a udev rule":    sparse("etc/udev/rules.d/70-persistent-net.rules", 1<<40),
+		"a terabyte of fstab":          sparse("etc/fstab", 1<<40),
+		"a pipe instead of rules":      pipe("etc/udev/rules.d"),
+		"a pipe instead of netplan":    pipe("etc/netplan"),
+		"a pipe instead of modules":    pipe("usr/lib/modules"),
+		"a pipe instead of the record": pipe("var/lib/rehost/conversion"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, root := newGuest(t, debian(t))
+			if err := os.MkdirAll(filepath.Join(dir, "etc/udev/rules.d"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			change(t, dir)
+			done := make(chan error, 1)
+			go func() {
+				f, err := Inspect(root, testDisks)
+				if err == nil {
+					var plan Plan
+					if plan, err = MakePlan(f, protocol.ConversionSettings{}); err == nil {
+						_, err = Apply(root, plan)
+					}
+				}
+				done <- err
+			}()
+			select {
+			case err := <-done:
+				t.Log(err)
+			case <-time.After(10 * time.Second):
+				t.Fatal("the conversion hangs")
+			}
+		})
+	}
+}

@@ -18,6 +18,9 @@ import (
 // maxText bounds a configuration file: larger ones are nothing that a person wrote.
 const maxText = 4 << 20
 
+// maxInspected bounds what is read of all files together: some are kept in memory.
+const maxInspected = 256 << 20
+
 // maxNames bounds what is looked at in one folder.
 const maxNames = 4096
 
@@ -106,6 +109,11 @@ func (f *Facts) look(root *Root, p string) error {
 			return fmt.Errorf("inspect %s: %w", p, err)
 		}
 		file.Mode, file.Size = to.Mode(), to.Size()
+	}
+	if file.Mode.IsRegular() {
+		if f.inspected += file.Size; f.inspected > maxInspected {
+			return fmt.Errorf("inspect %s: with its %d bytes the files to look at are larger than %d bytes", p, file.Size, maxInspected)
+		}
 	}
 	if err := file.read(root, p); err != nil {
 		return fmt.Errorf("inspect %s: %w", p, err)

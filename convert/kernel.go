@@ -27,8 +27,12 @@ var moduleIndex = []string{
 
 // Bounds for what is read of a kernel's modules and of an initramfs.
 const (
-	maxModule = 64 << 20
-	maxConf   = 64 << 10
+	maxModule  = 64 << 20
+	maxModules = 128 << 20 // that one initramfs lacks, with the index
+	maxConf    = 64 << 10
+	maxConfs   = 256
+	maxHas     = 64 << 10
+	maxInitrd  = 1 << 30
 )
 
 // inspectKernels finds the installed kernels and the one that will boot.
@@ -144,6 +148,9 @@ func inspectInitrd(root *Root, k Kernel, deps map[string][]string) (*Initrd, err
 				return nil, err
 			}
 			defer func() { _ = f.Close() }()
+			if info, err := f.Stat(); err != nil || info.Size() > maxInitrd {
+				return nil, errors.Join(fmt.Errorf("read %s: it must have at most %d bytes", p, int64(maxInitrd)), err)
+			}
 			in := &Initrd{Path: p}
 			if err := in.scan(f, k.Version); err != nil {
 				return nil, fmt.Errorf("read %s: %w", p, err)
@@ -176,6 +183,9 @@ func (in *Initrd) scan(image io.Reader, version string) error {
 			if len(text) > 0 {
 				in.Conf[name] = string(text)
 			}
+		}
+		if len(in.Has) > maxHas || len(in.Conf) > maxConfs {
+			return errors.New("it has too many modules or configuration files")
 		}
 		return nil
 	})
@@ -222,6 +232,7 @@ func (in *Initrd) collect(root *Root, k Kernel, deps map[string][]string) error 
 	}
 	slices.Sort(files)
 	slices.Sort(in.Names)
+	total := 0
 	for _, p := range append(files, moduleIndex...) {
 		if path.Clean("/"+p) != "/"+p {
 			return fmt.Errorf("module index names %q", p)
@@ -232,6 +243,9 @@ func (in *Initrd) collect(root *Root, k Kernel, deps map[string][]string) error 
 		}
 		if err != nil {
 			return errors.Join(fmt.Errorf("read module file %s", p), err)
+		}
+		if total += len(data); total > maxModules {
+			return fmt.Errorf("the modules of kernel %s are larger than %d bytes", k.Version, maxModules)
 		}
 		in.Modules = append(in.Modules, ModuleFile{Name: p, Data: data})
 	}

@@ -33,6 +33,7 @@ const maxUnpacked = 2 << 30
 func Walk(image io.Reader, fn func(e Entry, data io.Reader) error) (Compression, error) {
 	in := bufio.NewReaderSize(image, 64<<10)
 	last := None
+	left := int64(maxUnpacked)
 	for {
 		if err := skipZeros(in); err != nil {
 			if errors.Is(err, io.EOF) {
@@ -45,7 +46,7 @@ func Walk(image io.Reader, fn func(e Entry, data io.Reader) error) (Compression,
 			return last, err
 		}
 		last = kind
-		err = walkPart(r, kind, fn)
+		err = walkPart(r, kind, &left, fn)
 		if c, ok := r.(io.Closer); ok {
 			err = errors.Join(err, c.Close())
 		}
@@ -63,9 +64,14 @@ var ErrStop = errors.New("stop")
 
 // walkPart reads one part: a plain archive, or a compressed stream that holds one
 // or several archives. A compressed stream is read to its end, so that the next
-// part starts where it ended.
-func walkPart(r io.Reader, kind Compression, fn func(Entry, io.Reader) error) error {
-	limited := &io.LimitedReader{R: r, N: maxUnpacked}
+// part starts where it ended. left is what all compressed parts may still unpack to.
+func walkPart(r io.Reader, kind Compression, left *int64, fn func(Entry, io.Reader) error) error {
+	limited := &io.LimitedReader{R: r, N: *left}
+	defer func() {
+		if kind != None {
+			*left = limited.N
+		}
+	}()
 	in, ok := r.(*bufio.Reader)
 	if !ok {
 		in = bufio.NewReaderSize(limited, 256<<10)

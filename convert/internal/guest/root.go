@@ -149,21 +149,34 @@ func (r *Root) Readlink(name string) (string, error) {
 	return r.dir.Readlink(inside(p))
 }
 
-// ReadDir returns the names in a folder, sorted.
+// maxNames bounds what is read of one folder.
+const maxNames = 64 << 10
+
+// ReadDir returns the names in a folder, sorted. A folder with more than 65536 is an error.
 func (r *Root) ReadDir(name string) ([]string, error) {
 	p, err := r.Resolve(name)
 	if err != nil {
 		return nil, err
 	}
-	entries, err := fs.ReadDir(r.dir.FS(), inside(p))
+	d, err := r.openDir(p)
 	if err != nil {
 		return nil, err
 	}
-	names := make([]string, 0, len(entries))
-	for _, e := range entries {
-		names = append(names, e.Name())
+	defer func() { _ = d.Close() }()
+	names, err := d.Readdirnames(maxNames + 1)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
 	}
+	if len(names) > maxNames {
+		return nil, fmt.Errorf("read folder %s: it has more than %d names", name, maxNames)
+	}
+	slices.Sort(names)
 	return names, nil
+}
+
+// openDir opens the folder at a resolved path. Anything else, a pipe for which opening waits, is refused.
+func (r *Root) openDir(p string) (*os.File, error) {
+	return r.dir.OpenFile(inside(p), os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 }
 
 // OpenFile opens a regular file for reading.
@@ -274,7 +287,7 @@ func (s *Staged) Discard() error {
 
 // touch remembers the filesystem of a folder for [Root.Sync].
 func (r *Root) touch(p string) error {
-	d, err := r.dir.Open(inside(p))
+	d, err := r.openDir(p)
 	if err != nil {
 		return err
 	}
@@ -440,7 +453,7 @@ func (r *Root) Free(name string) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	d, err := r.dir.Open(inside(path.Dir(p)))
+	d, err := r.openDir(path.Dir(p))
 	if err != nil {
 		return 0, err
 	}
