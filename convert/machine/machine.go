@@ -65,7 +65,7 @@ func work(ctx context.Context, say func(string)) (r protocol.ConversionReport) {
 	if err != nil {
 		return failed("", err)
 	}
-	for _, name := range []string{"nvme", "e1000e", "ena", "virtio_pci", "virtio_net", "crc32c_generic"} {
+	for _, name := range append(drivers("/sys"), "crc32c_generic") {
 		if err := mods.load(name); err != nil {
 			say(fmt.Sprintf("driver %s: %v", name, err))
 		}
