@@ -25,7 +25,7 @@ import (
 )
 
 // recipeVersion changes when the code below makes another image of the same parts.
-const recipeVersion = 1
+const recipeVersion = 2
 
 // Options says what the image is made of.
 type Options struct {
@@ -100,11 +100,8 @@ func (b *build) make(ctx context.Context, list []pack) error {
 		}
 	}
 	b.Progress("making the bootable disk")
-	boot := filepath.Join(b.work, "boot")
-	if err := os.MkdirAll(filepath.Join(boot, "boot/grub"), 0o755); err != nil {
-		return err
-	}
-	if err := os.Link(filepath.Join(b.base, "vmlinuz"), filepath.Join(boot, "boot/vmlinuz")); err != nil {
+	kernel, err := os.ReadFile(filepath.Join(b.base, "vmlinuz"))
+	if err != nil {
 		return err
 	}
 	image, err := os.ReadFile(filepath.Join(b.base, "initrd.img"))
@@ -119,10 +116,7 @@ func (b *build) make(ctx context.Context, list []pack) error {
 	if err := writeTree(out, map[string][]byte{"init": program}); err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(boot, "boot/initrd.img"), out.Bytes(), 0o644); err != nil {
-		return err
-	}
-	return b.makeDisk(ctx, boot)
+	return b.makeDisk(kernel, out.Bytes())
 }
 
 // makeBase makes what does not depend on the program.
@@ -171,7 +165,7 @@ func (b *build) makeBase(ctx context.Context, list []pack) error {
 // baseRecipe returns a short hash of what decides what is in the base.
 func baseRecipe(list []pack) string {
 	h := sha256.New()
-	_, _ = fmt.Fprintln(h, recipeVersion, list, modules, programs, grubModules)
+	_, _ = fmt.Fprintln(h, recipeVersion, list, modules, programs, grubModules, grubLoad)
 	h.Write(stub)
 	return hex.EncodeToString(h.Sum(nil))[:12]
 }
