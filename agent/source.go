@@ -149,6 +149,21 @@ func (m marks) Taint() (count uint64, why string) {
 	return count, why
 }
 
+// Prove implements [Tracker]. What was missed is counted by Taint, which tells what is new from what was sent again since.
+func (m marks) Prove(ctx context.Context) error {
+	_ = m.Tracker.Prove(ctx)
+	var errs []error
+	for _, d := range m.Status().Disks {
+		if d.Problem != "" {
+			errs = append(errs, fmt.Errorf("disk %s: %s", d.Path, d.Problem))
+		}
+	}
+	if len(errs) > 0 {
+		return hint.Wrap(errors.Join(errs...), "correct what the message says, such as `echo 1 > /sys/block/sda/queue/iostats`; no point is taken until then")
+	}
+	return nil
+}
+
 // forgetPins removes what tracks a server's disks in the kernel.
 func forgetPins(cfg Config) error { return track.Remove(filepath.Join(cfg.PinDir, cfg.Server)) }
 

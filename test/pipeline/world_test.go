@@ -95,6 +95,8 @@ func (s *source) Drain(disk int, keep func(word int, bits uint64)) int {
 
 func (s *source) Taint() (uint64, string) { return s.taint.Load(), "by the test" }
 
+func (s *source) Prove(context.Context) error { return nil }
+
 func (s *source) Sync(context.Context) error { return nil }
 
 func (s *source) Freeze(context.Context, time.Duration) (agent.Still, error) {

@@ -91,6 +91,10 @@ func (s *Shipper) Point(ctx context.Context, order protocol.PointOrder) {
 func (s *Shipper) takePoint(ctx context.Context, order protocol.PointOrder) (protocol.PointMark, error) {
 	ctx, cancel := context.WithTimeout(ctx, sendFor)
 	defer cancel()
+	if err := s.prove(ctx); err != nil {
+		return protocol.PointMark{}, err
+	}
+	s.drain()
 	if !s.granules.synced() {
 		return protocol.PointMark{}, hint.New("the initial sync is not complete", "wait until the server is CONTINUOUS")
 	}

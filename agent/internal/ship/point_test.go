@@ -13,12 +13,14 @@ import (
 
 // still is a tracker and a freezer of disks that nobody writes to.
 type still struct {
-	freezes int
+	freezes  int
+	unproven error
 }
 
 func (*still) Drain(int, func(int, uint64)) int { return 0 }
 func (*still) Taint() (uint64, string)          { return 0, "" }
 func (*still) Sync(context.Context) error       { return nil }
+func (s *still) Prove(context.Context) error    { return s.unproven }
 func (*still) Thaw() (time.Duration, error)     { return 0, nil }
 
 func (s *still) Freeze(context.Context, time.Duration) (Still, error) {
@@ -52,5 +54,27 @@ func TestNothingIsFrozenWithoutASession(t *testing.T) {
 	s.sess.open = true
 	if f, err := s.freeze(t.Context(), "p", time.Second); err != nil || len(f.parts) == 0 || tracker.freezes != 1 {
 		t.Fatalf("with a session: %v, %d parts read, frozen %d times", err, len(f.parts), tracker.freezes)
+	}
+}
+
+func TestAnUnprovenTrackerOffersNoPoint(t *testing.T) {
+	tracker := &still{unproven: errors.New("no counters")}
+	s := newStill(t, tracker)
+	s.sess.open = true
+	s.granules.settle(s.granules.pick(1, 1<<40), true)
+	if _, err := s.takePoint(t.Context(), protocol.PointOrder{ID: "p"}); err == nil || tracker.freezes > 0 {
+		t.Fatalf("got %v, frozen %d times", err, tracker.freezes)
+	}
+	var r protocol.AgentReport
+	if s.Report(&r); len(r.Problems) != 1 || r.Problems[0].Code != protocol.ProblemTracker {
+		t.Fatalf("problems %+v", r.Problems)
+	}
+	tracker.unproven = nil
+	if err := s.prove(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r = protocol.AgentReport{}
+	if s.Report(&r); len(r.Problems) != 0 {
+		t.Fatalf("problems %+v after the proof", r.Problems)
 	}
 }

@@ -40,6 +40,9 @@ const (
 	// maxFrames bounds what is remembered of frames that are not durable, where frames are small.
 	maxFrames  = 8192
 	drainEvery = 200 * time.Millisecond
+	proveEvery = 2 * time.Minute
+	// proveFor is how long a proof may wait for a quiet moment; nothing is drained meanwhile.
+	proveFor = 100 * time.Millisecond
 	// probeAfter is how long the replica may make no progress before an empty frame is sent, which shows up a gap.
 	probeAfter = 5 * time.Second
 	minBackoff = 200 * time.Millisecond
@@ -60,6 +63,9 @@ type Tracker interface {
 	Drain(disk int, keep func(word int, bits uint64)) int
 	// Taint counts what makes the marks not the whole truth; when the number grows everything is sent again.
 	Taint() (uint64, string)
+	// Prove waits, as long as ctx allows, for a quiet moment to compare the marks with what the kernel counted; Taint has
+	// the outcome. An error says that they cannot be compared.
+	Prove(ctx context.Context) error
 }
 
 // Freezer stops the writers of the disks for a moment.
@@ -259,7 +265,12 @@ func (s *Shipper) waitFor(ctx context.Context, ready func() bool) error {
 func (s *Shipper) drainLoop(ctx context.Context) error {
 	tick := time.NewTicker(drainEvery)
 	defer tick.Stop()
+	var proven time.Time
 	for {
+		if time.Since(proven) >= proveEvery {
+			proven = time.Now()
+			_ = s.prove(ctx) // it is in the report, and no point is taken
+		}
 		s.drain()
 		select {
 		case <-tick.C:
@@ -267,6 +278,22 @@ func (s *Shipper) drainLoop(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// prove lets the tracker prove itself. What was written without a mark taints it, at the next drain.
+func (s *Shipper) prove(ctx context.Context) error {
+	s.drainMu.Lock()
+	defer s.drainMu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, proveFor)
+	defer cancel()
+	err := s.deps.Tracker.Prove(ctx)
+	if err == nil {
+		s.status.clear(protocol.ProblemTracker)
+		return nil
+	}
+	p := problemOf(protocol.ProblemTracker, fmt.Errorf("the tracker cannot prove that it sees every write: %w", err))
+	s.status.problem(p.Code, p.Message, p.Hint)
+	return p
 }
 
 // drain empties the kernel's marks into need.
