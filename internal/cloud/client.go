@@ -86,6 +86,7 @@ func Open(ctx context.Context, cfg Config) (*Client, error) {
 		if cfg.Endpoint != "" {
 			o.BaseEndpoint = aws.String(cfg.Endpoint)
 		}
+		o.HTTPClient = wholeBody{o.HTTPClient}
 	})
 	return c, nil
 }
