@@ -186,7 +186,7 @@ func TestErrorsSayWhatTheyAre(t *testing.T) {
 	c := open(t)
 	ctx := t.Context()
 	_, err := c.Volume(ctx, "vol-0123456789abcdef0")
-	if !cloud.NotFound(err) || !cloud.Permanent(err) || cloud.Throttled(err) {
+	if !cloud.NotFound(err) || cloud.Permanent(err) || cloud.Throttled(err) {
 		t.Errorf("an unknown volume: %v", err)
 	}
 	_, err = c.FindImage(ctx, "no-such-image")

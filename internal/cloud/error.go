@@ -52,6 +52,9 @@ func Permanent(err error) bool {
 		return false
 	}
 	switch e.Code {
+	case "InvalidInstanceID.NotFound", "InvalidVolume.NotFound", "InvalidSnapshot.NotFound", "InvalidAMIID.NotFound", "InvalidAMIID.Unavailable",
+		"InvalidGroup.NotFound", "InvalidSnapshot.InUse", "InvalidGroup.InUse":
+		return false // EC2 shows what is new, and that something is gone, late
 	case "UnauthorizedOperation", "AuthFailure", "OptInRequired", "Blocked", "UnsupportedOperation", "Unsupported":
 		return true
 	}

@@ -227,6 +227,9 @@ func (c *Client) TerminateInstance(ctx context.Context, id string, progress Prog
 // ConsoleOutput returns the latest text of an instance's serial console; it may be empty.
 func (c *Client) ConsoleOutput(ctx context.Context, id string) (string, error) {
 	out, err := c.ec2.GetConsoleOutput(ctx, &ec2.GetConsoleOutputInput{InstanceId: aws.String(id), Latest: aws.Bool(true)})
+	if code(err) == "UnsupportedOperation" { // only Nitro instances have the latest; of others there is what EC2 kept
+		out, err = c.ec2.GetConsoleOutput(ctx, &ec2.GetConsoleOutputInput{InstanceId: aws.String(id)})
+	}
 	if err != nil {
 		return "", fail(err, "read the console of instance %s", id)
 	}

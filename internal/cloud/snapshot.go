@@ -190,11 +190,18 @@ func (c *Client) WaitSnapshots(ctx context.Context, ids []string, progress Progr
 	})
 }
 
-// DeleteSnapshot deletes a snapshot; one that is gone is no error.
+// DeleteSnapshot deletes a snapshot; one that is gone is no error. The image that used it may
+// have been deregistered just now, which EC2 notices late.
 func (c *Client) DeleteSnapshot(ctx context.Context, id string) error {
-	_, err := c.ec2.DeleteSnapshot(ctx, &ec2.DeleteSnapshotInput{SnapshotId: aws.String(id)})
-	if err = fail(err, "delete snapshot %s", id); NotFound(err) {
-		return nil
-	}
-	return err
+	started := time.Now()
+	return c.wait(ctx, "the deletion of snapshot "+id, nil, func(ctx context.Context) (bool, string, error) {
+		_, err := c.ec2.DeleteSnapshot(ctx, &ec2.DeleteSnapshotInput{SnapshotId: aws.String(id)})
+		if code(err) == "InvalidSnapshot.InUse" && time.Since(started) < settle {
+			return false, "in use", nil
+		}
+		if err = fail(err, "delete snapshot %s", id); NotFound(err) {
+			return true, "", nil
+		}
+		return err == nil, "", err
+	})
 }

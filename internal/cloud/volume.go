@@ -199,9 +199,7 @@ func deviceName(i int) string { return "/dev/sd" + deviceLetters[i:i+1] }
 // DetachVolume detaches a volume from whatever it is attached to, and waits.
 func (c *Client) DetachVolume(ctx context.Context, volume string, progress Progress) error {
 	_, err := c.ec2.DetachVolume(ctx, &ec2.DetachVolumeInput{VolumeId: aws.String(volume)})
-	switch code(err) {
-	case "", "IncorrectState", "InvalidAttachment.NotFound":
-	default:
+	if c := code(err); err != nil && c != "IncorrectState" && c != "InvalidAttachment.NotFound" {
 		return fail(err, "detach volume %s", volume)
 	}
 	return c.wait(ctx, "detachment of volume "+volume, progress, func(ctx context.Context) (bool, string, error) {
