@@ -87,8 +87,12 @@ func (b *build) makeDisk(kernel, initramfs []byte) error {
 		data []byte
 		at   int
 	}{
-		{boot[:440], 0}, {partitionTable(), 440}, {core, sectorBytes}, {config, configSector * sectorBytes},
-		{kernel, kernelAt * sectorBytes}, {initramfs, initramfsAt * sectorBytes},
+		{boot[:440], 0},
+		{partitionTable(), 440},
+		{core, sectorBytes},
+		{config, configSector * sectorBytes},
+		{kernel, kernelAt * sectorBytes},
+		{initramfs, initramfsAt * sectorBytes},
 	} {
 		if _, err := f.WriteAt(part.data, int64(part.at)); err != nil {
 			return fmt.Errorf("write the disk: %w", err)

@@ -164,6 +164,7 @@ func TestNoSpaceIsRefusedBeforeAnythingChanges(t *testing.T) {
 func TestNothingOfAGuestIsReadWithoutBound(t *testing.T) {
 	sparse := func(path string, size int64) func(t *testing.T, dir string) {
 		return func(t *testing.T, dir string) {
+			t.Helper()
 			f, err := os.OpenFile(filepath.Join(dir, path), os.O_CREATE|os.O_WRONLY, 0o644)
 			if err == nil {
 				err = errors.Join(f.Truncate(size), f.Close())
@@ -175,6 +176,7 @@ func TestNothingOfAGuestIsReadWithoutBound(t *testing.T) {
 	}
 	pipe := func(path string) func(t *testing.T, dir string) {
 		return func(t *testing.T, dir string) {
+			t.Helper()
 			path := filepath.Join(dir, path)
 			if err := errors.Join(os.RemoveAll(path), os.MkdirAll(filepath.Dir(path), 0o755), unix.Mkfifo(path, 0o644)); err != nil {
 				t.Fatal(err)
