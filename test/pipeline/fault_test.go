@@ -189,6 +189,16 @@ func TestAnUnreadableSourceOffersNoPointUntilItIsRead(t *testing.T) {
 
 func TestAnotherVolumeGetsEverythingAgain(t *testing.T) {
 	t.Parallel()
+	for name, writes := range map[string]int{"busy": 5, "idle": 0} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			anotherVolume(t, writes)
+		})
+	}
+}
+
+func anotherVolume(t *testing.T, writes int) {
+	t.Helper()
 	rng := rngOf(t)
 	w := newWorld(t, 8<<20)
 	w.fill(rng, 60)
@@ -207,7 +217,7 @@ func TestAnotherVolumeGetsEverythingAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.startReplica()
-	w.fill(rng, 5)
+	w.fill(rng, writes)
 	w.await("full sync", func(a protocol.AgentReport, r protocol.ReplicaStatus) bool {
 		return r.Naks > 0 && a.Replication == protocol.ReplicationContinuous && a.Lag == 0
 	})

@@ -120,6 +120,13 @@ func (m *meter) stuck(d time.Duration) bool {
 	return now.Sub(m.heard) < 3*time.Second && now.Sub(m.movedAt) > d
 }
 
+// elsewhere says that the replica's last word was not that it has everything up to base.
+func (m *meter) elsewhere(base protocol.Position) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.last.Durable != base
+}
+
 func (m *meter) moved() {
 	m.mu.Lock()
 	defer m.mu.Unlock()

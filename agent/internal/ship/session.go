@@ -320,10 +320,11 @@ func (s *Shipper) endLocked() {
 }
 
 // probe sends an empty frame when the replica lives and yet does not move: should frames have been lost after the last
-// one that it saw, only a later one shows it the gap.
+// one that it saw, only a later one shows it the gap. The same when it is not where the agent believes it to
+// be, as on a new volume: with a source that nobody writes to, nothing else would show it.
 func (s *Shipper) probe(ctx context.Context) {
 	s.mu.Lock()
-	stuck := s.sess.open && len(s.sess.frames) > 0 && s.status.stuck(probeAfter)
+	stuck := s.sess.open && (len(s.sess.frames) > 0 || s.status.elsewhere(s.sess.base)) && s.status.stuck(probeAfter)
 	term := s.sess.term
 	room := s.sess.window < s.cfg.Window && len(s.sess.frames) < maxFrames
 	s.mu.Unlock()
