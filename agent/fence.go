@@ -21,25 +21,37 @@ import (
 const fenceRetry = 5 * time.Second
 
 // fence stops and releases the source's writers through the owner's hooks. That they are stopped is a file, so that an
-// agent that restarts in the middle of a cutover knows.
+// agent that restarts in the middle of a cutover knows. The file names the boot: after another one the writers run again.
 type fence struct {
 	cfg     Config
+	boot    string
 	log     hclog.Logger
 	changed func()
 
 	mu      sync.Mutex // guards the fields beneath
 	fenced  bool
+	release bool // a release was begun and has not succeeded: nothing is claimed, and the hook is still due
 	running bool
 	tryAt   time.Time
 	problem *protocol.Problem
 }
 
-func newFence(cfg Config, log hclog.Logger, changed func()) *fence {
-	f := &fence{cfg: cfg, log: log, changed: changed}
-	_, err := os.Stat(f.path())
-	f.fenced = err == nil
+func newFence(cfg Config, boot string, log hclog.Logger, changed func()) *fence {
+	f := &fence{cfg: cfg, boot: boot, log: log, changed: changed}
+	text, err := os.ReadFile(f.path())
+	if err != nil {
+		return f
+	}
+	f.fenced = string(text) == fencedText+boot
+	f.release = string(text) == releasingText+boot
 	return f
 }
+
+// What the file says, before the boot's id.
+const (
+	fencedText    = "fenced in boot "
+	releasingText = "being released in boot "
+)
 
 func (f *fence) path() string { return filepath.Join(f.cfg.StateDir, f.cfg.Server+".fenced") }
 
@@ -53,16 +65,19 @@ func (f *fence) state() (bool, *protocol.Problem) {
 func (f *fence) want(ctx context.Context, tasks *sync.WaitGroup, fenced bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.running || f.fenced == fenced || time.Now().Before(f.tryAt) {
+	if done := f.fenced == fenced && !f.release; f.running || done || time.Now().Before(f.tryAt) {
 		return
 	}
 	f.running = true
+	if !fenced { // from here on they may run
+		f.fenced, f.release = false, true
+	}
 	tasks.Go(func() {
 		err := f.change(ctx, fenced)
 		f.mu.Lock()
 		f.running, f.problem = false, nil
 		if err == nil {
-			f.fenced = fenced
+			f.fenced, f.release = fenced, false
 		} else {
 			f.tryAt = time.Now().Add(fenceRetry)
 			f.problem = &protocol.Problem{Code: protocol.ProblemFence, Message: err.Error(), Hint: hint.Of(err), Server: f.cfg.Server, At: time.Now()}
@@ -81,19 +96,36 @@ func (f *fence) change(ctx context.Context, fenced bool) error {
 			return hint.New("there is no fence hook", "name a program in hooks.fence of the agent's configuration that stops what writes")
 		}
 	}
+	if !fenced {
+		if err := f.keep(releasingText); err != nil {
+			return err
+		}
+	}
 	if err := runHook(ctx, f.cfg, name, hook); err != nil {
 		return hint.Wrap(err, "correct hooks."+name+" in the agent's configuration; it is tried again")
 	}
-	if !fenced {
-		if err := os.Remove(f.path()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("forget the fence: %w", err)
-		}
-		return nil
+	if fenced {
+		return f.keep(fencedText)
 	}
-	if err := os.MkdirAll(f.cfg.StateDir, 0o700); err != nil {
+	if err := os.Remove(f.path()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("forget the fence: %w", err)
+	}
+	return nil
+}
+
+// keep remembers how far the fence is, whole or not at all.
+func (f *fence) keep(text string) error {
+	err := os.MkdirAll(f.cfg.StateDir, 0o700)
+	if err == nil {
+		err = os.WriteFile(f.path()+".new", []byte(text+f.boot), 0o600)
+	}
+	if err == nil {
+		err = os.Rename(f.path()+".new", f.path())
+	}
+	if err != nil {
 		return fmt.Errorf("remember the fence: %w", err)
 	}
-	return os.WriteFile(f.path(), nil, 0o600)
+	return nil
 }
 
 func runHook(ctx context.Context, cfg Config, name string, hook []string) error {

@@ -46,7 +46,7 @@ func newRunner(cfg Config, deps Deps, source *Source, nc *nats.Conn) *runner {
 	if r.notify == nil {
 		r.notify = func(string) {}
 	}
-	r.fence = newFence(cfg, r.log, r.poke)
+	r.fence = newFence(cfg, source.Host.BootID, r.log, r.poke)
 	return r
 }
 
