@@ -99,6 +99,9 @@ func (s *Shipper) enqueue(ctx context.Context, j *job) bool {
 	case s.toRead <- j:
 		return true
 	case <-ctx.Done():
+		// It has its place in the order, and who publishes waits for it: no reader will make it ready.
+		j.err = errStopped
+		close(j.ready)
 		return false
 	}
 }

@@ -125,15 +125,18 @@ func (s *Shipper) drop(ctx context.Context, j *job) {
 	case <-j.ready:
 		s.finish(j, errEnded)
 	case <-ctx.Done():
-		s.finish(j, errStopped)
+		s.abandon(j)
 	}
 }
+
+// abandon leaves a job that a reader may still work on to [Shipper.release]: its buffer must not go to somebody else meanwhile.
+func (s *Shipper) abandon(j *job) { s.left = append(s.left, j) }
 
 func (s *Shipper) publishJob(ctx context.Context, j *job) {
 	select {
 	case <-j.ready:
 	case <-ctx.Done():
-		s.finish(j, errStopped)
+		s.abandon(j)
 		return
 	}
 	s.mu.Lock()

@@ -132,6 +132,7 @@ type Shipper struct {
 	unacked chan struct{} // a token for each message that the broker has not acknowledged
 	msgBufs chan []byte
 
+	left []*job        // given up by publishLoop while a reader may still have them; for release
 	over chan struct{} // closed when Run ends
 
 	drainMu sync.Mutex // whoever drains; guards tainted
@@ -222,6 +223,9 @@ func (s *Shipper) Run(ctx context.Context) (err error) {
 
 // release gives back what the jobs that were under way hold. Nothing runs any more.
 func (s *Shipper) release() {
+	for _, j := range s.left {
+		s.finish(j, errStopped)
+	}
 	for {
 		select {
 		case j := <-s.ordered:
