@@ -27,8 +27,8 @@ const standardBPFFS = "/sys/fs/bpf"
 
 // openSource opens the host's disks and begins to track them, or goes on where an earlier process stopped.
 func openSource(ctx context.Context, cfg Config, log hclog.Logger) (*Source, error) {
-	if os.Geteuid() != 0 {
-		return nil, hint.New("tracking disks needs root", "run the agent as root, as its systemd unit does")
+	if err := needRoot(); err != nil {
+		return nil, err
 	}
 	if len(cfg.Disks) == 0 {
 		return nil, hint.New("no disk is configured", "name whole disks in disks; `lsblk -d` lists them")
@@ -86,6 +86,13 @@ func openSource(ctx context.Context, cfg Config, log hclog.Logger) (*Source, err
 		return err
 	}
 	return s, nil
+}
+
+func needRoot() error {
+	if os.Geteuid() != 0 {
+		return hint.New("tracking disks needs root", "run the agent as root, as its systemd unit does")
+	}
+	return nil
 }
 
 // openDisk opens one disk for reading past the page cache: what is read must be what is on the disk.
@@ -169,6 +176,9 @@ func forgetPins(cfg Config) error { return track.Remove(filepath.Join(cfg.PinDir
 
 // Remove ends the tracking and removes the agent's state and identity from this host. It needs no bus.
 func Remove(cfg Config) error {
+	if err := needRoot(); err != nil {
+		return err
+	}
 	cfg = cfg.WithDefaults()
 	return errors.Join(forgetPins(cfg), os.RemoveAll(cfg.serverRunDir()), removeAll(cfg.identityPath(), filepath.Join(cfg.StateDir, cfg.Server+".fenced")))
 }
@@ -182,8 +192,8 @@ func removeAll(paths ...string) (err error) {
 
 // Check says whether an agent could run here: the disks, and the tracker's needs. It leaves nothing behind.
 func Check(cfg Config) error {
-	if os.Geteuid() != 0 {
-		return hint.New("tracking disks needs root", "run the agent as root, as its systemd unit does")
+	if err := needRoot(); err != nil {
+		return err
 	}
 	if len(cfg.Disks) == 0 {
 		return hint.New("no disk is configured", "name whole disks in disks; `lsblk -d` lists them")

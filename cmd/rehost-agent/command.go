@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -16,6 +15,7 @@ import (
 	"rehost/agent"
 	"rehost/internal/config"
 	"rehost/internal/hint"
+	"rehost/internal/program"
 	"rehost/internal/version"
 	"rehost/protocol"
 )
@@ -25,18 +25,12 @@ const (
 	commands      = "use one of: rehost-agent run, check, enrol, remove, version"
 )
 
-// usageError is a wrong command line.
-type usageError struct{ err error }
-
-func (e *usageError) Error() string { return e.err.Error() }
-func (e *usageError) Unwrap() error { return e.err }
-
-// exitCode is 2 for a wrong command line and 1 for everything else.
-func exitCode(err error) int {
-	if _, ok := errors.AsType[*usageError](err); ok {
-		return 2
+// noArgs refuses what a command does not take.
+func noArgs(c *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return program.TooMuch(c.CommandPath(), args[0])
 	}
-	return 1
+	return nil
 }
 
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) error {
@@ -47,18 +41,18 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return &usageError{hint.New(fmt.Sprintf("unknown command %q", args[0]), commands)}
+				return program.Usage(hint.New(fmt.Sprintf("unknown command %q", args[0]), commands))
 			}
 			return nil
 		},
-		RunE: func(*cobra.Command, []string) error { return &usageError{hint.New("no command given", commands)} },
+		RunE: func(*cobra.Command, []string) error { return program.Usage(hint.New("no command given", commands)) },
 	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
-		return &usageError{hint.Wrap(err, "see rehost-agent --help")}
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return program.Usage(hint.Wrap(err, "see "+c.CommandPath()+" --help"))
 	})
 	var path string
 	add := func(use, short string, do func(ctx context.Context) error) {
-		c := &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return do(c.Context()) }}
+		c := &cobra.Command{Use: use, Short: short, Args: noArgs, RunE: func(c *cobra.Command, _ []string) error { return do(c.Context()) }}
 		c.Flags().StringVar(&path, "config", defaultConfig, "configuration `file`")
 		root.AddCommand(c)
 	}
@@ -66,7 +60,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	add("check", "Load the configuration, look at the disks, and print what is in effect", func(context.Context) error { return check(path, stdout) })
 	add("enrol", "Change the one-time token into this host's identity", func(ctx context.Context) error { return enrol(ctx, path, stdout) })
 	add("remove", "End the tracking and remove the agent's state and identity from this host", func(context.Context) error { return remove(path, stdout) })
-	root.AddCommand(&cobra.Command{Use: "version", Short: "Print the version", Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error {
+	root.AddCommand(&cobra.Command{Use: "version", Short: "Print the version", Args: noArgs, RunE: func(*cobra.Command, []string) error {
 		_, err := fmt.Fprintln(stdout, version.String())
 		return err
 	}})

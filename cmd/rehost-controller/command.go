@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -17,6 +16,7 @@ import (
 	"rehost/internal/cloud"
 	"rehost/internal/config"
 	"rehost/internal/hint"
+	"rehost/internal/program"
 	"rehost/internal/version"
 	"rehost/protocol"
 )
@@ -26,18 +26,12 @@ const (
 	checkWithin   = 15 * time.Second
 )
 
-// usageError is a wrong command line.
-type usageError struct{ err error }
-
-func (e *usageError) Error() string { return e.err.Error() }
-func (e *usageError) Unwrap() error { return e.err }
-
-// exitCode is 2 for a wrong command line and 1 for everything else.
-func exitCode(err error) int {
-	if _, ok := errors.AsType[*usageError](err); ok {
-		return 2
+// noArgs refuses what a command does not take.
+func noArgs(c *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return program.TooMuch(c.CommandPath(), args[0])
 	}
-	return 1
+	return nil
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
@@ -48,20 +42,20 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			"Exit codes: 0 ok, 1 failure, 2 wrong command line.",
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 		RunE: func(*cobra.Command, []string) error {
-			return &usageError{hint.New("no command given", "use one of: rehost-controller run, check, version")}
+			return program.Usage(hint.New("no command given", "use one of: rehost-controller run, check, version"))
 		},
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return &usageError{hint.New(fmt.Sprintf("unknown command %q", args[0]), "use one of: rehost-controller run, check, version")}
+				return program.Usage(hint.New(fmt.Sprintf("unknown command %q", args[0]), "use one of: rehost-controller run, check, version"))
 			}
 			return nil
 		},
 	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
-		return &usageError{hint.Wrap(err, "see rehost-controller --help")}
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return program.Usage(hint.Wrap(err, "see "+c.CommandPath()+" --help"))
 	})
 	add := func(use, short string, do func(context.Context) error) *cobra.Command {
-		c := &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return do(c.Context()) }}
+		c := &cobra.Command{Use: use, Short: short, Args: noArgs, RunE: func(c *cobra.Command, _ []string) error { return do(c.Context()) }}
 		root.AddCommand(c)
 		return c
 	}

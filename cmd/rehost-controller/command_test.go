@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"rehost/internal/hint"
+	"rehost/internal/program"
 )
 
 func TestCommandLine(t *testing.T) {
@@ -21,6 +22,8 @@ func TestCommandLine(t *testing.T) {
 		{"", 2, "no command given"},
 		{"start", 2, `unknown command "start"`},
 		{"run --conf x", 2, "unknown flag"},
+		{"run now", 2, "rehost-controller run takes no argument"},
+		{"check --config", 2, "needs an argument"},
 		{"check --config /nonexistent/controller.hcl", 1, "/nonexistent/controller.hcl"},
 	} {
 		var stdout bytes.Buffer
@@ -31,7 +34,7 @@ func TestCommandLine(t *testing.T) {
 			}
 			continue
 		}
-		if err == nil || !strings.Contains(err.Error(), tt.err) || exitCode(err) != tt.code || hint.Of(err) == "" {
+		if err == nil || !strings.Contains(err.Error(), tt.err) || program.IsUsage(err) != (tt.code == 2) || hint.Of(err) == "" {
 			t.Errorf("%q: got %v with hint %q, want %q with exit code %d and a hint", tt.args, err, hint.Of(err), tt.err, tt.code)
 		}
 	}
@@ -46,7 +49,7 @@ func TestCheckSaysThatTheCloudDoesNotAnswer(t *testing.T) {
 	t.Setenv("AWS_ACCESS_KEY_ID", "a")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "b")
 	err := run(t.Context(), []string{"check", "--config", path}, io.Discard, io.Discard)
-	if err == nil || !strings.Contains(hint.Of(err), "endpoint") || exitCode(err) != 1 {
+	if err == nil || !strings.Contains(hint.Of(err), "endpoint") || program.IsUsage(err) {
 		t.Errorf("got %v with hint %q", err, hint.Of(err))
 	}
 }

@@ -8,16 +8,15 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"rehost/convert"
 	"rehost/convert/storage"
 	"rehost/internal/hint"
+	"rehost/internal/program"
 	"rehost/internal/version"
 	"rehost/protocol"
 )
-
-// errUsage marks a wrong command line: exit code 2.
-var errUsage = errors.New("usage")
 
 const usage = `rehost-convert makes an offline Linux guest boot in EC2.
 
@@ -30,11 +29,11 @@ IMAGE is a raw image file or a block device, the boot disk first. Work on a copy
 Exit codes: 0 done, 1 failed, 2 wrong command line.
 `
 
-func exitCode(err error) int {
-	if errors.Is(err, errUsage) {
-		return 2
-	}
-	return 1
+const commands = "use one of: rehost-convert plan, apply, undo, version; see rehost-convert --help"
+
+// wrong is a wrong command line.
+func wrong(next, format string, args ...any) error {
+	return program.Usage(hint.New(fmt.Sprintf(format, args...), next))
 }
 
 type options struct {
@@ -45,8 +44,7 @@ type options struct {
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if len(args) == 0 {
-		_, _ = io.WriteString(stderr, usage)
-		return fmt.Errorf("%w: no command given", errUsage)
+		return wrong(commands, "no command given")
 	}
 	if args[0] == "version" {
 		_, err := fmt.Fprintln(stdout, "rehost-convert", version.String())
@@ -56,6 +54,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		_, err := io.WriteString(stdout, usage)
 		return err
 	}
+	if !slices.Contains([]string{"plan", "apply", "undo"}, args[0]) {
+		return wrong(commands, "unknown command %q", args[0])
+	}
 	var o options
 	flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
@@ -63,30 +64,30 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags.StringVar(&o.network, "network", "dhcp", "")
 	flags.StringVar(&o.output, "o", "text", "")
 	if err := flags.Parse(args[1:]); err != nil {
-		return fmt.Errorf("%w: %w", errUsage, err)
+		return program.Usage(hint.Wrap(err, "see rehost-convert --help"))
 	}
 	if err := o.check(flags.Args()); err != nil {
 		return err
 	}
-	switch args[0] {
-	case "plan", "apply":
-		return convertDisks(ctx, o, args[0] == "plan", stdout, stderr)
-	case "undo":
+	if args[0] == "undo" {
 		return undo(ctx, o, stderr)
 	}
-	return fmt.Errorf("%w: unknown command %q", errUsage, args[0])
+	return convertDisks(ctx, o, args[0] == "plan", stdout, stderr)
 }
 
 func (o options) check(rest []string) error {
 	switch {
 	case len(rest) > 0:
-		return fmt.Errorf("%w: unexpected argument %q", errUsage, rest[0])
+		return wrong("name images with --disk FILE", "unexpected argument %q", rest[0])
 	case len(o.disks) == 0:
-		return hint.Wrap(fmt.Errorf("%w: no disk given", errUsage), "name the image: --disk FILE")
+		return wrong("name the image: --disk FILE", "no disk given")
 	case o.network != "dhcp" && o.network != "keep":
-		return fmt.Errorf("%w: --network is dhcp or keep, not %q", errUsage, o.network)
+		return wrong("use --network dhcp or --network keep", "unknown network %q", o.network)
 	case o.output != "text" && o.output != "json":
-		return fmt.Errorf("%w: -o is text or json, not %q", errUsage, o.output)
+		return wrong("use -o text or -o json", "unknown output %q", o.output)
+	case slices.ContainsFunc(o.disks, func(d string) bool { _, err := os.Stat(d); return err != nil }):
+		missing := o.disks[slices.IndexFunc(o.disks, func(d string) bool { _, err := os.Stat(d); return err != nil })]
+		return hint.New("no image "+missing, "name a raw image file or a block device with --disk")
 	case os.Geteuid() != 0:
 		return hint.New("not root", "run it with sudo: mounting the guest's filesystems needs root")
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"rehost/internal/hint"
+	"rehost/internal/program"
 	"rehost/protocol"
 )
 
@@ -25,7 +26,7 @@ func TestWrongCommandLines(t *testing.T) {
 		{"apply", "--nonsense"},
 	} {
 		var out, errOut bytes.Buffer
-		if err := run(t.Context(), args, &out, &errOut); err == nil || exitCode(err) != 2 {
+		if err := run(t.Context(), args, &out, &errOut); err == nil || !program.IsUsage(err) || hint.Of(err) == "" {
 			t.Errorf("%v: got %v, want exit code 2", args, err)
 		}
 	}
@@ -35,7 +36,7 @@ func TestImageThatIsMissing(t *testing.T) {
 	needRoot(t)
 	var out, errOut bytes.Buffer
 	err := run(t.Context(), []string{"apply", "--disk", filepath.Join(t.TempDir(), "no.raw")}, &out, &errOut)
-	if err == nil || exitCode(err) != 1 || hint.Of(err) == "" {
+	if err == nil || program.IsUsage(err) || hint.Of(err) == "" {
 		t.Errorf("got %v with hint %q", err, hint.Of(err))
 	}
 }

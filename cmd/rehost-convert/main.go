@@ -7,11 +7,9 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"rehost/convert/machine"
-	"rehost/internal/hint"
+	"rehost/internal/program"
 )
 
 func main() {
@@ -19,16 +17,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "error: switch the power off:", machine.Run())
 		select {} // the kernel panics when its first process ends
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	if err == nil {
-		return
-	}
-	fmt.Fprintln(os.Stderr, "error:", err)
-	if h := hint.Of(err); h != "" {
-		fmt.Fprintln(os.Stderr, "hint:", h)
-	}
-	stop()
-	os.Exit(exitCode(err))
+	os.Exit(program.Run(os.Stderr, func(ctx context.Context) error {
+		return run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	}))
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -13,24 +12,19 @@ import (
 	"golang.org/x/term"
 
 	"rehost/internal/hint"
+	"rehost/internal/program"
 	"rehost/internal/version"
 	"rehost/replicaserver"
 )
 
 const commands = "use one of: rehost-replicaserver run, check, version"
 
-// usageError is a wrong command line.
-type usageError struct{ err error }
-
-func (e *usageError) Error() string { return e.err.Error() }
-func (e *usageError) Unwrap() error { return e.err }
-
-// exitCode is 2 for a wrong command line and 1 for everything else.
-func exitCode(err error) int {
-	if _, ok := errors.AsType[*usageError](err); ok {
-		return 2
+// noArgs refuses what a command does not take.
+func noArgs(c *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return program.TooMuch(c.CommandPath(), args[0])
 	}
-	return 1
+	return nil
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
@@ -42,14 +36,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return &usageError{hint.New(fmt.Sprintf("unknown command %q", args[0]), commands)}
+				return program.Usage(hint.New(fmt.Sprintf("unknown command %q", args[0]), commands))
 			}
 			return nil
 		},
-		RunE: func(*cobra.Command, []string) error { return &usageError{hint.New("no command given", commands)} },
+		RunE: func(*cobra.Command, []string) error { return program.Usage(hint.New("no command given", commands)) },
 	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
-		return &usageError{hint.Wrap(err, "see rehost-replicaserver --help")}
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return program.Usage(hint.Wrap(err, "see "+c.CommandPath()+" --help"))
 	})
 	work, level := "", ""
 	settings := func(c *cobra.Command) {
@@ -61,7 +55,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		c.Flags().StringVar(&level, "log-level", "info", "trace, debug, info, warn or error")
 	}
 	add := func(use, short string, do func(ctx context.Context, cfg replicaserver.Config, log hclog.Logger) error) {
-		c := &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error {
+		c := &cobra.Command{Use: use, Short: short, Args: noArgs, RunE: func(c *cobra.Command, _ []string) error {
 			log, err := logger(level, stderr)
 			if err != nil {
 				return err
@@ -80,7 +74,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		_, err := fmt.Fprintln(stdout, "metadata service, volumes' folder and bus answer")
 		return err
 	})
-	root.AddCommand(&cobra.Command{Use: "version", Short: "Print the version", Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error {
+	root.AddCommand(&cobra.Command{Use: "version", Short: "Print the version", Args: noArgs, RunE: func(*cobra.Command, []string) error {
 		_, err := fmt.Fprintln(stdout, version.String())
 		return err
 	}})
@@ -93,7 +87,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 func logger(level string, stderr io.Writer) (hclog.Logger, error) {
 	l := hclog.LevelFromString(level)
 	if l == hclog.NoLevel {
-		return nil, &usageError{hint.New(fmt.Sprintf("%q is not a log level", level), "use trace, debug, info, warn or error")}
+		return nil, program.Usage(hint.New(fmt.Sprintf("%q is not a log level", level), "use trace, debug, info, warn or error"))
 	}
 	f, ok := stderr.(*os.File)
 	terminal := ok && term.IsTerminal(int(f.Fd()))

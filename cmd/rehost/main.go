@@ -2,18 +2,15 @@
 package main
 
 import (
-	"context"
 	"os"
-	"os/signal"
-	"syscall"
-	"time"
 
 	"rehost/cmd/rehost/internal/cli"
+	"rehost/internal/program"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// A second signal kills, but not one of the same moment: some supervisors signal a process and then its group.
-	context.AfterFunc(ctx, func() { time.AfterFunc(time.Second, stop) })
-	os.Exit(cli.Main(ctx, cli.System(), os.Args[1:]))
+	ctx, stop := program.Context()
+	code := cli.Main(ctx, cli.System(), os.Args[1:])
+	stop()
+	os.Exit(code)
 }

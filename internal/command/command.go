@@ -32,7 +32,8 @@ func RunIn(ctx context.Context, dir string, stdin []byte, name string, args ...s
 	cmd.Stdin = bytes.NewReader(stdin)
 	cmd.WaitDelay = 5 * time.Second
 	// A child that outlives us would go on working on devices that we already cleaned up.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	// In a process group of its own, it does not get the terminal's Ctrl-C: what ends it is ctx, and a clean-up is not cut short.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	var out, errOut bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errOut
 	err := cmd.Run()

@@ -68,12 +68,15 @@ func decodeFile(path string, raw any, read func(*reader)) error {
 	if _, err := os.Stat(path); err != nil {
 		return hint.Wrap(fmt.Errorf("read configuration: %w", err), "name the file with --config FILE; configs/ has examples")
 	}
+	next := func(err error) error {
+		return hint.Wrap(err, "correct the lines above in "+path+"; the command check, with the same --config, looks at them again")
+	}
 	file, diags := parser.ParseHCLFile(path)
-	if err := asError(diags, parser.Files()); err != nil {
+	if err := next(asError(diags, parser.Files())); err != nil {
 		return err
 	}
 	r := &reader{scope: newScope("."), whole: file.Body.MissingItemRange()}
 	r.diags = append(r.diags, gohcl.DecodeBody(file.Body, r.scope.context(), raw)...)
 	read(r)
-	return asError(r.diags, parser.Files())
+	return next(asError(r.diags, parser.Files()))
 }

@@ -30,6 +30,15 @@ func (e *Errors) Error() string {
 	return text
 }
 
+// Explain writes every problem with its place, and returns the line that stands for them.
+func (e *Errors) Explain(w io.Writer) (string, error) {
+	_, err := WriteDiagnostics(w, e, 0, false)
+	if len(e.Diagnostics) == 1 {
+		return "1 problem in the configuration", err
+	}
+	return fmt.Sprintf("%d problems in the configuration", len(e.Diagnostics)), err
+}
+
 // WriteDiagnostics prints every problem that err carries, with its place, its text
 // and what to write instead. width wraps the explanations; 0 does not wrap. It says
 // false and prints nothing when err carries no diagnostics.

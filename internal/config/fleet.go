@@ -55,11 +55,11 @@ func LoadFleet(path string, variables map[string]string) (protocol.Fleet, error)
 	}
 	// What a file with a syntax error means cannot be known; to go on would only add noise.
 	if err := asError(r.diags, parser.Files()); err != nil {
-		return protocol.Fleet{}, err
+		return protocol.Fleet{}, hint.Wrap(err, "correct the lines above; `rehost validate` checks them without a controller")
 	}
 	fleet := r.fleet(hcl.MergeFiles(files), variables)
 	if err := asError(r.diags, parser.Files()); err != nil {
-		return protocol.Fleet{}, err
+		return protocol.Fleet{}, hint.Wrap(err, "correct the lines above; `rehost validate` checks them without a controller")
 	}
 	return fleet, nil
 }

@@ -8,7 +8,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"rehost/internal/hint"
 	"rehost/protocol"
@@ -19,6 +22,7 @@ import (
 const (
 	workDir    = "build/demo/work"
 	reportFile = "build/demo/report.json"
+	lockFile   = "build/demo/lock"
 )
 
 // demo is one run.
@@ -72,6 +76,11 @@ func run(ctx context.Context, out io.Writer) (err error) {
 	if err := preflight(); err != nil {
 		return err
 	}
+	unlock, err := lock(lockFile)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	d := &demo{out: out, began: time.Now(), report: newReport()}
 	d.Migration, err = migration.New(ctx, migration.Config{
 		Repo: ".", Bin: "bin", Dir: workDir, Out: commandOutput(out), Notice: d.notice,
@@ -81,11 +90,7 @@ func run(ctx context.Context, out io.Writer) (err error) {
 	}
 	err = d.all(ctx)
 	d.say("taking everything down")
-	err = errors.Join(err, d.Close())
-	if left, errLeft := migration.HostLeftovers(context.WithoutCancel(ctx), abs(workDir)); len(left) > 0 || errLeft != nil {
-		d.report.Leftovers = append(d.report.Leftovers, left...)
-		err = errors.Join(err, errLeft, fmt.Errorf("left behind: %v", left))
-	}
+	err = explain(ctx, err, d.takeDown(context.WithoutCancel(ctx)))
 	if err == nil {
 		d.report.Result = "PASS"
 	}
@@ -98,6 +103,46 @@ func run(ctx context.Context, out io.Writer) (err error) {
 	}
 	d.report.summary(out, time.Since(d.began))
 	return nil
+}
+
+// takeDown ends everything and looks whether it is gone.
+func (d *demo) takeDown(ctx context.Context) error {
+	err := d.Close()
+	left, errLeft := migration.HostLeftovers(ctx, abs(workDir))
+	d.report.Leftovers = append(d.report.Leftovers, left...)
+	if len(left) > 0 {
+		errLeft = errors.Join(errLeft, fmt.Errorf("left behind: %s", strings.Join(left, ", ")))
+	}
+	return errors.Join(err, errLeft)
+}
+
+// explain makes one error of how the steps ended and how the taking down did, with what to do next.
+func explain(ctx context.Context, steps, down error) error {
+	switch {
+	case down != nil:
+		return hint.Wrap(errors.Join(steps, down), "run it again: it first takes away what this run left; the logs are in "+workDir)
+	case steps != nil && ctx.Err() != nil:
+		return hint.New("interrupted; everything was taken away again", "run it again with make demo")
+	case steps != nil && hint.Of(steps) == "":
+		return hint.Wrap(steps, "read the logs in "+workDir)
+	}
+	return steps
+}
+
+// lock keeps a second demo of this checkout from taking away what the first one works with. It ends with the process.
+func lock(path string) (unlock func(), err error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		_ = f.Close()
+		return nil, hint.New("another demo runs in this checkout", "wait for its end, or end it with Ctrl-C")
+	}
+	return func() { _ = f.Close() }, nil
 }
 
 func abs(path string) string {

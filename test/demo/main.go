@@ -5,29 +5,20 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
 
-	"rehost/internal/hint"
+	"rehost/internal/program"
 )
 
 func main() {
+	// No signal cuts the clean-up short, however many come: it is bounded.
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	err := run(ctx, os.Stdout)
-	interrupted := ctx.Err() != nil
 	stop()
-	switch {
-	case err == nil:
-		return
-	case interrupted:
-		fmt.Fprintln(os.Stderr, "interrupted; everything was taken away again")
-	default:
-		fmt.Fprintln(os.Stderr, "error:", err)
-		if text := hint.Of(err); text != "" {
-			fmt.Fprintln(os.Stderr, "hint:", text)
-		}
+	if err != nil {
+		program.Report(os.Stderr, err)
+		os.Exit(1)
 	}
-	os.Exit(1)
 }

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rehost/internal/command"
+	"rehost/internal/hint"
 	"rehost/protocol"
 )
 
@@ -99,14 +100,8 @@ func Sweep(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	pids, err := processes(dir)
-	if err != nil {
+	if err := killAll(ctx, dir); err != nil {
 		return err
-	}
-	for _, pid := range pids {
-		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
-			return fmt.Errorf("end process %d of %s: %w", pid, dir, err)
-		}
 	}
 	for range 3 { // a filesystem on a loop device of a file on a filesystem
 		if err := sweepDevices(ctx, dir); err != nil {
@@ -118,6 +113,27 @@ func Sweep(ctx context.Context, dir string) error {
 		return errors.Join(err, fmt.Errorf("still there: %s", strings.Join(left, ", ")))
 	}
 	return os.RemoveAll(dir)
+}
+
+// killAll kills until nobody is left: one that is killed may just have started another, and to end takes a moment.
+func killAll(ctx context.Context, dir string) error {
+	for range 100 {
+		pids, err := processes(dir)
+		if err != nil || len(pids) == 0 {
+			return err
+		}
+		for _, pid := range pids {
+			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+				return fmt.Errorf("end process %d of %s: %w", pid, dir, err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	return nil // what is still there is told as left over
 }
 
 func sweepDevices(ctx context.Context, dir string) error {
@@ -141,6 +157,7 @@ func sweepDevices(ctx context.Context, dir string) error {
 
 // unmount retries for a moment: a process that was just killed may still hold the filesystem.
 func unmount(ctx context.Context, path string) error {
+	thaw(path)
 	for range 50 {
 		err := unix.Unmount(path, 0)
 		if !errors.Is(err, unix.EBUSY) {
@@ -152,10 +169,23 @@ func unmount(ctx context.Context, path string) error {
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
-	return fmt.Errorf("unmount %s: busy", path)
+	return hint.New("unmount "+path+": it is in use", "leave that folder in every shell (fuser -vm "+path+" names them), and try again")
 }
 
-// processes lists the processes, but us, that were started in dir or are given it as an argument.
+// fithaw is the ioctl FITHAW: a freeze ends with it, and not with the process that made it.
+const fithaw = 0xc0045878
+
+// thaw ends the freeze of a filesystem whose agent was killed at the wrong moment. Most are not frozen: that is no error.
+func thaw(path string) {
+	f, err := os.Open(path)
+	if err != nil {
+		return
+	}
+	_, _, _ = unix.Syscall(unix.SYS_IOCTL, f.Fd(), fithaw, 0)
+	_ = f.Close()
+}
+
+// processes lists the processes, but us, that were started in dir. What reads from a terminal is somebody's who looks at the logs.
 func processes(dir string) ([]int, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
@@ -170,6 +200,9 @@ func processes(dir string) ([]int, error) {
 		cwd, err := os.Readlink(filepath.Join("/proc", e.Name(), "cwd"))
 		if err != nil {
 			continue // ended meanwhile
+		}
+		if input, err := os.Readlink(filepath.Join("/proc", e.Name(), "fd", "0")); err == nil && (strings.HasPrefix(input, "/dev/pts/") || strings.HasPrefix(input, "/dev/tty")) {
+			continue
 		}
 		if cwd == dir || strings.HasPrefix(cwd, dir+"/") {
 			pids = append(pids, pid)

@@ -11,15 +11,14 @@ import (
 	"io"
 	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/agext/levenshtein"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"rehost/internal/config"
 	"rehost/internal/hint"
+	"rehost/internal/program"
 )
 
 // Exit codes.
@@ -92,28 +91,11 @@ func Main(ctx context.Context, env Env, args []string) int {
 			return code
 		}
 	}
-	report(env, err)
+	program.Report(env.Stderr, err)
 	return code
 }
 
-// report prints one line of error and one line of hint; what is wrong with configuration files comes before.
-func report(env Env, err error) {
-	message, next := oneLine(err.Error()), hint.Of(err)
-	if files, ok := errors.AsType[*config.Errors](err); ok {
-		if _, err := config.WriteDiagnostics(env.Stderr, err, 0, false); err != nil {
-			return // standard error is gone: there is nobody to tell
-		}
-		message = number(len(files.Diagnostics), "problem") + " in the configuration"
-		next = "correct the lines above; `rehost validate` checks them without a controller"
-	}
-	text := "error: " + message + "\n"
-	if next != "" {
-		text += "hint: " + oneLine(next) + "\n"
-	}
-	_, _ = io.WriteString(env.Stderr, text) // as above
-}
-
-func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
+func oneLine(s string) string { return program.OneLine(s) }
 
 func newRoot(env Env) *cobra.Command {
 	c := &client{env: env}
