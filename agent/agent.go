@@ -129,12 +129,15 @@ func (c Config) identityPath() string { return filepath.Join(c.StateDir, "identi
 // serverRunDir is what belongs to this server and this boot.
 func (c Config) serverRunDir() string { return filepath.Join(c.RunDir, c.Server) }
 
+// lockPath is the lock of the one agent that may run for this server here.
+func (c Config) lockPath() string { return filepath.Join(c.RunDir, c.Server+".lock") }
+
 // Run follows the controller's orders until ctx ends, or until it is told to disconnect. When ctx ends, the tracker goes
 // on in the kernel, and the next Run continues where this one stopped.
 func Run(ctx context.Context, cfg Config, deps Deps) (err error) {
 	cfg = cfg.WithDefaults()
 	// Before the tracker: two that drain it would each have a part of the marks.
-	release, err := lock.Take(ctx, filepath.Join(cfg.RunDir, cfg.Server+".lock"), lockPatience)
+	release, err := lock.Take(ctx, cfg.lockPath(), lockPatience)
 	if err != nil {
 		return fmt.Errorf("be the only agent of %s here: %w", cfg.Server, err)
 	}

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sys/unix"
@@ -19,6 +20,7 @@ import (
 	"rehost/agent/internal/track"
 	"rehost/internal/blockdev"
 	"rehost/internal/hint"
+	"rehost/internal/lock"
 	"rehost/protocol"
 )
 
@@ -175,13 +177,25 @@ func (m marks) Prove(ctx context.Context) error {
 func forgetPins(cfg Config) error { return track.Remove(filepath.Join(cfg.PinDir, cfg.Server)) }
 
 // Remove ends the tracking and removes the agent's state and identity from this host. It needs no bus.
-func Remove(cfg Config) error {
+func Remove(ctx context.Context, cfg Config) (err error) {
 	if err := needRoot(); err != nil {
 		return err
 	}
 	cfg = cfg.WithDefaults()
+	// An agent that runs would find its marks gone and say nothing.
+	release, err := lock.Take(ctx, cfg.lockPath(), removePatience)
+	if errors.Is(err, lock.ErrHeld) {
+		return hint.Wrap(fmt.Errorf("remove the agent of %s: it runs", cfg.Server), "stop it first: systemctl stop rehost-agent")
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, release()) }()
 	return errors.Join(forgetPins(cfg), os.RemoveAll(cfg.serverRunDir()), removeAll(cfg.identityPath(), filepath.Join(cfg.StateDir, cfg.Server+".fenced")))
 }
+
+// removePatience is how long an agent that was just stopped may take to end.
+const removePatience = 2 * time.Second
 
 func removeAll(paths ...string) (err error) {
 	for _, p := range paths {

@@ -59,7 +59,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	add("run", "Run until a signal comes or the controller disconnects the server", func(ctx context.Context) error { return runDaemon(ctx, path, stderr) })
 	add("check", "Load the configuration, look at the disks, and print what is in effect", func(context.Context) error { return check(path, stdout) })
 	add("enrol", "Change the one-time token into this host's identity", func(ctx context.Context) error { return enrol(ctx, path, stdout) })
-	add("remove", "End the tracking and remove the agent's state and identity from this host", func(context.Context) error { return remove(path, stdout) })
+	add("remove", "End the tracking and remove the agent's state and identity from this host", func(ctx context.Context) error { return remove(ctx, path, stdout) })
 	root.AddCommand(&cobra.Command{Use: "version", Short: "Print the version", Args: noArgs, RunE: func(*cobra.Command, []string) error {
 		_, err := fmt.Fprintln(stdout, version.String())
 		return err
@@ -144,12 +144,12 @@ func enrol(ctx context.Context, path string, stdout io.Writer) error {
 	return err
 }
 
-func remove(path string, stdout io.Writer) error {
+func remove(ctx context.Context, path string, stdout io.Writer) error {
 	cfg, _, err := load(path)
 	if err != nil {
 		return err
 	}
-	if err := agent.Remove(cfg); err != nil {
+	if err := agent.Remove(ctx, cfg); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(stdout, "%s is not tracked any more, and its identity is removed from this host\n", cfg.Server)
