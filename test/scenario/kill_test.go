@@ -174,7 +174,7 @@ func jobSucceeds(t *testing.T, m *migration.Migration) {
 
 // One kill -9 of each role in one migration: the agent and the replication server within the
 // initial sync and again afterwards, the controller in the middle of a test's conversion. The
-// migration completes, and the snapshot is the source as it was.
+// migration completes with a cutover, and the snapshot is the source as it was.
 func TestAMigrationSurvivesKillsOfEveryRole(t *testing.T) {
 	m := start(t)
 
@@ -210,6 +210,35 @@ func TestAMigrationSurvivesKillsOfEveryRole(t *testing.T) {
 	}
 	jobSucceeds(t, m)
 	equalAtPoint(t, m)
+	cutOver(t, m)
+}
+
+// cutOver completes the migration: every record that the source wrote is on the target, and nothing is left but that.
+func cutOver(t *testing.T, m *migration.Migration) {
+	t.Helper()
+	if err := m.Command(t.Context(), "wave", "cutover", migration.Wave, "--yes"); err != nil {
+		t.Fatal(err)
+	}
+	last, err := m.WriterEnded(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := m.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	target, err := m.Inspect(t.Context(), s.Record.Cutover)
+	target.RecordsExpected = last
+	if err != nil || !target.Complete() {
+		t.Errorf("the target is not what the source was: %+v, %v", target, err)
+	}
+	if err := m.Command(t.Context(), "wave", "finalize", migration.Wave, "--yes"); err != nil {
+		t.Fatal(err)
+	}
+	left, err := m.CloudLeftovers(t.Context(), s.Record.Cutover)
+	if err != nil || len(left) > 0 {
+		t.Errorf("left in the cloud: %v, %v", left, err)
+	}
 }
 
 // equalAtPoint compares the point of the test launch with its snapshot and its target.
