@@ -84,10 +84,14 @@ type AgentOrder struct {
 	Fence      bool        `json:"fence"`        // stop the source's writers (the fence hook); false: release them
 	Point      *PointOrder `json:"point,omitempty"`
 	Problem    *Problem    `json:"problem,omitempty"` // why the agent is not wanted, when it is not
+	Bandwidth  int64       `json:"bandwidth_bytes"`   // bytes of frames per second at most; 0: unlimited
 }
 
 // PointOrder asks for one point. It is repeated until a [PointReport] of its id comes.
 type PointOrder struct {
 	ID     string        `json:"id"`
 	Budget time.Duration `json:"budget_ns"` // longest wanted freeze; 0: the agent's default
+	// Group names the application whose servers take this point together, Members says how many they are; 0 or 1: alone.
+	Group   string `json:"group,omitempty"`
+	Members int    `json:"members,omitempty"`
 }

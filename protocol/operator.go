@@ -14,6 +14,7 @@ const (
 	VerbWave    Verb = "wave"    // WaveRequest -> Job
 	VerbJob     Verb = "job"     // JobRequest -> Job
 	VerbPoints  Verb = "points"  // PointsRequest -> []Point
+	VerbPoint   Verb = "point"   // PointRequest -> []Point, as ordered
 	VerbToken   Verb = "token"   // TokenRequest -> TokenReply
 	VerbVersion Verb = "version" // empty -> VersionReply
 )
@@ -40,6 +41,27 @@ type ReplicationSettings struct {
 	StreamBytes      int64             `json:"stream_bytes"`
 	FreezeBudget     time.Duration     `json:"freeze_budget_ns"`
 	Tags             map[string]string `json:"tags,omitempty"`
+	PointsEvery      time.Duration     `json:"points_every_ns"` // age of the newest point at which another is taken; 0: only on request
+	PointsKeep       int               `json:"points_keep"`     // complete scheduled points of a server
+	FreezeAttempts   int               `json:"freeze_attempts"` // of a point that fails for a reason that may pass
+	Bandwidth        BandwidthSettings `json:"bandwidth"`
+}
+
+// BandwidthSettings bounds what the agents of a replication block send, in bytes of frames per second; 0: unlimited.
+type BandwidthSettings struct {
+	Server  int64             `json:"server_bytes"`      // of one server
+	Site    int64             `json:"site_bytes"`        // of all servers of the block together
+	Windows []BandwidthWindow `json:"windows,omitempty"` // the first one that it is now counts instead
+}
+
+// BandwidthWindow is a time of the week with a bandwidth of its own.
+type BandwidthWindow struct {
+	Days   []time.Weekday `json:"days,omitempty"` // on which it begins; empty: every day
+	From   time.Duration  `json:"from_ns"`        // wall-clock time since midnight
+	To     time.Duration  `json:"to_ns"`          // before From: on the next day
+	Zone   string         `json:"zone"`           // IANA name
+	Server int64          `json:"server_bytes"`
+	Site   int64          `json:"site_bytes"`
 }
 
 // LaunchSettings is a launch block: how a server becomes an instance.
@@ -139,6 +161,12 @@ type JobRequest struct {
 // PointsRequest asks for the points of a server, newest first.
 type PointsRequest struct {
 	Server string `json:"server"`
+}
+
+// PointRequest asks for a point now: of one server, or of all servers of an application at once.
+type PointRequest struct {
+	Server      string `json:"server,omitempty"`
+	Application string `json:"application,omitempty"`
 }
 
 // TokenRequest asks for a one-time enrolment token.

@@ -29,6 +29,9 @@ func ReplicaReportSubject(replicaServer string) string {
 	return "rehost.v1.controller.replicaserver." + replicaServer
 }
 
+// BarrierSubject takes a [BarrierRequest] and answers with a [BarrierReply] when all have arrived.
+func BarrierSubject(server string) string { return "rehost.v1.controller.barrier." + server }
+
 // EnrolSubject takes an [EnrolRequest] and answers with an [EnrolReply].
 const EnrolSubject = "rehost.v1.controller.enrol"
 
