@@ -21,6 +21,30 @@ replication "default" {
   # window             = "128MiB" # sent by an agent and not yet durable
   # stream_size        = "1GiB"   # of the broker's disk, for each server
   # freeze_budget      = "250ms"  # longest wanted freeze for a point
+  # freeze_attempts    = 5        # of a point that does not come off, with growing pauses
+
+  # Points beside those that a test or a cutover takes. every = "0s": only on request.
+  points {
+    every = "10m"
+
+    # keep = 6 # complete ones of the schedule, for each server
+  }
+
+  # What agents may send: each one, and all of them together. Without a limit: "0".
+  bandwidth {
+    server = "50 Mbit/s"
+    site   = "200 Mbit/s"
+
+    # In the office hours there is less. The first window that it is now counts; one may pass midnight.
+    window {
+      days   = ["mon", "tue", "wed", "thu", "fri"]
+      from   = "08:00"
+      to     = "18:00"
+      zone   = "Europe/Vienna"
+      server = "10 Mbit/s"
+      site   = "40 Mbit/s"
+    }
+  }
 }
 
 # How a server becomes an instance.

@@ -20,6 +20,9 @@ func DefaultReplication() protocol.ReplicationSettings {
 		// Eight windows: a broker's disk is not filled by one server, and a replication server may be away for a while.
 		StreamBytes:  1 << 30,
 		FreezeBudget: 250 * time.Millisecond,
+		PointsKeep:   6,
+		// With the pauses between them, half a minute of a busy source.
+		FreezeAttempts: 5,
 	}
 }
 
@@ -38,6 +41,36 @@ type replicationBlock struct {
 	StreamSize       *hcl.Attribute `hcl:"stream_size,optional"`
 	FreezeBudget     *hcl.Attribute `hcl:"freeze_budget,optional"`
 	Tags             *hcl.Attribute `hcl:"tags,optional"`
+	FreezeAttempts   *hcl.Attribute `hcl:"freeze_attempts,optional"`
+
+	Points    *pointsBlock    `hcl:"points,block"`
+	Bandwidth *bandwidthBlock `hcl:"bandwidth,block"`
+}
+
+// pointsBlock is the schedule of points.
+type pointsBlock struct {
+	At    hcl.Range      `hcl:",def_range"`
+	Every *hcl.Attribute `hcl:"every,optional"`
+	Keep  *hcl.Attribute `hcl:"keep,optional"`
+}
+
+// What a schedule of points may be: each point costs a freeze, and a snapshot of each volume.
+const (
+	minEvery = time.Minute
+	maxEvery = 7 * 24 * time.Hour
+	maxKeep  = 1000
+)
+
+func (b *pointsBlock) read(r *reader, s *protocol.ReplicationSettings) {
+	if b == nil {
+		return
+	}
+	r.duration(b.Every, &s.PointsEvery, 0, maxEvery)
+	if s.PointsEvery != 0 && s.PointsEvery < minEvery {
+		r.fail(b.Every.Expr.Range(), "Duration out of range", "every is %s to %s, or \"0s\" for points on request only. Write for example %q.",
+			FormatDuration(minEvery), FormatDuration(maxEvery), "10m")
+	}
+	r.integer(b.Keep, &s.PointsKeep, 1, maxKeep)
 }
 
 func (b replicationBlock) read(r *reader) protocol.ReplicationSettings {
@@ -52,6 +85,9 @@ func (b replicationBlock) read(r *reader) protocol.ReplicationSettings {
 	r.size(b.StreamSize, &s.StreamBytes, 16<<20, 1<<40)
 	r.duration(b.FreezeBudget, &s.FreezeBudget, minFreeze, maxFreeze)
 	r.tags(b.Tags, &s.Tags)
+	r.integer(b.FreezeAttempts, &s.FreezeAttempts, 1, 20)
+	b.Points.read(r, &s)
+	b.Bandwidth.read(r, &s.Bandwidth)
 	if s.StreamBytes < s.Window {
 		at := b.At
 		if b.StreamSize != nil {

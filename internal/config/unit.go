@@ -95,3 +95,59 @@ func FormatDuration(d time.Duration) string {
 	}
 	return s
 }
+
+// Rate units in bytes per second. Bits are counted in powers of ten, as on the line; bytes in powers of two.
+var rateUnits = map[string]float64{
+	"bit/s": 1. / 8, "kbit/s": 1e3 / 8, "Mbit/s": 1e6 / 8, "Gbit/s": 1e9 / 8,
+	"B/s": 1, "KiB/s": 1 << 10, "MiB/s": 1 << 20, "GiB/s": 1 << 30,
+}
+
+var ratePattern = regexp.MustCompile(`^([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]+/s)$`)
+
+// ParseRate reads a bandwidth such as "50 Mbit/s" in bytes per second; "0" is none. The units are bit/s, kbit/s, Mbit/s,
+// Gbit/s, B/s, KiB/s, MiB/s and GiB/s.
+func ParseRate(text string) (int64, error) {
+	if text == "0" {
+		return 0, nil
+	}
+	m := ratePattern.FindStringSubmatch(text)
+	if m == nil || rateUnits[m[2]] == 0 {
+		return 0, fmt.Errorf("%q is not a bandwidth", text)
+	}
+	n, err := strconv.ParseFloat(m[1], 64)
+	if n *= rateUnits[m[2]]; err != nil || n > math.MaxInt64/2 {
+		return 0, fmt.Errorf("%q is too large", text)
+	}
+	return int64(n), nil
+}
+
+// FormatRate writes bytes per second in the largest unit that keeps it whole: what [ParseRate] reads.
+func FormatRate(n int64) string {
+	if n == 0 {
+		return "0"
+	}
+	for _, unit := range []string{"Gbit/s", "Mbit/s", "GiB/s", "MiB/s", "kbit/s", "KiB/s"} {
+		if size := int64(rateUnits[unit]); n%size == 0 {
+			return strconv.FormatInt(n/size, 10) + " " + unit
+		}
+	}
+	return strconv.FormatInt(n, 10) + " B/s"
+}
+
+// rateGuess says what text probably meant. A lone "M" of a bandwidth is what line rates are given in.
+func rateGuess(text string) string {
+	m := regexp.MustCompile(`^\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)`).FindStringSubmatch(text)
+	if m == nil || m[2] == "" {
+		return "50 Mbit/s"
+	}
+	bytes := strings.Contains(m[2], "B")
+	for _, u := range [][3]string{{"k", "kbit/s", "KiB/s"}, {"m", "Mbit/s", "MiB/s"}, {"g", "Gbit/s", "GiB/s"}} {
+		if strings.HasPrefix(strings.ToLower(m[2]), u[0]) {
+			if bytes {
+				return m[1] + " " + u[2]
+			}
+			return m[1] + " " + u[1]
+		}
+	}
+	return "50 Mbit/s"
+}

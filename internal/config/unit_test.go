@@ -44,3 +44,30 @@ func TestFormatDuration(t *testing.T) {
 		}
 	}
 }
+
+func TestRates(t *testing.T) {
+	for text, want := range map[string]int64{
+		"0": 0, "8 kbit/s": 1000, "50 Mbit/s": 6_250_000, "1 Gbit/s": 125_000_000, "3 KiB/s": 3 << 10, "12 MiB/s": 12 << 20, "7 B/s": 7,
+	} {
+		got, err := ParseRate(text)
+		if err != nil || got != want {
+			t.Errorf("ParseRate(%q) = %d, %v, want %d", text, got, err, want)
+		}
+		if back := FormatRate(got); back != text {
+			t.Errorf("FormatRate(%d) = %q, want %q", got, back, text)
+		}
+	}
+	if got, err := ParseRate("2.5MiB/s"); err != nil || got != 5<<19 {
+		t.Errorf("got %d, %v", got, err)
+	}
+	for _, text := range []string{"", "5", "50 MB/s", "50 Mbps", "-1 Mbit/s", "1e9 bit/s", "Mbit/s", "99999999999999999999 Gbit/s"} {
+		if n, err := ParseRate(text); err == nil {
+			t.Errorf("ParseRate(%q) = %d, want an error", text, n)
+		}
+	}
+	for text, want := range map[string]string{"50 Mbps": "50 Mbit/s", "10MB/s": "10 MiB/s", "1G": "1 Gbit/s", "5": "50 Mbit/s", "fast": "50 Mbit/s"} {
+		if got := rateGuess(text); got != want {
+			t.Errorf("rateGuess(%q) = %q, want %q", text, got, want)
+		}
+	}
+}

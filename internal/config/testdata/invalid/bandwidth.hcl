@@ -1,0 +1,26 @@
+replication "default" {
+  freeze_attempts = 0
+
+  points {
+    every = "5s"
+    keep  = "six"
+  }
+
+  bandwidth {
+    server = "50 Mbps"
+    site   = "1 kbit/s"
+
+    window {
+      days   = ["mon", "Montag"]
+      from   = "8 am"
+      to     = "18:00"
+      zone   = "Europe/Wien"
+      server = 7
+    }
+
+    window {
+      from = "08:00"
+      to   = "08:00"
+    }
+  }
+}
