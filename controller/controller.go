@@ -46,6 +46,7 @@ type controller struct {
 	runner    *step.Runner
 	desk      *operator.Desk
 	orders    orders
+	shares    shares
 }
 
 // Run is the controller: it blocks until ctx ends or the bus is lost for good. Running jobs

@@ -38,8 +38,11 @@ func (c *controller) agentOrder(server string) protocol.AgentOrder {
 	if err != nil {
 		return order.Unknown(server)
 	}
-	_, replication, _, _ := fleet.Settings(c.store.Applied(), server)
-	return order.Agent(rec, replication)
+	applied := c.store.Applied()
+	_, replication, _, _ := fleet.Settings(applied, server)
+	o := order.Agent(rec, replication)
+	o.Bandwidth = c.shares.limit(applied, c.reports, server, replication, c.cfg.Timing.AgentLost)
+	return o
 }
 
 // replicaReport keeps a replication server's report and answers with its order.

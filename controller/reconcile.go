@@ -160,7 +160,9 @@ func (c *controller) poke(servers []string) {
 		c.orders.last = map[string]string{}
 	}
 	for _, name := range servers {
-		c.pokeIfNew(protocol.PokeSubject(name), c.agentOrder(name))
+		o := c.agentOrder(name)
+		o.Bandwidth = 0 // it changes with what others do, and can wait for the next report
+		c.pokeIfNew(protocol.PokeSubject(name), o)
 	}
 	replicas, err := c.store.Staging.List("")
 	if err != nil {

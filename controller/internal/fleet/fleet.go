@@ -10,6 +10,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"rehost/controller/internal/wave"
 	"rehost/protocol"
@@ -153,6 +154,7 @@ func orNone(v json.RawMessage) string {
 func Validate(f protocol.Fleet) *protocol.Problem {
 	c := &checker{fleet: f, names: named(f)}
 	c.checkNames()
+	c.checkReplications()
 	c.checkServers()
 	c.checkApplications()
 	for _, w := range f.Waves {
@@ -202,6 +204,16 @@ func (c *checker) checkNames() {
 		for _, name := range slices.Sorted(maps.Keys(c.names[kind])) {
 			if err := protocol.CheckName(name); err != nil {
 				c.say("%s: %v", kind, err)
+			}
+		}
+	}
+}
+
+func (c *checker) checkReplications() {
+	for _, r := range c.fleet.Replications {
+		for _, w := range r.Bandwidth.Windows {
+			if _, err := time.LoadLocation(w.Zone); err != nil {
+				c.say("replication %s: %q is not a time zone that the controller knows", r.Name, w.Zone)
 			}
 		}
 	}

@@ -24,6 +24,7 @@ type Reports struct {
 type agentSeen struct {
 	report protocol.AgentReport
 	at     time.Time
+	sends  bool // it has sent something since the report before
 }
 
 type replicaSeen struct {
@@ -53,7 +54,7 @@ func (r *Reports) kick() {
 func (r *Reports) PutAgent(report protocol.AgentReport) {
 	r.mu.Lock()
 	old := r.agents[report.Server].report
-	r.agents[report.Server] = agentSeen{report, time.Now()}
+	r.agents[report.Server] = agentSeen{report, time.Now(), report.Sent > old.Sent}
 	r.mu.Unlock()
 	if old.Replication != report.Replication || old.Fenced != report.Fenced || old.Generation != report.Generation || pointsChanged(old.Points, report.Points) {
 		r.kick()
@@ -103,6 +104,22 @@ func (r *Reports) Agent(server string) (report protocol.AgentReport, at time.Tim
 		return s.report, s.at, true
 	}
 	return protocol.AgentReport{}, r.started, false
+}
+
+// Working says that an agent which was heard of lately has something to send, or has just sent it.
+func (r *Reports) Working(server string, lately time.Duration) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s, ok := r.agents[server]
+	if !ok || time.Since(s.at) > lately {
+		return false
+	}
+	for _, d := range s.report.Disks {
+		if d.Need > 0 || d.Pending > 0 {
+			return true
+		}
+	}
+	return s.sends
 }
 
 // ReplicaServer returns a replication server's last report and when it came.
