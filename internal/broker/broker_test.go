@@ -39,8 +39,18 @@ func TestAgentMayPublishItsOwnBlocksAndNothingElse(t *testing.T) {
 	if _, err := agentJS.Publish(t.Context(), protocol.BlocksSubject("web-1"), []byte("x")); err != nil {
 		t.Errorf("publish own blocks: %v", err)
 	}
+	err = bus.Serve(t.Context(), bustest.Connect(t, s, protocol.RoleController, "desk"), hclog.NewNullLogger(), "desk",
+		bus.HandleLater("barrier", protocol.BarrierSubject("*"), func(_ context.Context, _ protocol.BarrierRequest, reply func(protocol.BarrierReply)) {
+			go reply(protocol.BarrierReply{})
+		}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bus.Request[protocol.BarrierRequest, protocol.BarrierReply](t.Context(), agent, protocol.BarrierSubject("web-1"), protocol.BarrierRequest{}); err != nil {
+		t.Errorf("come to a barrier: %v", err)
+	}
 	for _, subject := range []string{
-		protocol.BlocksSubject("web-2"), protocol.AgentReportSubject("web-2"), protocol.OperatorSubject(protocol.VerbApply),
+		protocol.BlocksSubject("web-2"), protocol.AgentReportSubject("web-2"), protocol.BarrierSubject("web-2"), protocol.OperatorSubject(protocol.VerbApply),
 		"$JS.API.STREAM.DELETE." + protocol.StreamName("web-1", "g1"), "$KV." + protocol.BucketServers + ".web-1",
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)

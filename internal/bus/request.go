@@ -62,6 +62,7 @@ type Endpoint struct {
 	Name    string
 	Subject string // may hold wildcards; the handler asks [Subject] for the concrete one
 	handle  func(ctx context.Context, body []byte) (any, error)
+	later   func(ctx context.Context, body []byte, reply func(any)) error // instead of handle
 }
 
 type subjectKey struct{}
@@ -93,6 +94,19 @@ func Handle[Req, Reply any](name, subject string, fn func(ctx context.Context, r
 	}}
 }
 
+// HandleLater makes an endpoint from a function that may answer after it has returned: it sees to it that reply is called
+// once, from any goroutine. What went wrong is part of such a reply.
+func HandleLater[Req, Reply any](name, subject string, fn func(ctx context.Context, req Req, reply func(Reply))) Endpoint {
+	return Endpoint{Name: name, Subject: subject, later: func(ctx context.Context, body []byte, reply func(any)) error {
+		var req Req
+		if err := json.Unmarshal(body, &req); err != nil {
+			return &protocol.Problem{Code: protocol.ProblemInvalid, Message: "decode the request: " + err.Error()}
+		}
+		fn(ctx, req, func(r Reply) { reply(r) })
+		return nil
+	}}
+}
+
 // Serve answers requests on all endpoints until ctx ends. It returns when it listens; each endpoint
 // handles one request at a time. The service ends with ctx or with the connection.
 func Serve(ctx context.Context, nc *nats.Conn, log hclog.Logger, name string, endpoints ...Endpoint) error {
@@ -117,11 +131,22 @@ func Serve(ctx context.Context, nc *nats.Conn, log hclog.Logger, name string, en
 }
 
 func answer(ctx context.Context, log hclog.Logger, e Endpoint, r micro.Request) {
-	reply, err := e.handle(context.WithValue(ctx, subjectKey{}, r.Subject()), r.Data())
-	if err == nil {
-		if err = r.RespondJSON(reply); err != nil {
+	respond := func(reply any) {
+		if err := r.RespondJSON(reply); err != nil {
 			log.Warn("reply", "endpoint", e.Name, "error", err)
 		}
+	}
+	ctx = context.WithValue(ctx, subjectKey{}, r.Subject())
+	var err error
+	if e.later != nil {
+		err = e.later(ctx, r.Data(), respond)
+	} else {
+		var reply any
+		if reply, err = e.handle(ctx, r.Data()); err == nil {
+			respond(reply)
+		}
+	}
+	if err == nil {
 		return
 	}
 	p, ok := errors.AsType[*protocol.Problem](err)
