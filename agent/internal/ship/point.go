@@ -88,40 +88,33 @@ func (s *Shipper) Point(ctx context.Context, order protocol.PointOrder) {
 	s.status.point(report)
 }
 
-func (s *Shipper) takePoint(ctx context.Context, order protocol.PointOrder) (protocol.PointMark, error) {
+func (s *Shipper) takePoint(ctx context.Context, order protocol.PointOrder) (mark protocol.PointMark, err error) {
 	ctx, cancel := context.WithTimeout(ctx, sendFor)
 	defer cancel()
+	g := group{nc: s.deps.Conn, server: s.cfg.Server, order: order}
+	defer func() {
+		if err == nil {
+			return
+		}
+		if errTell := g.giveUp(ctx, err); errTell != nil {
+			s.log.Debug("tell the others that the point failed", "point", order.ID, "error", errTell)
+		}
+	}()
 	if err := s.prove(ctx); err != nil {
-		return protocol.PointMark{}, err
+		return mark, err
 	}
 	s.drain()
 	if !s.granules.synced() {
-		return protocol.PointMark{}, hint.New("the initial sync is not complete", "wait until the server is CONTINUOUS")
+		return mark, hint.New("the initial sync is not complete", "wait until the server is CONTINUOUS")
 	}
-	if err := s.converge(ctx); err != nil {
-		return protocol.PointMark{}, err
+	if err := s.gather(ctx, g); err != nil {
+		return mark, err
 	}
 	if err := s.status.unread(); err != nil {
-		return protocol.PointMark{}, err
+		return mark, err
 	}
 	defer s.hold(false)
-	s.hold(true)
-	if err := s.idle(ctx); err != nil {
-		return protocol.PointMark{}, fmt.Errorf("wait for frames under way: %w", err)
-	}
-	budget := order.Budget
-	if budget <= 0 {
-		budget = s.cfg.Budget
-	}
-	if s.deps.PreFreeze != nil {
-		if s.deps.PostThaw != nil {
-			defer s.deps.PostThaw(ctx)
-		}
-		if err := s.deps.PreFreeze(ctx); err != nil {
-			return protocol.PointMark{}, fmt.Errorf("hook before the freeze: %w", err)
-		}
-	}
-	f, err := s.freeze(ctx, order.ID, budget)
+	f, err := s.hooked(ctx, g)
 	if err == nil {
 		err = s.sendPoint(ctx, f)
 	}
@@ -129,6 +122,34 @@ func (s *Shipper) takePoint(ctx context.Context, order protocol.PointOrder) (pro
 		s.giveBack(f)
 	}
 	return f.mark, err
+}
+
+// hooked freezes between the owner's hooks. The second one runs before the point is sent: what it lets go must not wait
+// for the link.
+func (s *Shipper) hooked(ctx context.Context, g group) (*frozen, error) {
+	none := &frozen{}
+	if s.deps.PreFreeze != nil {
+		if s.deps.PostThaw != nil {
+			defer s.deps.PostThaw(context.WithoutCancel(ctx)) // it has a limit of its own
+		}
+		if err := s.deps.PreFreeze(ctx); err != nil {
+			return none, fmt.Errorf("hook before the freeze: %w", err)
+		}
+	}
+	s.hold(true)
+	if err := s.idle(ctx); err != nil {
+		return none, fmt.Errorf("wait for frames under way: %w", err)
+	}
+	quiet, cancel := context.WithTimeout(ctx, readyFor)
+	defer cancel()
+	if err := g.arrive(quiet, protocol.BarrierQuiet); err != nil {
+		return none, err
+	}
+	budget := g.order.Budget
+	if budget <= 0 {
+		budget = s.cfg.Budget
+	}
+	return s.freeze(ctx, g, budget)
 }
 
 // converge ships until almost nothing is left, since what is left is read while the writers stand still.
@@ -183,10 +204,10 @@ func (s *Shipper) idle(ctx context.Context) error {
 
 // freeze stops the writers, reads into memory all that the replica was not sent, and lets the writers go. Between
 // freeze and thaw it touches neither the bus nor the log.
-func (s *Shipper) freeze(ctx context.Context, id string, budget time.Duration) (*frozen, error) {
+func (s *Shipper) freeze(ctx context.Context, g group, budget time.Duration) (*frozen, error) {
 	s.drainMu.Lock()
 	defer s.drainMu.Unlock()
-	f := &frozen{mark: protocol.PointMark{ID: id}}
+	f := &frozen{mark: protocol.PointMark{ID: g.order.ID}}
 	s.mu.Lock()
 	f.term = s.sess.term
 	open := s.sess.open
@@ -202,7 +223,7 @@ func (s *Shipper) freeze(ctx context.Context, id string, budget time.Duration) (
 	still, err := s.deps.Freezer.Freeze(ctx, s.cfg.Cap)
 	if err == nil {
 		f.mark.Grade, f.mark.Excluded, f.mark.Taken = still.Grade, still.Excluded, time.Now()
-		err = s.readFrozen(ctx, f, start.Add(budget))
+		err = s.readTogether(ctx, g, f, start.Add(min(budget, s.cfg.Cap)))
 	}
 	held, errThaw := s.deps.Freezer.Thaw()
 	if err = errors.Join(err, errThaw); held == 0 {
@@ -221,11 +242,32 @@ func (s *Shipper) freeze(ctx context.Context, id string, budget time.Duration) (
 	return f, nil
 }
 
+// readTogether reads while it waits for the word that all servers of the group are frozen. Whoever thaws after it has
+// thawed after every freeze, so what all of them read was there at one moment.
+func (s *Shipper) readTogether(ctx context.Context, g group, f *frozen, deadline time.Time) error {
+	limited, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel() // the writers do not wait for a word that does not matter any more
+	word := g.arriving(limited, protocol.BarrierFrozen)
+	if err := s.readFrozen(ctx, f, deadline); err != nil {
+		return err
+	}
+	if !g.alone() {
+		if err := <-word; err != nil {
+			return err
+		}
+		// Of filesystems that cannot freeze the state before the word is not good enough.
+		if err := s.readFrozen(ctx, f, deadline); err != nil {
+			return err
+		}
+	}
+	return s.frozenHook(ctx, f.mark.ID)
+}
+
 // readFrozen reads what is needed, until the tracker has no new mark.
 func (s *Shipper) readFrozen(ctx context.Context, f *frozen, deadline time.Time) error {
 	for range quietRounds {
 		if s.drainLocked() == 0 && s.granules.needBytes() == 0 {
-			return s.frozenHook(ctx, f.mark.ID)
+			return nil
 		}
 		if time.Now().After(deadline) {
 			return hint.New("reading while frozen took longer than the budget", "raise the point's budget, or take it when the source writes less")

@@ -48,11 +48,11 @@ func newStill(t *testing.T, s *still) *Shipper {
 func TestNothingIsFrozenWithoutASession(t *testing.T) {
 	tracker := &still{}
 	s := newStill(t, tracker)
-	if f, err := s.freeze(t.Context(), "p", time.Second); !errors.Is(err, errEnded) || len(f.parts) > 0 || tracker.freezes > 0 {
+	if f, err := s.freeze(t.Context(), group{order: protocol.PointOrder{ID: "p"}}, time.Second); !errors.Is(err, errEnded) || len(f.parts) > 0 || tracker.freezes > 0 {
 		t.Fatalf("without a session: %v, %d parts read, frozen %d times", err, len(f.parts), tracker.freezes)
 	}
 	s.sess.open = true
-	if f, err := s.freeze(t.Context(), "p", time.Second); err != nil || len(f.parts) == 0 || tracker.freezes != 1 {
+	if f, err := s.freeze(t.Context(), group{order: protocol.PointOrder{ID: "p"}}, time.Second); err != nil || len(f.parts) == 0 || tracker.freezes != 1 {
 		t.Fatalf("with a session: %v, %d parts read, frozen %d times", err, len(f.parts), tracker.freezes)
 	}
 }
