@@ -24,6 +24,7 @@ import (
 	"rehost/controller/internal/staging"
 	"rehost/controller/internal/step"
 	"rehost/controller/internal/store"
+	"rehost/internal/barrier"
 	"rehost/internal/broker"
 	"rehost/internal/bus"
 	"rehost/internal/cloud"
@@ -43,6 +44,7 @@ type controller struct {
 	reports   *observe.Reports
 	staging   *staging.Staging
 	points    *point.Points
+	barrier   *barrier.Service
 	runner    *step.Runner
 	desk      *operator.Desk
 	orders    orders
@@ -133,13 +135,14 @@ func wire(cfg Config, deps Deps, at protocol.Bus, authority *broker.Authority, n
 	c.staging = staging.New(staging.Config{Retry: t.Retry, ReplicaBoot: t.ReplicaBoot, AgentGone: t.AgentLost, Poll: t.Poll},
 		st, c.reports, deps.Cloud, &streams{js: js, authority: authority, bus: forReplicas}, deps.Logger.Named("staging"))
 	c.points = point.New(point.Config{HeldWithin: t.PointHeld, TakenWithin: t.PointTaken}, st, c.reports, deps.Cloud, deps.Logger.Named("point"))
+	c.barrier = barrier.New(c.points.Members)
 	c.runner = step.NewRunner(step.Config{Poll: t.Poll, Retry: t.Retry, AgentLost: t.AgentLost},
 		st, c.reports, deps.Cloud, c.points, c.staging, deps.Logger.Named("job"))
 	var tokens operator.Tokens
 	if authority != nil {
 		tokens = authority
 	}
-	c.desk = operator.NewDesk(operator.Config{LostAfter: t.AgentLost, ReplicaLost: t.ReplicaLost, Bus: at}, st, c.reports, c.runner, tokens)
+	c.desk = operator.NewDesk(operator.Config{LostAfter: t.AgentLost, ReplicaLost: t.ReplicaLost, Bus: at}, st, c.reports, c.runner, c.points, tokens)
 	return c
 }
 

@@ -20,6 +20,7 @@ func (c *controller) endpoints() []bus.Endpoint {
 	return append(c.desk.Endpoints(),
 		bus.Handle("agent", protocol.AgentReportSubject("*"), c.agentReport),
 		bus.Handle("replicaserver", protocol.ReplicaReportSubject("*"), c.replicaReport),
+		bus.HandleLater("barrier", protocol.BarrierSubject("*"), c.arrive),
 		bus.Handle("enrol", protocol.EnrolSubject, c.enrol),
 	)
 }
@@ -64,6 +65,11 @@ func (c *controller) replicaOrder(name string) (protocol.ReplicaOrder, error) {
 		pt, err := c.points.Get(server, id)
 		return err == nil && point.Awaited(pt)
 	}), nil
+}
+
+// arrive brings a server to the barrier of its application's point. It is answered when all have arrived.
+func (c *controller) arrive(ctx context.Context, req protocol.BarrierRequest, reply func(protocol.BarrierReply)) {
+	c.barrier.Arrive(bus.Sender(ctx), req, func(p *protocol.Problem) { reply(protocol.BarrierReply{Problem: p}) })
 }
 
 func impostor(sender, name string) *protocol.Problem {

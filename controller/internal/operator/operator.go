@@ -11,6 +11,7 @@ import (
 
 	"rehost/controller/internal/fleet"
 	"rehost/controller/internal/observe"
+	"rehost/controller/internal/point"
 	"rehost/controller/internal/step"
 	"rehost/controller/internal/store"
 	"rehost/internal/broker"
@@ -37,12 +38,13 @@ type Desk struct {
 	store   *store.Store
 	reports *observe.Reports
 	runner  *step.Runner
+	points  *point.Points
 	tokens  Tokens // nil: the bus is not ours
 }
 
 // NewDesk makes a Desk.
-func NewDesk(cfg Config, st *store.Store, reports *observe.Reports, runner *step.Runner, tokens Tokens) *Desk {
-	return &Desk{cfg: cfg, store: st, reports: reports, runner: runner, tokens: tokens}
+func NewDesk(cfg Config, st *store.Store, reports *observe.Reports, runner *step.Runner, points *point.Points, tokens Tokens) *Desk {
+	return &Desk{cfg: cfg, store: st, reports: reports, runner: runner, points: points, tokens: tokens}
 }
 
 // Endpoints lists what the desk answers.
@@ -50,7 +52,7 @@ func (d *Desk) Endpoints() []bus.Endpoint {
 	return []bus.Endpoint{
 		handle(protocol.VerbPlan, d.Plan), handle(protocol.VerbApply, d.Apply), handle(protocol.VerbStatus, d.Status),
 		handle(protocol.VerbWave, d.runner.Start), handle(protocol.VerbJob, d.Job), handle(protocol.VerbPoints, d.Points),
-		handle(protocol.VerbToken, d.Token), handle(protocol.VerbVersion, d.Version),
+		handle(protocol.VerbPoint, d.Point), handle(protocol.VerbToken, d.Token), handle(protocol.VerbVersion, d.Version),
 	}
 }
 

@@ -1,7 +1,8 @@
 // Package point takes ordered points to complete snapshots. It owns a point's stages, from
 // the order to the agent, over the replica that stands still, to snapshots of exactly that
 // server's volumes. A point is offered only when all of its snapshots are complete; one that
-// went wrong is failed and never repaired. Who wants a point, and how often, is decided elsewhere.
+// went wrong is failed and never repaired, though another attempt may be made. It follows the schedule
+// of points; what jobs and operators want is decided elsewhere.
 package point
 
 import (
@@ -27,6 +28,9 @@ type Cloud interface {
 	DeleteSnapshot(ctx context.Context, id string) error
 }
 
+// keepOver is for how long the records of points that are over are kept for people. Those of jobs stay: jobs name them.
+const keepOver = 24 * time.Hour
+
 // Config is how patient points are.
 type Config struct {
 	HeldWithin  time.Duration // from the order to the replica standing still
@@ -47,15 +51,11 @@ func New(cfg Config, st *store.Store, reports *observe.Reports, c Cloud, logger 
 	return &Points{cfg: cfg, store: st, reports: reports, cloud: c, logger: logger}
 }
 
-// Order records that a point is wanted. Ordering the same id again changes nothing.
+// Order records that a job wants a point. Ordering the same id again changes nothing.
 func (p *Points) Order(ctx context.Context, server, id, job string) error {
-	err := p.store.Points.Create(ctx, store.PointKey(server, id), protocol.Point{
-		ID: id, Server: server, State: protocol.PointOrdered, Ordered: time.Now(), Job: job,
+	return p.create(ctx, protocol.Point{
+		ID: id, Server: server, State: protocol.PointOrdered, Ordered: time.Now(), Job: job, Origin: protocol.OriginJob,
 	})
-	if errors.Is(err, store.ErrExists) {
-		return nil
-	}
-	return err
 }
 
 // Get returns a point's record.
@@ -83,27 +83,50 @@ func (p *Points) Reconcile(ctx context.Context, server string) error {
 	if err != nil {
 		return err
 	}
-	ordered := ""
+	if err := p.plan(ctx, rec, all); err != nil {
+		return err
+	}
+	ordered := false
 	for _, pt := range all {
 		if !Active(pt) {
-			if err := p.clear(ctx, pt); err != nil {
-				return err
-			}
-			continue
-		}
-		if pt.State == protocol.PointOrdered && ordered == "" {
-			ordered = pt.ID
-			err = p.ordered(ctx, rec, pt)
-		} else if pt.State == protocol.PointHeld {
-			err = p.held(ctx, rec, pt)
-		} else if pt.State == protocol.PointSnapshotting {
-			err = p.snapshotting(ctx, rec, pt)
+			err = p.clear(ctx, pt)
+		} else if pt.State != protocol.PointOrdered || !ordered {
+			ordered = ordered || pt.State == protocol.PointOrdered
+			err = p.advance(ctx, rec, pt)
 		}
 		if err != nil {
 			return err
 		}
 	}
 	return p.order(ctx, rec)
+}
+
+// advance takes one point that is on its way as far as it goes now.
+func (p *Points) advance(ctx context.Context, rec protocol.Server, pt protocol.Point) error {
+	members, err := p.group(ctx, pt)
+	if err != nil {
+		return err
+	}
+	ready := pt.State == protocol.PointSnapshotting && len(pt.Snapshots) > 0
+	if ready && offerable(pt, members) {
+		p.logger.Info("point complete", "server", pt.Server, "point", pt.ID, "snapshots", len(pt.Snapshots))
+		return p.update(ctx, pt, func(v *protocol.Point) { v.State = protocol.PointComplete })
+	}
+	if problem, passing := lost(members); problem != nil {
+		return p.end(ctx, pt, problem, passing)
+	}
+	switch pt.State {
+	case protocol.PointOrdered:
+		return p.ordered(ctx, rec, pt)
+	case protocol.PointHeld:
+		return p.held(ctx, rec, pt, members)
+	case protocol.PointSnapshotting:
+		if !ready {
+			return p.snapshotting(ctx, rec, pt, members)
+		}
+	case protocol.PointComplete, protocol.PointLost, protocol.PointRemoved:
+	}
+	return nil
 }
 
 // order makes the server's record ask the agent for the oldest point that is still ordered, or for none.
@@ -122,7 +145,7 @@ func (p *Points) order(ctx context.Context, rec protocol.Server) error {
 	_, err = p.store.Servers.Update(ctx, rec.Name, func(r *protocol.Server) error {
 		r.PointOrder = nil
 		if oldest.ID != "" && r.Wanted == protocol.WantReplicate {
-			r.PointOrder = &protocol.PointOrder{ID: oldest.ID, Budget: replication.FreezeBudget}
+			r.PointOrder = &protocol.PointOrder{ID: oldest.ID, Budget: replication.FreezeBudget, Group: oldest.Group, Members: len(oldest.Members)}
 		}
 		return nil
 	})
@@ -156,7 +179,8 @@ func (p *Points) ordered(ctx context.Context, rec protocol.Server, pt protocol.P
 			if problem == nil {
 				problem = &protocol.Problem{Code: protocol.ProblemPoint, Message: "the agent could not take point " + pt.ID}
 			}
-			return p.Fail(ctx, pt, problem)
+			// The source may be quieter in a moment. What else it complains of does not pass so soon.
+			return p.end(ctx, pt, problem, problem.Code == protocol.ProblemFreeze || problem.Code == protocol.ProblemPoint)
 		}
 	}
 	if time.Since(pt.Ordered) > p.cfg.HeldWithin {
@@ -174,7 +198,19 @@ func tagsOf(pt protocol.Point) cloud.Tags {
 }
 
 // held creates the snapshots. What they hold is fixed then, so the replica may go on while they are pending.
-func (p *Points) held(ctx context.Context, rec protocol.Server, pt protocol.Point) error {
+// None is created before the replicas of all servers of a group stand still.
+func (p *Points) held(ctx context.Context, rec protocol.Server, pt protocol.Point, members []protocol.Point) error {
+	since, all := allHeld(members)
+	if !all {
+		if time.Since(pt.Ordered) <= p.cfg.HeldWithin {
+			return nil
+		}
+		return p.Fail(ctx, pt, &protocol.Problem{
+			Code:    protocol.ProblemPoint,
+			Message: fmt.Sprintf("point %s did not reach the replicas of all servers of %s within %s", pt.ID, pt.Group, p.cfg.HeldWithin),
+			Hint:    "look at the lag of each of them: rehost status",
+		})
+	}
 	rs, err := p.store.Staging.Get(rec.Replica)
 	if err != nil {
 		return err
@@ -190,7 +226,7 @@ func (p *Points) held(ctx context.Context, rec protocol.Server, pt protocol.Poin
 		return context.Cause(ctx) // the next controller finds them by their tags
 	}
 	if err != nil {
-		if time.Since(pt.Held) > p.cfg.TakenWithin || cloud.Permanent(err) {
+		if time.Since(since) > p.cfg.TakenWithin || cloud.Permanent(err) {
 			return p.Fail(ctx, pt, &protocol.Problem{Code: protocol.ProblemCloud, Message: err.Error(), Hint: hint.Of(err)})
 		}
 		p.logger.Warn("create snapshots", "server", pt.Server, "point", pt.ID, "error", err)
@@ -199,8 +235,8 @@ func (p *Points) held(ctx context.Context, rec protocol.Server, pt protocol.Poin
 	return p.update(ctx, pt, func(v *protocol.Point) { v.State = protocol.PointSnapshotting })
 }
 
-// snapshotting waits for the snapshots to complete; then the point is offered.
-func (p *Points) snapshotting(ctx context.Context, rec protocol.Server, pt protocol.Point) error {
+// snapshotting waits for the snapshots to complete. Then the point is offered, or waits for the other servers of its group.
+func (p *Points) snapshotting(ctx context.Context, rec protocol.Server, pt protocol.Point, members []protocol.Point) error {
 	list, err := p.cloud.Snapshots(ctx, tagsOf(pt))
 	if err != nil {
 		p.logger.Warn("look at snapshots", "server", pt.Server, "point", pt.ID, "error", err)
@@ -222,18 +258,26 @@ func (p *Points) snapshotting(ctx context.Context, rec protocol.Server, pt proto
 			return nil
 		}
 	}
+	if len(members) > 1 {
+		return p.update(ctx, pt, func(v *protocol.Point) { v.Snapshots = ids })
+	}
 	p.logger.Info("point complete", "server", pt.Server, "point", pt.ID, "snapshots", len(ids))
 	return p.update(ctx, pt, func(v *protocol.Point) { v.State, v.Snapshots = protocol.PointComplete, ids })
 }
 
 // Fail ends a point that is on its way: nobody will be offered it, and what was made of it is deleted.
 func (p *Points) Fail(ctx context.Context, pt protocol.Point, problem *protocol.Problem) error {
+	return p.end(ctx, pt, problem, false)
+}
+
+// end is Fail for a reason that may pass or not.
+func (p *Points) end(ctx context.Context, pt protocol.Point, problem *protocol.Problem, passing bool) error {
 	told := *problem // it may be shared with a report
 	told.Server, told.At = pt.Server, time.Now()
 	p.logger.Warn("point failed", "server", pt.Server, "point", pt.ID, "error", problem.Message)
 	_, err := p.store.Points.Update(ctx, store.PointKey(pt.Server, pt.ID), func(v *protocol.Point) error {
 		if Active(*v) {
-			v.State, v.Problem, v.Over = protocol.PointLost, &told, told.At
+			v.State, v.Problem, v.Over, v.Passing, v.Snapshots = protocol.PointLost, &told, told.At, passing, nil
 		}
 		return nil
 	})
@@ -246,6 +290,9 @@ func (p *Points) Fail(ctx context.Context, pt protocol.Point, problem *protocol.
 // clear looks once more for snapshots of a point that is over: they may have been created by a
 // call that was under way then, or a crash may have come before their deletion.
 func (p *Points) clear(ctx context.Context, pt protocol.Point) error {
+	if pt.Cleared && pt.Origin != protocol.OriginJob && pt.Origin != "" && time.Since(pt.Over) > keepOver {
+		return p.store.Points.Delete(ctx, store.PointKey(pt.Server, pt.ID))
+	}
 	if pt.Cleared || (pt.State != protocol.PointLost && pt.State != protocol.PointRemoved) || time.Since(pt.Over) < p.cfg.TakenWithin {
 		return nil
 	}

@@ -1,0 +1,122 @@
+package point
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"time"
+
+	"rehost/controller/internal/fleet"
+	"rehost/controller/internal/store"
+	"rehost/protocol"
+)
+
+// Request records that an operator wants a point of the servers, of all at once when group is not empty. It returns the
+// records, in the order of the servers.
+func (p *Points) Request(ctx context.Context, group string, servers []string) ([]protocol.Point, error) {
+	pt := protocol.Point{ID: newID(time.Now()), State: protocol.PointOrdered, Ordered: time.Now(), Origin: protocol.OriginRequest, Attempt: 1}
+	if len(servers) > 1 {
+		pt.Group, pt.Members = group, servers
+	}
+	out := make([]protocol.Point, 0, len(servers))
+	for _, server := range servers {
+		pt.Server = server
+		if err := p.create(ctx, pt); err != nil {
+			return nil, err
+		}
+		out = append(out, pt)
+	}
+	return out, nil
+}
+
+// create makes a record unless it is there.
+func (p *Points) create(ctx context.Context, pt protocol.Point) error {
+	err := p.store.Points.Create(ctx, store.PointKey(pt.Server, pt.ID), pt)
+	if errors.Is(err, store.ErrExists) {
+		return nil
+	}
+	return err
+}
+
+// plan orders what the schedule wants of a server and what is worth another attempt, and removes what the schedule
+// does not keep.
+func (p *Points) plan(ctx context.Context, rec protocol.Server, all []protocol.Point) error {
+	_, settings, _, wanted := fleet.Settings(p.store.Applied(), rec.Name)
+	if !wanted || rec.Wanted != protocol.WantReplicate || !rec.Finalized.IsZero() {
+		return nil
+	}
+	now := time.Now()
+	for _, pt := range Again(settings.FreezeAttempts, all, now) {
+		next := protocol.Point{
+			Server: pt.Server, State: protocol.PointOrdered, Ordered: now, Origin: pt.Origin, Attempt: attempt(pt) + 1,
+			First: first(pt), Group: pt.Group, Members: pt.Members,
+		}
+		// The same name whoever of a group makes it, and however often.
+		next.ID = fmt.Sprintf("%s-%d", next.First, next.Attempt)
+		p.logger.Info("another attempt at a point", "server", pt.Server, "point", next.ID, "attempt", next.Attempt)
+		if err := p.create(ctx, next); err != nil {
+			return err
+		}
+	}
+	report, _, known := p.reports.Agent(rec.Name)
+	if known && rec.Job == "" && report.Generation == rec.Generation && report.Replication == protocol.ReplicationContinuous && Due(settings.PointsEvery, all, now) {
+		id := newID(now)
+		p.logger.Info("scheduled point ordered", "server", rec.Name, "point", id)
+		if err := p.create(ctx, protocol.Point{
+			ID: id, Server: rec.Name, State: protocol.PointOrdered, Ordered: now, Origin: protocol.OriginSchedule, Attempt: 1,
+		}); err != nil {
+			return err
+		}
+	}
+	return p.thin(ctx, rec, settings.PointsKeep, all)
+}
+
+// thin removes the oldest points of the schedule.
+func (p *Points) thin(ctx context.Context, rec protocol.Server, keep int, all []protocol.Point) error {
+	surplus := Surplus(keep, all, nil)
+	if len(surplus) == 0 {
+		return nil
+	}
+	used, err := p.used(rec)
+	if err != nil {
+		return err
+	}
+	for _, pt := range Surplus(keep, all, used) {
+		p.logger.Info("point removed: the schedule keeps newer ones", "server", pt.Server, "point", pt.ID)
+		if err := p.Remove(ctx, pt.Server, pt.ID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// used lists the points of a server that something was launched from or is being launched from.
+func (p *Points) used(rec protocol.Server) (map[string]bool, error) {
+	used := map[string]bool{}
+	for _, launched := range []*protocol.Launched{rec.Test, rec.Cutover} {
+		if launched != nil {
+			used[launched.Point] = true
+		}
+	}
+	jobs, err := p.store.Jobs.List("")
+	if err != nil {
+		return nil, err
+	}
+	for _, job := range jobs {
+		for _, s := range job.Servers {
+			if job.Status != protocol.JobCompleted && s.Server == rec.Name {
+				used[s.Data["point"]] = true
+			}
+		}
+	}
+	return used, nil
+}
+
+// newID makes an id that sorts by time.
+func newID(now time.Time) string {
+	var b [3]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return "p" + now.UTC().Format("20060102-150405-") + hex.EncodeToString(b[:])
+}
