@@ -69,12 +69,13 @@ type Point struct {
 	Cleared   bool          `json:"cleared,omitempty"` // it is over, and no snapshot of it is left
 	Job       string        `json:"job,omitempty"`     // that wanted it
 	Problem   *Problem      `json:"problem,omitempty"`
-	Origin    PointOrigin   `json:"origin,omitempty"`  // who wanted it
-	Attempt   int           `json:"attempt,omitempty"` // from 1; 0 counts as 1
-	First     string        `json:"first,omitempty"`   // id of the first attempt, when this is another one
-	Passing   bool          `json:"passing,omitempty"` // it failed for a reason that may pass
-	Group     string        `json:"group,omitempty"`   // application whose servers take it together
-	Members   []string      `json:"members,omitempty"` // these servers; each has a record with the same id
+	Origin    PointOrigin   `json:"origin,omitempty"`   // who wanted it
+	Attempt   int           `json:"attempt,omitempty"`  // from 1; 0 counts as 1
+	Attempts  int           `json:"attempts,omitempty"` // that are made at most, as long as each fails for a reason that may pass
+	First     string        `json:"first,omitempty"`    // id of the first attempt, when this is another one
+	Passing   bool          `json:"passing,omitempty"`  // it failed for a reason that may pass
+	Group     string        `json:"group,omitempty"`    // application whose servers take it together
+	Members   []string      `json:"members,omitempty"`  // these servers; each has a record with the same id
 }
 
 // PointOrigin says who wanted a point.

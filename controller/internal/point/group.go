@@ -22,7 +22,7 @@ func (p *Points) group(ctx context.Context, pt protocol.Point) ([]protocol.Point
 		member, err := p.Get(server, pt.ID)
 		if errors.Is(err, store.ErrNotFound) {
 			member = protocol.Point{
-				ID: pt.ID, Server: server, State: protocol.PointOrdered, Ordered: pt.Ordered, Origin: pt.Origin, Attempt: pt.Attempt,
+				ID: pt.ID, Server: server, State: protocol.PointOrdered, Ordered: pt.Ordered, Origin: pt.Origin, Attempt: pt.Attempt, Attempts: pt.Attempts,
 				First: pt.First, Group: pt.Group, Members: pt.Members,
 			}
 			err = p.create(ctx, member)

@@ -51,11 +51,11 @@ func Due(every time.Duration, points []protocol.Point, now time.Time) bool {
 }
 
 // Again returns the failed points that another attempt is to be made for now. points are all of one server.
-func Again(attempts int, points []protocol.Point, now time.Time) []protocol.Point {
+func Again(points []protocol.Point, now time.Time) []protocol.Point {
 	var out []protocol.Point
 	for _, pt := range points {
 		ended := now.Sub(pt.Over)
-		if pt.State != protocol.PointLost || !pt.Passing || pt.Origin == protocol.OriginJob || attempt(pt) >= attempts ||
+		if pt.State != protocol.PointLost || !pt.Passing || pt.Origin == protocol.OriginJob || attempt(pt) >= pt.Attempts ||
 			ended < doubled(firstAgain, attempt(pt), lastAgain) || ended > againWithin {
 			continue
 		}

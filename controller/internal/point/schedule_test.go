@@ -17,7 +17,7 @@ func taken(id string, origin protocol.PointOrigin, at time.Time) protocol.Point 
 }
 
 func failed(id string, attempt int, over time.Time) protocol.Point {
-	pt := protocol.Point{ID: id, Origin: protocol.OriginSchedule, State: protocol.PointLost, Attempt: attempt, Ordered: over, Over: over, Passing: true}
+	pt := protocol.Point{ID: id, Origin: protocol.OriginSchedule, State: protocol.PointLost, Attempt: attempt, Ordered: over, Over: over, Passing: true, Attempts: 5}
 	if attempt > 1 {
 		pt.ID, pt.First = fmt.Sprintf("%s-%d", id, attempt), id
 	}
@@ -61,7 +61,6 @@ func TestDue(t *testing.T) {
 }
 
 func TestAgain(t *testing.T) {
-	const attempts = 5
 	one := failed("a", 1, t0)
 	for _, c := range []struct {
 		name   string
@@ -77,11 +76,11 @@ func TestAgain(t *testing.T) {
 		{"another one is on its way", []protocol.Point{one, {ID: "a-2", First: "a", Attempt: 2, State: protocol.PointOrdered}}, time.Minute, "[]"},
 		{"nobody waits any more", []protocol.Point{one}, 6 * time.Minute, "[]"},
 		{"the schedule has a newer one", []protocol.Point{one, taken("b", protocol.OriginJob, minutes(1))}, time.Minute, "[]"},
-		{"a reason that stays", []protocol.Point{{ID: "a", State: protocol.PointLost, Over: t0}}, time.Minute, "[]"},
-		{"of a job", []protocol.Point{{ID: "a", State: protocol.PointLost, Over: t0, Passing: true, Origin: protocol.OriginJob}}, time.Minute, "[]"},
+		{"a reason that stays", []protocol.Point{{ID: "a", State: protocol.PointLost, Over: t0, Attempts: 5}}, time.Minute, "[]"},
+		{"of a job", []protocol.Point{{ID: "a", State: protocol.PointLost, Over: t0, Passing: true, Attempts: 5, Origin: protocol.OriginJob}}, time.Minute, "[]"},
 	} {
 		ids := []string{}
-		for _, pt := range Again(attempts, c.points, t0.Add(c.after)) {
+		for _, pt := range Again(c.points, t0.Add(c.after)) {
 			ids = append(ids, pt.ID)
 		}
 		if got := fmt.Sprint(ids); got != c.want {

@@ -16,7 +16,8 @@ import (
 // Request records that an operator wants a point of the servers, of all at once when group is not empty. It returns the
 // records, in the order of the servers.
 func (p *Points) Request(ctx context.Context, group string, servers []string) ([]protocol.Point, error) {
-	pt := protocol.Point{ID: newID(time.Now()), State: protocol.PointOrdered, Ordered: time.Now(), Origin: protocol.OriginRequest, Attempt: 1}
+	_, settings, _, _ := fleet.Settings(p.store.Applied(), servers[0])
+	pt := protocol.Point{ID: newID(time.Now()), State: protocol.PointOrdered, Ordered: time.Now(), Origin: protocol.OriginRequest, Attempt: 1, Attempts: settings.FreezeAttempts}
 	if len(servers) > 1 {
 		pt.Group, pt.Members = group, servers
 	}
@@ -48,9 +49,9 @@ func (p *Points) plan(ctx context.Context, rec protocol.Server, all []protocol.P
 		return nil
 	}
 	now := time.Now()
-	for _, pt := range Again(settings.FreezeAttempts, all, now) {
+	for _, pt := range Again(all, now) {
 		next := protocol.Point{
-			Server: pt.Server, State: protocol.PointOrdered, Ordered: now, Origin: pt.Origin, Attempt: attempt(pt) + 1,
+			Server: pt.Server, State: protocol.PointOrdered, Ordered: now, Origin: pt.Origin, Attempt: attempt(pt) + 1, Attempts: pt.Attempts,
 			First: first(pt), Group: pt.Group, Members: pt.Members,
 		}
 		// The same name whoever of a group makes it, and however often.
@@ -65,7 +66,7 @@ func (p *Points) plan(ctx context.Context, rec protocol.Server, all []protocol.P
 		id := newID(now)
 		p.logger.Info("scheduled point ordered", "server", rec.Name, "point", id)
 		if err := p.create(ctx, protocol.Point{
-			ID: id, Server: rec.Name, State: protocol.PointOrdered, Ordered: now, Origin: protocol.OriginSchedule, Attempt: 1,
+			ID: id, Server: rec.Name, State: protocol.PointOrdered, Ordered: now, Origin: protocol.OriginSchedule, Attempt: 1, Attempts: settings.FreezeAttempts,
 		}); err != nil {
 			return err
 		}

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -25,6 +26,7 @@ type fake struct {
 	polls   int             // of the status
 	jobs    map[string]*protocol.Job
 	newest  string
+	taken   map[string][]protocol.Point // by server, oldest first
 }
 
 var epoch = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -34,7 +36,7 @@ func startFake(tb testing.TB) (contextFile string, server *broker.Server) {
 	tb.Helper()
 	server = bustest.Start(tb)
 	nc := bustest.Connect(tb, server, protocol.RoleController, "controller")
-	f := &fake{bus: server.Bus(), applied: map[string]bool{}, jobs: map[string]*protocol.Job{}}
+	f := &fake{bus: server.Bus(), applied: map[string]bool{}, jobs: map[string]*protocol.Job{}, taken: map[string][]protocol.Point{}}
 	err := bus.Serve(tb.Context(), nc, hclog.NewNullLogger(), "controller",
 		bus.Handle("plan", protocol.OperatorSubject(protocol.VerbPlan), f.plan),
 		bus.Handle("apply", protocol.OperatorSubject(protocol.VerbApply), f.apply),
@@ -42,6 +44,7 @@ func startFake(tb testing.TB) (contextFile string, server *broker.Server) {
 		bus.Handle("wave", protocol.OperatorSubject(protocol.VerbWave), f.wave),
 		bus.Handle("job", protocol.OperatorSubject(protocol.VerbJob), f.job),
 		bus.Handle("points", protocol.OperatorSubject(protocol.VerbPoints), f.points),
+		bus.Handle("point", protocol.OperatorSubject(protocol.VerbPoint), f.point),
 		bus.Handle("token", protocol.OperatorSubject(protocol.VerbToken), f.token),
 		bus.Handle("version", protocol.OperatorSubject(protocol.VerbVersion), f.version),
 	)
@@ -195,12 +198,56 @@ func (f *fake) advanceStep(job *protocol.Job, s *protocol.JobServer, step *proto
 	s.Data = map[string]string{"instance": "i-1", "address": "127.77.0.5"}
 }
 
+// point orders: the first attempts on a server called busy fail, all of those on one called hopeless.
+func (f *fake) point(_ context.Context, req protocol.PointRequest) ([]protocol.Point, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	servers := []string{req.Server}
+	if req.Application != "" {
+		servers = []string{"db-1", "db-2"}
+	}
+	if req.Server == "unknown" {
+		return nil, hint.New("no server \"unknown\"", "rehost status lists the servers")
+	}
+	var out []protocol.Point
+	for _, s := range servers {
+		pt := protocol.Point{ID: "p-7", Server: s, State: protocol.PointOrdered, Origin: protocol.OriginRequest, Attempt: 1, Attempts: 3, Group: req.Application}
+		f.taken[s] = []protocol.Point{pt}
+		out = append(out, pt)
+	}
+	return out, nil
+}
+
+// advancePoint takes the newest point of a server one stage on.
+func (f *fake) advancePoint(server string) {
+	all := f.taken[server]
+	pt := &all[len(all)-1]
+	switch {
+	case pt.State == protocol.PointOrdered && (server == "busy" && pt.Attempt < 3 || server == "hopeless"):
+		pt.State, pt.Passing, pt.Over = protocol.PointLost, true, time.Now()
+		pt.Problem = &protocol.Problem{Code: protocol.ProblemFreeze, Message: "reading while frozen took longer than the budget", Hint: "raise the budget"}
+	case pt.State == protocol.PointOrdered:
+		pt.State, pt.Grade, pt.Frozen = protocol.PointComplete, protocol.GradeFilesystem, 52*time.Millisecond
+	case pt.State == protocol.PointLost && pt.Attempt < pt.Attempts:
+		next := protocol.Point{ID: fmt.Sprintf("p-7-%d", pt.Attempt+1), First: "p-7", Server: server, State: protocol.PointOrdered, Attempt: pt.Attempt + 1, Attempts: 3}
+		f.taken[server] = append(all, next)
+	}
+}
+
 func (f *fake) points(_ context.Context, req protocol.PointsRequest) ([]protocol.Point, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if all := f.taken[req.Server]; len(all) > 0 {
+		f.advancePoint(req.Server)
+		out := slices.Clone(f.taken[req.Server])
+		slices.Reverse(out)
+		return out, nil
+	}
 	if req.Server != "web-1" {
 		return []protocol.Point{}, nil
 	}
 	return []protocol.Point{{
-		ID: "p-1", Server: "web-1", State: "complete", Grade: protocol.GradeFilesystem,
+		ID: "p-1", Server: "web-1", State: "complete", Grade: protocol.GradeFilesystem, Origin: protocol.OriginSchedule,
 		Taken: time.Now().Add(-3 * time.Hour), Frozen: 52 * time.Millisecond,
 	}}, nil
 }

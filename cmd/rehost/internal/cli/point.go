@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -10,8 +11,8 @@ import (
 )
 
 func newPoint(env Env, c *client) *cobra.Command {
-	cmd := group(&cobra.Command{Use: "point", Short: "Look at consistency points"})
-	cmd.AddCommand(newPointList(env, c))
+	cmd := group(&cobra.Command{Use: "point", Short: "Look at consistency points, and take them"})
+	cmd.AddCommand(newPointList(env, c), newPointTake(env, c))
 	return cmd
 }
 
@@ -33,14 +34,17 @@ func newPointList(env Env, c *client) *cobra.Command {
 		}
 		var p printer
 		if len(points) == 0 {
-			p.line("no points of %s yet; a test launch takes one", args[0])
+			p.line("no points of %s yet; take one: rehost point take %s", args[0], args[0])
 			return p.flush(env.Stdout)
 		}
-		rows := [][]string{{"POINT", "STATE", "GRADE", "AGE", "FROZEN", "FENCED"}}
+		rows := [][]string{{"POINT", "STATE", "ORIGIN", "GRADE", "AGE", "FROZEN", "FENCED"}}
 		for _, pt := range points {
-			rows = append(rows, []string{pt.ID, string(pt.State), string(pt.Grade), age(time.Now(), pt.Taken), progress.Short(pt.Frozen), yesNo(pt.Fenced)})
+			rows = append(rows, []string{
+				pt.ID, string(pt.State), orDash(origin(pt)), orDash(strings.TrimSuffix(string(pt.Grade), "-consistent")),
+				age(time.Now(), pt.Taken), progress.Short(pt.Frozen), yesNo(pt.Fenced),
+			})
 		}
-		p.table(env.Width, 0, rows)
+		p.table(env.Width, 2, rows)
 		for _, pt := range points {
 			if pt.Problem != nil {
 				p.line("%s: %s", pt.ID, oneLine(pt.Problem.Message))
@@ -49,6 +53,21 @@ func newPointList(env Env, c *client) *cobra.Command {
 		return p.flush(env.Stdout)
 	}
 	return cmd
+}
+
+// origin is who wanted a point, and with which servers it is taken.
+func origin(pt protocol.Point) string {
+	if pt.Group != "" {
+		return string(pt.Origin) + " of " + pt.Group
+	}
+	return string(pt.Origin)
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
 }
 
 func yesNo(b bool) string {
