@@ -19,6 +19,8 @@ type AgentReport struct {
 	Durable     Position      `json:"durable"`
 	Fenced      bool          `json:"fenced"`
 	Points      []PointReport `json:"points,omitempty"` // outcome of the points ordered lately
+	Verify      *VerifyReport `json:"verify,omitempty"`
+	Slow        *Slow         `json:"slow,omitempty"` // what bounds the rate now; nil when there is nothing to do
 	Problems    []Problem     `json:"problems,omitempty"`
 	At          time.Time     `json:"at"`
 }
@@ -43,6 +45,28 @@ type DiskReport struct {
 	Replicated   int64  `json:"replicated_bytes"` // of the initial sync
 	Need         int64  `json:"need_bytes"`       // backlog, not yet read
 	Pending      int64  `json:"pending_bytes"`    // sent, not yet durable
+	Rescanned    int64  `json:"rescanned_bytes"`  // compared by hash with the replica in the newest rescan
+	Free         int64  `json:"free_bytes"`       // not sent: its filesystem did not use it when the sync began, and nobody wrote there since
+}
+
+// SlowPart names a part of the way from the source's disk to the volume.
+type SlowPart string
+
+// Parts of the way, in its order. Their names begin the stall reasons that people see.
+const (
+	SlowSourceRead SlowPart = "source-read"
+	SlowAgentCPU   SlowPart = "agent-cpu"
+	SlowLimit      SlowPart = "bandwidth-limit" // the configured one
+	SlowLink       SlowPart = "link"            // frames wait for the broker's acknowledgement
+	SlowBroker     SlowPart = "broker"          // it refuses frames or is gone
+	SlowVolume     SlowPart = "volume-write"
+	SlowReplica    SlowPart = "replicaserver" // it does not answer
+)
+
+// Slow says which part of the way bounds the rate, and what shows it.
+type Slow struct {
+	Part     SlowPart `json:"part"`
+	Evidence string   `json:"evidence"` // measured, for people
 }
 
 // PointState is the outcome of an ordered point at the agent.
@@ -78,13 +102,14 @@ const (
 
 // AgentOrder is the reply to an [AgentReport]: the whole of what the agent shall do now.
 type AgentOrder struct {
-	Wanted     Wanted      `json:"wanted"`
-	Generation string      `json:"generation"`
-	Window     int64       `json:"window_bytes"` // unacknowledged bytes at most; 0: the agent's default
-	Fence      bool        `json:"fence"`        // stop the source's writers (the fence hook); false: release them
-	Point      *PointOrder `json:"point,omitempty"`
-	Problem    *Problem    `json:"problem,omitempty"` // why the agent is not wanted, when it is not
-	Bandwidth  int64       `json:"bandwidth_bytes"`   // bytes of frames per second at most; 0: unlimited
+	Wanted     Wanted       `json:"wanted"`
+	Generation string       `json:"generation"`
+	Window     int64        `json:"window_bytes"` // unacknowledged bytes at most; 0: the agent's default
+	Fence      bool         `json:"fence"`        // stop the source's writers (the fence hook); false: release them
+	Point      *PointOrder  `json:"point,omitempty"`
+	Problem    *Problem     `json:"problem,omitempty"` // why the agent is not wanted, when it is not
+	Verify     *VerifyOrder `json:"verify,omitempty"`
+	Bandwidth  int64        `json:"bandwidth_bytes"` // bytes of frames per second at most; 0: unlimited
 }
 
 // PointOrder asks for one point. It is repeated until a [PointReport] of its id comes.

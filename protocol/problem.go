@@ -29,6 +29,7 @@ const (
 	ProblemAgentDisk          ProblemCode = "agent-disk"
 	ProblemTracker            ProblemCode = "tracker"
 	ProblemSourceRead         ProblemCode = "source-read"
+	ProblemIntegrity          ProblemCode = "integrity"
 	ProblemFreeze             ProblemCode = "freeze"
 	ProblemFence              ProblemCode = "fence"
 	ProblemPoint              ProblemCode = "point"
@@ -45,6 +46,6 @@ const (
 // ProblemCodes lists every code, for the test that compares them with the documentation.
 var ProblemCodes = []ProblemCode{
 	ProblemInternal, ProblemInvalid, ProblemUnknown, ProblemConflict, ProblemNotAllowed, ProblemAgentUnreachable, ProblemAgentDisk,
-	ProblemTracker, ProblemSourceRead, ProblemFreeze, ProblemFence, ProblemPoint, ProblemReplicaUnreachable, ProblemVolume,
+	ProblemTracker, ProblemSourceRead, ProblemIntegrity, ProblemFreeze, ProblemFence, ProblemPoint, ProblemReplicaUnreachable, ProblemVolume,
 	ProblemVolumeTooSmall, ProblemStreamFull, ProblemCloud, ProblemConversion, ProblemLaunch, ProblemCheck,
 }

@@ -10,7 +10,7 @@ type Position struct {
 }
 
 // Hello is the meta of a hello frame. A session stands on what the replica already has:
-// either on nothing (Full: every granule that the disk holds will be sent), or on Base,
+// either on nothing (Full: every granule that the disk holds will be sent, or compared by its hash), or on Base,
 // the last position that the agent knows to be durable; then everything that changed
 // after Base will be sent again. A replica that does not know Base answers with a [Nak].
 //
@@ -60,12 +60,13 @@ type Checkpoint struct {
 	Server     string     `json:"server"`
 	Generation string     `json:"generation"`
 	Position   Position   `json:"position"`
-	Epoch      uint64     `json:"epoch"`          // of the last hello that was accepted
-	StreamSeq  uint64     `json:"stream_seq"`     // a hint for the purge, never a proof
-	Lineage    []Position `json:"lineage"`        // the last durable position of earlier sessions, newest first
-	Volumes    []string   `json:"volumes"`        // volume ids in disk order: the checkpoint speaks of these and no others
-	Held       string     `json:"held"`           // the point whose snapshot is awaited, or empty
-	Mark       *PointMark `json:"mark,omitempty"` // of Held
+	Epoch      uint64     `json:"epoch"`           // of the last hello that was accepted
+	StreamSeq  uint64     `json:"stream_seq"`      // a hint for the purge, never a proof
+	Lineage    []Position `json:"lineage"`         // the last durable position of earlier sessions, newest first
+	Volumes    []string   `json:"volumes"`         // volume ids in disk order: the checkpoint speaks of these and no others
+	Fresh      bool       `json:"fresh,omitempty"` // no session before the current one wrote to the volumes, which were created empty
+	Held       string     `json:"held"`            // the point whose snapshot is awaited, or empty
+	Mark       *PointMark `json:"mark,omitempty"`  // of Held
 	At         time.Time  `json:"at"`
 }
 
@@ -74,9 +75,18 @@ type Checkpoint struct {
 type Signal struct {
 	Generation string   `json:"generation"`
 	Durable    Position `json:"durable"`
-	Applied    uint64   `json:"applied"`        // seq written but maybe not yet flushed, in Durable's session
+	Applied    uint64   `json:"applied"`         // seq written but maybe not yet flushed, in Durable's session
+	Fresh      bool     `json:"fresh,omitempty"` // Durable's session began on volumes that were created empty and never written to
+	Load       Load     `json:"load"`
 	Held       string   `json:"held,omitempty"` // the point at which the replica stands still, so that silence is no fault
 	Nak        *Nak     `json:"nak,omitempty"`
+}
+
+// Load says what a replica did in the last seconds, as shares of the time from 0 to 1. It is the evidence for who is slow.
+type Load struct {
+	Waiting  float64 `json:"waiting"`  // nothing came from the broker
+	Writing  float64 `json:"writing"`  // verifying and writing to the volumes
+	Flushing float64 `json:"flushing"` // making the volumes durable
 }
 
 // Nak tells an agent that the replica cannot go on with a session: all that is not durable

@@ -29,6 +29,12 @@ func ReplicaReportSubject(replicaServer string) string {
 	return "rehost.v1.controller.replicaserver." + replicaServer
 }
 
+// ScanSubject carries an agent's [ScanRequest]s to whoever keeps its replica.
+func ScanSubject(server string) string { return "rehost.v1.scan." + server }
+
+// HashesSubject carries the [ScanReply]s to the agent.
+func HashesSubject(server string) string { return "rehost.v1.agent." + server + ".hashes" }
+
 // BarrierSubject takes a [BarrierRequest] and answers with a [BarrierReply] when all have arrived.
 func BarrierSubject(server string) string { return "rehost.v1.controller.barrier." + server }
 

@@ -133,6 +133,7 @@ func (w *worker) once(ctx context.Context) (err error) {
 		return err
 	}
 	if revision == 0 {
+		checkpoint.Fresh = !slices.ContainsFunc(targets, func(v *volume.Volume) bool { return !v.Virgin() })
 		// From now on nobody takes the volumes for empty.
 		if revision, err = apply.Save(ctx, kv, checkpoint, 0); err != nil {
 			return err

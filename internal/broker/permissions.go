@@ -29,21 +29,21 @@ var grants = []grant{
 	{
 		// An agent publishes its own blocks and its own reports, and reads what is meant for it. No JetStream API.
 		role:    protocol.RoleAgent,
-		publish: []string{protocol.BlocksSubject(self), protocol.AgentReportSubject(self), protocol.BarrierSubject(self)},
+		publish: []string{protocol.BlocksSubject(self), protocol.AgentReportSubject(self), protocol.ScanSubject(self), protocol.BarrierSubject(self)},
 		subscribe: []string{
-			protocol.SignalSubject(self), protocol.PokeSubject(self), protocol.InboxPrefix(protocol.RoleAgent, self) + ".>",
+			protocol.SignalSubject(self), protocol.HashesSubject(self), protocol.PokeSubject(self), protocol.InboxPrefix(protocol.RoleAgent, self) + ".>",
 		},
 	},
 	{
 		// A replication server reads streams, keeps checkpoints and purges what is durable.
 		role: protocol.RoleReplicaServer,
 		publish: []string{
-			protocol.ReplicaReportSubject(self), protocol.SignalSubject("*"),
+			protocol.ReplicaReportSubject(self), protocol.SignalSubject("*"), protocol.HashesSubject("*"),
 			"$JS.API.INFO", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.INFO.>", "$JS.API.STREAM.MSG.GET.>", "$JS.API.DIRECT.GET.>",
 			"$JS.API.STREAM.PURGE.*", "$JS.API.CONSUMER.>", "$JS.ACK.>", "$JS.FC.>", "$KV." + protocol.BucketCheckpoints + ".>",
 		},
 		subscribe: []string{
-			protocol.ReplicaPokeSubject(self), protocol.InboxPrefix(protocol.RoleReplicaServer, self) + ".>",
+			protocol.ReplicaPokeSubject(self), protocol.ScanSubject("*"), protocol.InboxPrefix(protocol.RoleReplicaServer, self) + ".>",
 		},
 		deny: recordsAPI(),
 	},

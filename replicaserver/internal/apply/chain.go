@@ -35,6 +35,7 @@ type chain struct {
 
 	position protocol.Position   // the last frame applied
 	lineage  []protocol.Position // the last of earlier sessions, newest first
+	fresh    bool                // no session before the current one; the volumes were created empty
 	epoch    uint64              // of the last hello that was accepted; it never falls
 	late     []protocol.Session  // whose hello came with an earlier epoch, newest last
 	nak      *protocol.Nak       // of the session that cannot go on; nil when all is well
@@ -161,6 +162,7 @@ func (c *chain) advance(f *protocol.Frame, digest protocol.Digest) {
 	if f.Type == protocol.FrameHello {
 		c.epoch = max(c.epoch, epochOf(f))
 		if c.position.Session != (protocol.Session{}) {
+			c.fresh = false
 			c.lineage = append([]protocol.Position{c.position}, c.lineage[:min(len(c.lineage), maxLineage-1)]...)
 		}
 		c.nak = nil

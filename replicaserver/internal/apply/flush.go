@@ -23,6 +23,7 @@ const (
 type flushResult struct {
 	checkpoint protocol.Checkpoint
 	touched    []bool
+	took       time.Duration // of the flush
 	revision   uint64
 	errVolume  error
 	errKV      error
@@ -44,7 +45,7 @@ func (r *Replica) startFlush(ctx context.Context) {
 	}
 	cp := protocol.Checkpoint{
 		Server: r.server, Generation: r.generation, Position: r.chain.position, Epoch: r.chain.epoch, StreamSeq: r.seq,
-		Lineage: slices.Clone(r.chain.lineage), Volumes: r.volumeIDs, Held: held, Mark: r.held, At: time.Now(),
+		Lineage: slices.Clone(r.chain.lineage), Volumes: r.volumeIDs, Fresh: r.chain.fresh, Held: held, Mark: r.held, At: time.Now(),
 	}
 	touched := r.touched
 	r.touched = make([]bool, len(r.targets))
@@ -59,7 +60,9 @@ func (r *Replica) startFlush(ctx context.Context) {
 
 // flush makes the volumes durable, then writes the checkpoint, then lets the stream be freed; the agent is told when it
 // returns. In this order, since each step lets somebody forget what the one before it has made safe.
-func (r *Replica) flush(ctx context.Context, res flushResult, born time.Time) flushResult {
+func (r *Replica) flush(ctx context.Context, res flushResult, born time.Time) (done flushResult) {
+	begun := time.Now()
+	defer func() { done.took = time.Since(begun) }()
 	for i, t := range r.targets {
 		if !res.touched[i] {
 			continue
@@ -98,6 +101,7 @@ func Save(ctx context.Context, kv jetstream.KeyValue, cp protocol.Checkpoint, re
 // flushDone takes in the outcome of a flush.
 func (r *Replica) flushDone(res flushResult) error {
 	r.flushing = false
+	r.spent.flushing += res.took
 	switch {
 	case res.errVolume != nil:
 		r.flushFailed(res)

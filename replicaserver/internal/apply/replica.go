@@ -35,6 +35,8 @@ const (
 // Target is one volume. One goroutine writes; Flush may run beside it.
 type Target interface {
 	WriteAt(b []byte, offset int64) (int, error)
+	// ReadAt reads what was written, for hashing; b is fit for direct I/O. It may run beside everything else.
+	ReadAt(b []byte, offset int64) (int, error)
 	Zero(offset, length int64) error
 	Flush() error
 	SizeBytes() int64
@@ -76,8 +78,11 @@ type Replica struct {
 	flushAt  time.Time // not before then, after a failure
 	results  chan flushResult
 	recv     *receiver
+	spent    spent         // since the last signal's load
+	load     protocol.Load // of the time before
 
-	mu       sync.Mutex // guards the fields beneath
+	mu       sync.Mutex       // guards the fields beneath
+	session  protocol.Session // that may compare; what came before it is durable
 	status   protocol.ReplicaStatus
 	released []string
 	wake     chan struct{}
@@ -99,7 +104,9 @@ func New(a protocol.ReplicaAssignment, targets []Target, checkpoint protocol.Che
 	}
 	r.chain = chain{
 		server: a.Server, generation: a.Generation, position: checkpoint.Position, lineage: slices.Clone(checkpoint.Lineage), epoch: checkpoint.Epoch,
+		fresh: checkpoint.Fresh,
 	}
+	r.session = checkpoint.Position.Session
 	for i, t := range targets {
 		r.volumeIDs = append(r.volumeIDs, a.Disks[i].Volume)
 		r.chain.sizes = append(r.chain.sizes, t.SizeBytes())
@@ -147,7 +154,12 @@ func (r *Replica) Run(ctx context.Context) error {
 	received, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var wg sync.WaitGroup
 	wg.Go(func() { r.recv.run(received) })
-	err := r.loop(ctx)
+	requests := make(chan *nats.Msg, scanQueue)
+	sub, err := r.deps.Conn.ChanSubscribe(protocol.ScanSubject(r.server), requests)
+	if err == nil {
+		wg.Go(func() { r.scanLoop(received, requests) })
+		err = errors.Join(r.loop(ctx), sub.Unsubscribe())
+	}
 	stop()
 	wg.Wait()
 	if ctx.Err() != nil && (err == nil || errors.Is(err, ctx.Err())) {
@@ -164,23 +176,30 @@ func (r *Replica) Run(ctx context.Context) error {
 func (r *Replica) loop(ctx context.Context) error {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
-	var signalled time.Time
+	signalled := time.Now()
 	for {
 		in := r.recv.out
 		if r.held != nil || r.retry != nil {
 			in = nil
 		}
+		before := time.Now()
 		select {
 		case m := <-in:
+			r.spent.waiting += time.Since(before)
+			before = time.Now()
 			if err := r.receive(ctx, m); err != nil {
 				return err
 			}
+			r.spent.writing += time.Since(before)
 		case res := <-r.results:
 			if err := r.flushDone(res); err != nil {
 				return err
 			}
 		case <-r.wake:
 		case <-ticker.C:
+			if in != nil {
+				r.spent.waiting += time.Since(before)
+			}
 		case <-ctx.Done():
 			return nil
 		}
@@ -195,7 +214,8 @@ func (r *Replica) loop(ctx context.Context) error {
 			r.startFlush(ctx)
 		}
 		if now.Sub(signalled) >= signalEvery {
-			signalled = now
+			r.load = r.spent.load(now.Sub(signalled))
+			signalled, r.spent = now, spent{}
 			r.signal()
 			r.publishStatus()
 			r.recv.watch(ctx, r.held != nil || r.retry != nil)
@@ -234,8 +254,14 @@ func (r *Replica) receive(ctx context.Context, m received) error {
 			return nil
 		}
 		r.chain.advance(&f, digest)
-		r.log.Info("session accepted", "session", f.Session.String())
-		return r.flushNow(ctx)
+		r.log.Info("session accepted", "session", f.Session.String(), "fresh", r.chain.fresh)
+		if err := r.flushNow(ctx); err != nil {
+			return err
+		}
+		r.mu.Lock()
+		r.session = f.Session
+		r.mu.Unlock()
+		return nil
 	case take:
 		return r.apply(ctx, work{frame: f, digest: digest, seq: m.seq})
 	}
@@ -354,7 +380,7 @@ func (r *Replica) release() {
 
 // signal tells the agent how far the replica is.
 func (r *Replica) signal() {
-	s := protocol.Signal{Generation: r.generation, Durable: r.durable.Position, Applied: r.chain.position.Seq, Nak: r.chain.nak}
+	s := protocol.Signal{Generation: r.generation, Durable: r.durable.Position, Applied: r.chain.position.Seq, Fresh: r.durable.Fresh, Load: r.load, Nak: r.chain.nak}
 	if r.held != nil {
 		s.Held = r.held.ID
 	}

@@ -37,6 +37,12 @@ func (d *disk) WriteAt(b []byte, offset int64) (int, error) {
 	return copy(d.data[offset:], b), nil
 }
 
+func (d *disk) ReadAt(b []byte, offset int64) (int, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return copy(b, d.data[offset:]), nil
+}
+
 func (d *disk) Zero(offset, length int64) error {
 	_, err := d.WriteAt(make([]byte, length), offset)
 	return err

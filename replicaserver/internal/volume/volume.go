@@ -23,6 +23,8 @@ const chunkBytes = 1 << 20
 // Volume is an open volume. One goroutine may write to it; Flush may run beside that.
 type Volume struct {
 	dev *blockdev.Device
+	// direct reads past the page cache what is really there; nil where the filesystem of an image cannot do that.
+	direct *blockdev.Device
 	// written has a bit for each chunk that may hold something else than zeros; nil: all may.
 	written []uint64
 }
@@ -42,6 +44,9 @@ func Open(byID, id string, virgin bool) (*Volume, error) {
 		return nil, errors.Join(hint.Wrap(fmt.Errorf("volume %s: %w", id, err), "end the other replication server; this one tries again by itself"), dev.Close())
 	}
 	v := &Volume{dev: dev}
+	if v.direct, err = blockdev.Open(path(byID, id), os.O_RDONLY|unix.O_DIRECT); err != nil {
+		v.direct = nil
+	}
 	if virgin {
 		v.written = make([]uint64, (dev.SizeBytes/chunkBytes+64)/64)
 	}
@@ -64,6 +69,17 @@ func (v *Volume) WriteAt(b []byte, offset int64) (int, error) {
 		}
 	}
 	return v.dev.WriteAt(b, offset)
+}
+
+// Virgin says that nothing was written to the volume when it was opened, ever.
+func (v *Volume) Virgin() bool { return v.written != nil }
+
+// ReadAt reads what was written, from the medium where that is possible. b must be page-aligned. It may run beside a write.
+func (v *Volume) ReadAt(b []byte, offset int64) (int, error) {
+	if v.direct == nil || len(b)%v.direct.BlockBytes != 0 || offset%int64(v.direct.BlockBytes) != 0 {
+		return v.dev.ReadAt(b, offset)
+	}
+	return v.direct.ReadAt(b, offset)
 }
 
 // Zero makes a range read as zeros, which is durable after the next Flush.
@@ -99,4 +115,9 @@ func (v *Volume) Flush() error {
 }
 
 // Close closes the volume; it does not flush.
-func (v *Volume) Close() error { return v.dev.Close() }
+func (v *Volume) Close() error {
+	if v.direct != nil {
+		return errors.Join(v.direct.Close(), v.dev.Close())
+	}
+	return v.dev.Close()
+}
