@@ -35,6 +35,7 @@ type Config struct {
 	Hooks     Hooks
 	Window    int64 // bytes that may be sent and not durable; 0: 128 MiB
 	Freeze    Freeze
+	Verify    Verify
 	// FrozenHook runs while the filesystems are frozen. It is for tests.
 	FrozenHook []string
 }
@@ -67,6 +68,12 @@ type Tracker = ship.Tracker
 // Freezer stops the writers of the disks for a moment; see package ship.
 type Freezer = ship.Freezer
 
+// Range is a run of bytes of a disk.
+type Range = ship.Range
+
+// Verify says how the replica is compared in the background; see package ship.
+type Verify = ship.Verify
+
 // Still says what a freezer stopped; see package ship.
 type Still = ship.Still
 
@@ -81,6 +88,8 @@ type Source struct {
 	Disks    []SourceDisk
 	Tracker  Tracker
 	Freezer  Freezer
+	// Free says for each disk which ranges no filesystem uses; nil: everything is read. See package ship.
+	Free func(ctx context.Context) ([][]Range, error)
 	// Close releases the source. With forget, nothing stays behind that tracks.
 	Close func(forget bool) error
 }

@@ -50,6 +50,8 @@ type world struct {
 	volumes []string
 	hooks   agent.Hooks
 	window  int64
+	boot    string // id of the source's boot
+	free    func() [][]agent.Range
 
 	mu       sync.Mutex
 	wanted   protocol.Wanted
@@ -60,6 +62,8 @@ type world struct {
 	agent    protocol.AgentReport
 	replica  protocol.ReplicaReport
 	fence    bool
+	verify   *protocol.VerifyOrder
+	limit    int64           // bytes per second
 	after    func(id string) // runs while a point is held
 }
 
@@ -203,7 +207,7 @@ func (w *world) serve() {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			w.agent = r
-			return protocol.AgentOrder{Wanted: w.wanted, Generation: w.gen, Point: w.point, Fence: w.fence}, nil
+			return protocol.AgentOrder{Wanted: w.wanted, Generation: w.gen, Point: w.point, Fence: w.fence, Verify: w.verify, Bandwidth: w.limit}, nil
 		}),
 		bus.Handle("replica", protocol.ReplicaReportSubject("*"), func(_ context.Context, r protocol.ReplicaReport) (protocol.ReplicaOrder, error) {
 			w.mu.Lock()
@@ -286,9 +290,12 @@ func (w *world) startAgent(resumed bool) *process {
 	cfg := w.agentConfig()
 	return w.run(func(ctx context.Context) error {
 		return agent.Run(ctx, cfg, agent.Deps{Logger: w.log.Named("agent"), Open: func(context.Context, agent.Config, hclog.Logger) (*agent.Source, error) {
-			s := &agent.Source{Host: protocol.Host{BootID: "boot"}, Tier: "fake", Resumed: resumed, Tracker: w.source, Freezer: w.source, Close: func(bool) error { return nil }}
+			s := &agent.Source{Host: protocol.Host{BootID: "boot" + w.boot}, Tier: "fake", Resumed: resumed, Tracker: w.source, Freezer: w.source, Close: func(bool) error { return nil }}
 			for i, f := range w.source.disks {
 				s.Disks = append(s.Disks, agent.SourceDisk{Name: f.Name(), Identity: f.Name(), SizeBytes: w.source.sizes[i], GranuleBytes: granule, Reader: reader{w.source, f}})
+			}
+			if w.free != nil {
+				s.Free = func(context.Context) ([][]agent.Range, error) { return w.free(), nil }
 			}
 			return s, nil
 		}})

@@ -20,10 +20,19 @@ import (
 
 // Layout of the granules' file, in bytes. It is read by the same version of the agent on the same boot only.
 const (
-	fileMagic  = "RHGRAN02"
+	fileMagic  = "RHGRAN03"
 	headBytes  = 4096 // magic, crc, length, JSON of identity
 	slotBytes  = 128  // two slots, written in turn, so that one of them is whole at any instruction
 	tableStart = 2 * headBytes
+)
+
+// syncMode is what becomes of a granule that was never durable since the sync began.
+type syncMode uint64
+
+const (
+	syncUndecided syncMode = 0 // nothing, until the replica has said what it holds
+	syncSend      syncMode = 1 // it is sent
+	syncCompare   syncMode = 2 // it is sent if its hash differs from the replica's
 )
 
 // identity is what must be unchanged for the file's bits to mean anything.
@@ -46,11 +55,13 @@ type identityDisk struct {
 type file struct {
 	mem   []byte
 	words [][]uint64 // of each disk, in mem
+	free  [][]uint64 // likewise: granules that the sync left out because no filesystem used them, until they are written to
 
 	counter uint64
 	base    protocol.Position // every change after it is in words
 	epoch   uint64            // of the last hello, which was sent after it was kept here
 	synced  bool              // the initial sync is complete
+	mode    syncMode          // how the sync that is not complete goes on
 	taint   uint64            // the tracker's count of what it could not mark, as far as everything was sent again since
 }
 
@@ -77,7 +88,7 @@ func openFile(cfg Config, resumed bool) (f *file, fresh bool, err error) {
 	}
 	size := tableStart
 	for _, d := range cfg.Disks {
-		size += 8 * wordCount(d)
+		size += 2 * 8 * wordCount(d)
 	}
 	if resumed {
 		if f, err := continueFile(cfg, head, size); err == nil {
@@ -159,13 +170,15 @@ func mapFile(cfg Config, fd *os.File, size int) (*file, error) {
 		n := wordCount(d)
 		f.words = append(f.words, unsafe.Slice((*uint64)(unsafe.Pointer(&mem[at])), n))
 		at += 8 * n
+		f.free = append(f.free, unsafe.Slice((*uint64)(unsafe.Pointer(&mem[at])), n))
+		at += 8 * n
 	}
 	return f, nil
 }
 
 func (f *file) close() error {
 	mem := f.mem
-	f.mem, f.words = nil, nil
+	f.mem, f.words, f.free = nil, nil, nil
 	return unix.Munmap(mem)
 }
 
@@ -175,7 +188,7 @@ func (f *file) slot(counter uint64) []byte {
 	return f.mem[at : at+slotBytes]
 }
 
-// save writes base, epoch, synced and taint. A process that dies in the middle leaves the other slot.
+// save writes base, epoch, synced, mode and taint. A process that dies in the middle leaves the other slot.
 func (f *file) save() {
 	f.counter++
 	b := f.slot(f.counter)
@@ -184,7 +197,7 @@ func (f *file) save() {
 	copy(b[8:24], f.base.Session[:])
 	binary.LittleEndian.PutUint64(b[24:], f.base.Seq)
 	copy(b[32:48], f.base.Digest[:])
-	flags := f.taint << 1
+	flags := f.taint<<3 | uint64(f.mode)<<1
 	if f.synced {
 		flags |= 1
 	}
@@ -215,7 +228,7 @@ func (f *file) readSlots() bool {
 			Session: protocol.Session(b[8:24]), Seq: binary.LittleEndian.Uint64(b[24:]), Digest: protocol.Digest(b[32:48]),
 		}
 		flags := binary.LittleEndian.Uint64(b[48:])
-		f.synced, f.taint = flags&1 != 0, flags>>1
+		f.synced, f.mode, f.taint = flags&1 != 0, syncMode(flags>>1&3), flags>>3
 		f.epoch = binary.LittleEndian.Uint64(b[56:])
 	}
 	return found

@@ -24,6 +24,7 @@ type granules struct {
 	next  int  // disk where the next pick looks first
 	turn  bool // whose turn it is when both deltas and the initial sync have something
 	age   ages
+	watch *watch // of the range that is being verified; nil: none
 }
 
 type diskGranules struct {
@@ -35,8 +36,9 @@ type diskGranules struct {
 	// again counts, for a granule in flight, the frames beyond the first.
 	again map[int64]int
 
-	needN, needInitialN, flightN, initialN int64
-	deltaAt, initialAt                     int // words where the last picks ended
+	needN, needInitialN, flightN, initialN, freeN int64
+	rescanned                                     int64 // compared in the newest rescan
+	deltaAt, initialAt                            int   // words where the last picks ended
 }
 
 func newGranules(disks []Disk, f *file) *granules {
@@ -47,6 +49,9 @@ func newGranules(disks []Disk, f *file) *granules {
 		copy(dg.need, f.words[i])
 		if !f.synced {
 			copy(dg.initial, f.words[i])
+		}
+		for _, w := range f.free[i] {
+			dg.freeN += onesCount(w)
 		}
 		dg.recount()
 		g.disks = append(g.disks, dg)
@@ -79,7 +84,12 @@ func (g *granules) mark(disk, word int, w uint64) {
 	}
 	w &= wordMask(word, d.n)
 	g.file.or(disk, word, w)
+	if used := g.file.free[disk][word] & w; used != 0 {
+		g.file.free[disk][word] &^= used
+		d.freeN -= onesCount(used)
+	}
 	d.setNeed(word, w)
+	g.watch.touch(disk, word, w)
 }
 
 func (d *diskGranules) setNeed(word int, w uint64) {
@@ -102,15 +112,17 @@ func (g *granules) drained(now time.Time, n int) {
 // noJob is for picks of which the job is not known yet: how old they are is noted at the next pick.
 const noJob = 0
 
-// pick takes up to maxBytes of needed granules, as job; they are in flight from now on. Deltas and the initial sync
-// take turns, so that neither waits for the other.
-func (g *granules) pick(job uint64, maxBytes int64) []span {
+// pick takes up to maxBytes of needed granules of one kind, as job; they are in flight from now on. Deltas and the
+// initial sync take turns, so that neither waits for the other.
+func (g *granules) pick(job uint64, maxBytes int64) (spans []span, kind kind) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.turn = !g.turn
-	spans := g.pickLocked(maxBytes, g.turn)
+	initial := g.turn
+	spans = g.pickLocked(maxBytes, initial)
 	if spans == nil {
-		spans = g.pickLocked(maxBytes, !g.turn)
+		initial = !initial
+		spans = g.pickLocked(maxBytes, initial)
 	}
 	if spans == nil && job > 0 {
 		job-- // everything is in earlier ones
@@ -118,11 +130,29 @@ func (g *granules) pick(job uint64, maxBytes int64) []span {
 	if job > 0 {
 		g.pickedLocked(job)
 	}
-	return spans
+	switch {
+	case !initial:
+		return spans, kindDelta
+	case g.file.mode == syncCompare:
+		return spans, kindCompare
+	}
+	return spans, kindInitial
 }
+
+// kind is why granules are picked.
+type kind int
+
+const (
+	kindDelta   kind = iota // written since they were durable
+	kindInitial             // never durable since the sync began
+	kindCompare             // likewise, and the replica may hold them already
+)
 
 func (g *granules) pickLocked(maxBytes int64, initial bool) []span {
 	var spans []span
+	if initial && g.file.mode == syncUndecided {
+		return nil
+	}
 	for i := range g.disks {
 		disk := (g.next + i) % len(g.disks)
 		d := g.disks[disk]
@@ -195,15 +225,11 @@ func extend(spans []span, disk int, granule int64) []span {
 func (g *granules) settle(spans []span, durable bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	initial := int64(0)
 	for _, s := range spans {
 		d := g.disks[s.disk]
 		for i := s.first; i < s.first+s.count; i++ {
 			g.settleLocked(s.disk, d, i, durable)
 		}
-	}
-	for _, d := range g.disks {
-		initial += d.initialN
 	}
 	if !durable {
 		since := g.age.oldest()
@@ -212,9 +238,8 @@ func (g *granules) settle(spans []span, durable bool) {
 		}
 		g.age.dirty(since)
 	}
-	if durable && initial == 0 && !g.file.synced {
-		g.file.synced = true
-		g.file.save()
+	if durable {
+		g.syncedLocked()
 	}
 }
 
@@ -264,7 +289,8 @@ func (g *granules) revert() {
 	g.age.revert()
 }
 
-// needAll makes every granule needed: the replica's content is unknown. What is in flight stays so.
+// needAll makes every granule needed: the replica's content is unknown. What is in flight stays so. How they are
+// synced is decided anew.
 func (g *granules) needAll() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -273,10 +299,13 @@ func (g *granules) needAll() {
 			mask := wordMask(w, d.n)
 			g.file.or(i, w, mask)
 			d.need[w], d.initial[w] = mask, mask
+			g.watch.touch(i, w, mask)
 		}
+		clear(g.file.free[i])
+		d.freeN, d.rescanned = 0, 0
 		d.recount()
 	}
-	g.file.synced = false
+	g.file.synced, g.file.mode = false, syncUndecided
 	g.file.save()
 	g.age.dirty(time.Now())
 }

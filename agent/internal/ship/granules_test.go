@@ -30,10 +30,25 @@ func mustOpen(t *testing.T, cfg Config, resumed bool) (*file, bool) {
 	return f, fresh
 }
 
+// take picks whatever there is.
+func take(g *granules, job uint64, maxBytes int64) []span {
+	spans, _ := g.pick(job, maxBytes)
+	return spans
+}
+
+// begun returns granules whose sync sends everything.
+func begun(disks []Disk, f *file) *granules {
+	g := newGranules(disks, f)
+	if g.undecided() {
+		g.begin(syncSend, nil)
+	}
+	return g
+}
+
 func TestAFreshFileNeedsEveryGranule(t *testing.T) {
 	cfg := testConfig(t, 100*testGranule+512, testGranule)
 	f, fresh := mustOpen(t, cfg, true)
-	g := newGranules(cfg.Disks, f)
+	g := begun(cfg.Disks, f)
 	if !fresh || g.disks[0].needN != 101 || g.disks[1].needN != 1 || g.synced() {
 		t.Fatalf("fresh %v, need %d and %d", fresh, g.disks[0].needN, g.disks[1].needN)
 	}
@@ -42,11 +57,11 @@ func TestAFreshFileNeedsEveryGranule(t *testing.T) {
 func TestWhatIsNotDurableIsNeededAfterARestart(t *testing.T) {
 	cfg := testConfig(t, 200*testGranule)
 	f, _ := mustOpen(t, cfg, true)
-	g := newGranules(cfg.Disks, f)
-	g.settle(g.pick(1, 1<<40), true)
-	g.mark(0, 0, 0b11)         // needed
-	g.mark(0, 1, 1<<5)         // will be pending
-	first := g.pick(2, 32<<10) // granules 0 and 1 are pending
+	g := begun(cfg.Disks, f)
+	g.settle(take(g, 1, 1<<40), true)
+	g.mark(0, 0, 0b11)          // needed
+	g.mark(0, 1, 1<<5)          // will be pending
+	first := take(g, 2, 32<<10) // granules 0 and 1 are pending
 	g.mark(0, 2, 1)
 	want := protocol.Position{Session: protocol.Session{1}, Seq: 7, Digest: protocol.Digest{2}}
 	g.setBase(want)
@@ -54,7 +69,7 @@ func TestWhatIsNotDurableIsNeededAfterARestart(t *testing.T) {
 	// The process dies here: nothing is closed or written out.
 
 	f, fresh := mustOpen(t, cfg, true)
-	g = newGranules(cfg.Disks, f)
+	g = begun(cfg.Disks, f)
 	if fresh || f.base != want || !f.synced {
 		t.Fatalf("fresh %v, base %+v, synced %v", fresh, f.base, f.synced)
 	}
@@ -80,11 +95,11 @@ func TestAFileOfAnotherBootDiskOrTrackerIsNotBelieved(t *testing.T) {
 			cfg.File = filepath.Join(t.TempDir(), "granules")
 			cfg.Disks = append([]Disk(nil), base.Disks...)
 			f, _ := mustOpen(t, cfg, true)
-			g := newGranules(cfg.Disks, f)
-			g.settle(g.pick(1, 1<<40), true)
+			g := begun(cfg.Disks, f)
+			g.settle(take(g, 1, 1<<40), true)
 			resumed := change(&cfg)
 			f, fresh := mustOpen(t, cfg, resumed)
-			if g = newGranules(cfg.Disks, f); !fresh || g.disks[0].needN != g.disks[0].n {
+			if g = begun(cfg.Disks, f); !fresh || g.disks[0].needN != g.disks[0].n {
 				t.Fatalf("fresh %v, %d of %d granules needed", fresh, g.disks[0].needN, g.disks[0].n)
 			}
 		})
@@ -134,7 +149,7 @@ func TestNoGranuleIsForgotten(t *testing.T) {
 	const n = 300
 	cfg := testConfig(t, n*testGranule)
 	f, _ := mustOpen(t, cfg, true)
-	g := newGranules(cfg.Disks, f)
+	g := begun(cfg.Disks, f)
 	var version, replica [n]int
 	type frame struct {
 		spans    []span
@@ -160,7 +175,7 @@ func TestNoGranuleIsForgotten(t *testing.T) {
 			version[i]++
 			g.mark(0, i/64, 1<<(i%64))
 		case 3, 4, 5:
-			fr := frame{spans: g.pick(job, int64(1+rng.IntN(20))*testGranule), versions: map[int64]int{}}
+			fr := frame{spans: take(g, job, int64(1+rng.IntN(20))*testGranule), versions: map[int64]int{}}
 			for _, s := range fr.spans {
 				for i := s.first; i < s.first+s.count; i++ {
 					fr.versions[i] = version[i]
@@ -184,7 +199,7 @@ func TestNoGranuleIsForgotten(t *testing.T) {
 				flight = nil
 			case 1: // a kill
 				f, _ = mustOpen(t, cfg, true)
-				g = newGranules(cfg.Disks, f)
+				g = begun(cfg.Disks, f)
 				flight = nil
 			}
 		}
@@ -197,7 +212,7 @@ func TestNoGranuleIsForgotten(t *testing.T) {
 		g.settle(fr.spans, true)
 	}
 	for job := uint64(20000); ; job++ {
-		spans := g.pick(job, 1<<20)
+		spans := take(g, job, 1<<20)
 		if spans == nil {
 			break
 		}
@@ -216,11 +231,11 @@ func TestNoGranuleIsForgotten(t *testing.T) {
 func TestDeltasAndTheInitialSyncTakeTurns(t *testing.T) {
 	cfg := testConfig(t, 1000*testGranule)
 	f, _ := mustOpen(t, cfg, true)
-	g := newGranules(cfg.Disks, f)
-	g.settle(g.pick(1, 10*testGranule), true)
+	g := begun(cfg.Disks, f)
+	g.settle(take(g, 1, 10*testGranule), true)
 	g.mark(0, 0, 1) // granule 0 is a delta now
 	for job := uint64(2); job < 4; job++ {
-		for _, s := range g.pick(job, 10*testGranule) {
+		for _, s := range take(g, job, 10*testGranule) {
 			if s.first == 0 {
 				return
 			}

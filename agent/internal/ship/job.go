@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"time"
 
+	"rehost/internal/blockdev"
 	"rehost/internal/codec"
 	"rehost/protocol"
 )
@@ -25,7 +27,11 @@ var (
 type job struct {
 	id    uint64
 	term  uint64 // of the session that it was picked for; a job of an earlier one is dropped
+	kind  kind
 	spans []span
+	// session is that of term. equal are spans that were picked, too, and that the replica holds already.
+	session protocol.Session
+	equal   []span
 	// memory holds what was read already, while frozen; nil: read from the disks.
 	memory [][]byte
 	point  *protocol.PointMark // of a point frame, which has no spans
@@ -62,11 +68,12 @@ func (s *Shipper) pickLoop(ctx context.Context) error {
 			if !s.sess.open || s.held || s.status.paused() {
 				return false
 			}
-			spans := s.granules.pick(s.jobs+1, protocol.MaxRaw)
+			spans, kind := s.granules.pick(s.jobs+1, protocol.MaxRaw)
 			if spans == nil {
 				return false
 			}
 			j = s.newJobLocked(spans)
+			j.kind = kind
 			return true
 		})
 		if err != nil {
@@ -84,7 +91,7 @@ func (s *Shipper) pickLoop(ctx context.Context) error {
 func (s *Shipper) newJobLocked(spans []span) *job {
 	s.jobs++
 	s.busy++
-	return &job{id: s.jobs, term: s.sess.term, spans: spans, ready: make(chan struct{})}
+	return &job{id: s.jobs, term: s.sess.term, session: s.sess.id, spans: spans, ready: make(chan struct{})}
 }
 
 // enqueue gives a job its place in the order and hands it to the readers.
@@ -122,10 +129,12 @@ func (s *Shipper) finish(j *job, err error) {
 }
 
 func (s *Shipper) readLoop(ctx context.Context) error {
+	runtime.LockOSThread() // the I/O priority is the thread's
 	var packer codec.Packer
 	for {
 		select {
 		case j := <-s.toRead:
+			blockdev.Background(j.kind != kindDelta)
 			s.prepare(ctx, j, &packer)
 			close(j.ready)
 		case <-ctx.Done():
@@ -139,6 +148,8 @@ func (s *Shipper) prepare(ctx context.Context, j *job, packer *codec.Packer) {
 	if j.point != nil {
 		return
 	}
+	begun := time.Now()
+	defer func() { s.status.spend(legPack, time.Since(begun)) }()
 	extents := s.extents(j.spans)
 	raw := 0
 	if j.memory != nil {
@@ -152,9 +163,18 @@ func (s *Shipper) prepare(ctx context.Context, j *job, packer *codec.Packer) {
 			}
 			raw += int(e.Length)
 		}
+		s.status.spend(legRead, time.Since(begun))
+		begun = time.Now()
+	}
+	bytes := j.buf[:raw]
+	if j.kind == kindCompare {
+		if bytes, j.err = s.compare(ctx, j, bytes); j.err != nil {
+			return
+		}
+		extents = s.extents(j.spans)
 	}
 	j.frame.Type = protocol.FrameBlocks
-	packer.Pack(&j.frame, extents, j.buf[:raw], j.buf[protocol.MaxRaw:])
+	packer.Pack(&j.frame, extents, bytes, j.buf[protocol.MaxRaw:])
 }
 
 // read reads one extent, again and again when the disk refuses, for a bounded time.

@@ -33,6 +33,10 @@ type meter struct {
 	rateBytes                          int64   // durableBytes when rate was last computed
 	rateAt                             time.Time
 
+	effort       effort
+	verify       protocol.VerifyReport // the newest pass
+	verifyWanted string                // id of the pass that was asked for and has not begun
+
 	started    time.Time
 	heard      time.Time // the last signal
 	last       protocol.Signal
@@ -46,7 +50,7 @@ type meter struct {
 
 func newMeter() *meter {
 	now := time.Now()
-	return &meter{started: now, movedAt: now, rateAt: now, problems: map[protocol.ProblemCode]protocol.Problem{}, pointAcks: map[string]bool{}}
+	return &meter{started: now, effort: effort{since: now}, movedAt: now, rateAt: now, problems: map[protocol.ProblemCode]protocol.Problem{}, pointAcks: map[string]bool{}}
 }
 
 func (m *meter) read(n int64)    { m.mu.Lock(); m.readBytes += n; m.mu.Unlock() }
@@ -188,8 +192,22 @@ func (m *meter) pointLost(id string) {
 	}
 }
 
-// Order passes on what the controller wants of a running shipper.
-func (s *Shipper) Order(paused bool, window int64) {
+// verifying notes how far a pass is.
+func (m *meter) verifying(r protocol.VerifyReport) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.verifyWanted == r.ID {
+		m.verifyWanted = ""
+	}
+	if r.Last.IsZero() {
+		r.Last = m.verify.Last
+	}
+	m.verify = r
+}
+
+// Order passes on what the controller wants of a running shipper; bandwidth is in bytes of frames per second, 0 for none.
+func (s *Shipper) Order(paused bool, window, bandwidth int64) {
+	s.limit.set(bandwidth)
 	s.status.mu.Lock()
 	changed := s.status.pausedBy != paused || s.status.windowBy != window
 	s.status.pausedBy, s.status.windowBy = paused, window
@@ -207,7 +225,7 @@ func (s *Shipper) Report(r *protocol.AgentReport) {
 	r.Tier, r.Generation = s.cfg.Tier, s.cfg.Generation
 	r.Lag = s.granules.lag(now)
 	need, pending := s.granules.report(r)
-	synced := s.granules.synced()
+	synced, mode := s.granules.synced(), s.granules.syncing()
 	s.mu.Lock()
 	r.Durable = s.sess.base
 	open, reason := s.sess.open, s.sess.reason
@@ -226,7 +244,18 @@ func (s *Shipper) Report(r *protocol.AgentReport) {
 		delete(m.problems, protocol.ProblemSourceRead)
 	}
 	r.Replication = m.stateLocked(now, synced, open, need+pending > 0, r.Lag)
-	r.Problems = append(r.Problems, m.problemsLocked(r.Replication, reason, now)...)
+	if r.Replication == protocol.ReplicationInitialSync && mode == syncCompare {
+		r.Replication = protocol.ReplicationRescan
+	}
+	m.effort.turn(now)
+	if need+pending > 0 && now.Sub(m.started) > slowPeriod {
+		r.Slow = m.effort.slow(flow{open: open, reason: reason, silent: now.Sub(m.heard), workers: s.cfg.Workers, load: m.last.Load})
+	}
+	if !m.verify.Started.IsZero() {
+		v := m.verify
+		r.Verify = &v
+	}
+	r.Problems = append(r.Problems, m.problemsLocked(r, reason, now)...)
 }
 
 // stateLocked names the state of the replication as MGN does.
@@ -247,15 +276,18 @@ func (m *meter) stateLocked(now time.Time, synced, open, work bool, lag time.Dur
 	return protocol.ReplicationContinuous
 }
 
-func (m *meter) problemsLocked(state protocol.Replication, reason string, now time.Time) []protocol.Problem {
+func (m *meter) problemsLocked(r *protocol.AgentReport, reason string, now time.Time) []protocol.Problem {
 	var all []protocol.Problem
 	for _, code := range slices.Sorted(maps.Keys(m.problems)) {
 		all = append(all, m.problems[code])
 	}
-	if state == protocol.ReplicationStalled && len(all) == 0 {
+	if r.Replication == protocol.ReplicationStalled && len(all) == 0 {
 		message := "the replication server says nothing"
 		if reason != "" {
 			message += "; the last session ended: " + reason
+		}
+		if r.Slow != nil {
+			message = string(r.Slow.Part) + ": " + r.Slow.Evidence
 		}
 		all = append(all, protocol.Problem{Code: protocol.ProblemReplicaUnreachable, Message: message, Hint: "look at the replication server: rehost status", At: now})
 	}
@@ -288,6 +320,7 @@ func (g *granules) report(r *protocol.AgentReport) (need, pending int64) {
 		report := protocol.DiskReport{
 			Name: d.Name, SizeBytes: d.SizeBytes, GranuleBytes: d.GranuleBytes,
 			Need: bytes(d.needN), Pending: bytes(all - d.needN), Replicated: d.SizeBytes - bytes(d.initialN),
+			Rescanned: bytes(d.rescanned), Free: bytes(d.freeN),
 		}
 		need, pending = need+report.Need, pending+report.Pending
 		r.Disks = append(r.Disks, report)

@@ -230,14 +230,14 @@ func (s *Shipper) freeze(ctx context.Context, g group, budget time.Duration) (*f
 		held = time.Since(start)
 	}
 	f.mark.Frozen = held
+	if count, why := s.deps.Tracker.Taint(); count > taint {
+		return f, &protocol.Problem{Code: protocol.ProblemTracker, Message: "not every write was tracked: " + why, Hint: "everything is compared with the replica; take the point when that is done", At: time.Now()}
+	}
 	if err != nil {
 		return f, &protocol.Problem{Code: protocol.ProblemFreeze, Message: err.Error(), Hint: hint.Of(err), At: time.Now()}
 	}
 	if f.mark.Frozen > s.cfg.Cap {
 		return f, fmt.Errorf("the writers stood still for %s, and may have been let go before all was read", f.mark.Frozen)
-	}
-	if count, why := s.deps.Tracker.Taint(); count > taint {
-		return f, &protocol.Problem{Code: protocol.ProblemTracker, Message: "not every write was tracked: " + why, Hint: "everything is sent again; take the point when that is done", At: time.Now()}
 	}
 	return f, nil
 }
@@ -321,7 +321,7 @@ func (s *Shipper) pickAllLocked() []span {
 	const atOnce = 256 << 10
 	var spans []span
 	for {
-		more := s.granules.pick(noJob, protocol.MaxRaw)
+		more, _ := s.granules.pick(noJob, protocol.MaxRaw)
 		if more == nil {
 			return spans
 		}

@@ -52,6 +52,7 @@ func TestNothingIsFrozenWithoutASession(t *testing.T) {
 		t.Fatalf("without a session: %v, %d parts read, frozen %d times", err, len(f.parts), tracker.freezes)
 	}
 	s.sess.open = true
+	s.granules.begin(syncSend, nil)
 	if f, err := s.freeze(t.Context(), group{order: protocol.PointOrder{ID: "p"}}, time.Second); err != nil || len(f.parts) == 0 || tracker.freezes != 1 {
 		t.Fatalf("with a session: %v, %d parts read, frozen %d times", err, len(f.parts), tracker.freezes)
 	}
@@ -61,7 +62,8 @@ func TestAnUnprovenTrackerOffersNoPoint(t *testing.T) {
 	tracker := &still{unproven: errors.New("no counters")}
 	s := newStill(t, tracker)
 	s.sess.open = true
-	s.granules.settle(s.granules.pick(1, 1<<40), true)
+	s.granules.begin(syncSend, nil)
+	s.granules.settle(take(s.granules, 1, 1<<40), true)
 	if _, err := s.takePoint(t.Context(), protocol.PointOrder{ID: "p"}); err == nil || tracker.freezes > 0 {
 		t.Fatalf("got %v, frozen %d times", err, tracker.freezes)
 	}

@@ -27,6 +27,7 @@ type session struct {
 
 	base    protocol.Position // the last that is known to be durable
 	full    bool              // the replica has nothing that the next session could stand on
+	fresh   bool              // the replica says that it was empty when this session began
 	backoff time.Duration
 	reason  string // why the last one ended
 }
@@ -90,7 +91,7 @@ func (s *Shipper) open(ctx context.Context) {
 	}
 	s.mu.Lock()
 	s.sess.backoff = min(max(2*s.sess.backoff, minBackoff), maxBackoff)
-	s.sess.id, s.sess.seq, s.sess.prev = newSession(), 0, protocol.Digest{}
+	s.sess.id, s.sess.seq, s.sess.prev, s.sess.fresh = newSession(), 0, protocol.Digest{}, false
 	s.sess.open = true
 	hello := protocol.Hello{
 		Epoch: s.granules.nextEpoch(time.Now()), Server: s.cfg.Server, Generation: s.cfg.Generation, BootID: s.cfg.BootID, Tier: s.cfg.Tier,
@@ -141,6 +142,9 @@ func (s *Shipper) publishJob(ctx context.Context, j *job) {
 	}
 	s.mu.Lock()
 	current := s.sess.term == j.term
+	if current && j.err == nil {
+		s.equalLocked(j)
+	}
 	s.mu.Unlock()
 	switch {
 	case !current:
@@ -148,6 +152,9 @@ func (s *Shipper) publishJob(ctx context.Context, j *job) {
 		return
 	case j.err != nil:
 		s.unreadable(j)
+		return
+	case j.point == nil && len(j.spans) == 0:
+		s.finish(j, nil)
 		return
 	}
 	if j.point != nil {
@@ -169,18 +176,39 @@ func (s *Shipper) publishJob(ctx context.Context, j *job) {
 	}
 }
 
+// equalLocked settles what a job found to be on the replica already.
+func (s *Shipper) equalLocked(j *job) {
+	if j.kind != kindCompare {
+		return
+	}
+	s.granules.compared(j.equal, j.spans)
+	s.status.durable(s.spanBytes(j.equal))
+	if len(j.spans) > 0 {
+		return
+	}
+	// No frame will say that the job is durable.
+	if n := len(s.sess.frames); n > 0 {
+		s.sess.frames[n-1].job = j.id
+	} else {
+		s.granules.jobDurable(j.id)
+	}
+	s.notifyLocked()
+}
+
 // unreadable puts the granules of a job that could not be read back, and says so.
 func (s *Shipper) unreadable(j *job) {
 	s.mu.Lock()
 	if s.sess.term == j.term {
-		s.granules.settle(j.spans, false)
+		s.granules.settle(append(j.spans, j.equal...), false)
 	}
 	s.mu.Unlock()
 	if errors.Is(j.err, errStopped) {
 		s.finish(j, j.err)
 		return
 	}
-	if s.status.unreadable(j.err) {
+	if errors.Is(j.err, errCompare) { // of a comparison, which goes on when there is one
+		s.log.Warn("comparison waits", "error", j.err)
+	} else if s.status.unreadable(j.err) {
 		s.log.Error("source disk unreadable, it is tried again", "error", j.err)
 	}
 	s.finish(j, j.err)
@@ -190,10 +218,15 @@ func (s *Shipper) unreadable(j *job) {
 // its way; when it is not, the session has ended.
 func (s *Shipper) publish(ctx context.Context, term uint64, f *protocol.Frame, fl flight) bool {
 	size := int64(protocol.HeaderSize + len(f.Extents)*protocol.ExtentSize + len(f.Meta) + len(f.Payload))
+	if !s.throttle(ctx, term, size) {
+		return false
+	}
 	window := s.status.window(s.cfg.Window)
+	over := s.status.wait(legWindow)
 	err := s.waitFor(ctx, func() bool {
 		return s.sess.term != term || len(s.sess.frames) == 0 || s.sess.window+size <= window && len(s.sess.frames) < maxFrames
 	})
+	over()
 	if err != nil {
 		return false
 	}
@@ -237,6 +270,8 @@ func (s *Shipper) publish(ctx context.Context, term uint64, f *protocol.Frame, f
 
 // msgBuf returns memory for one message, when the broker has acknowledged enough of the earlier ones; nil when ctx ended.
 func (s *Shipper) msgBuf(ctx context.Context, size int) []byte {
+	over := s.status.wait(legAck)
+	defer over()
 	select {
 	case s.unacked <- struct{}{}:
 	case <-ctx.Done():

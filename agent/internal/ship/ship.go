@@ -9,11 +9,13 @@
 // has said that it is durable.
 //
 // Goroutines: one that drains, one that picks, a fixed number that read and pack, one that publishes in order, one
-// that waits for the broker's acknowledgements, one that listens to the replica; and readers during a point.
+// that waits for the broker's acknowledgements, one that listens to the replica, one that decides how a sync goes on, one
+// that takes in the replica's hashes, one that verifies; requests for hashes under way; and readers during a point.
 package ship
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -100,6 +102,7 @@ type Config struct {
 	Budget     time.Duration // longest wanted freeze where the order does not say; 0: 250 ms
 	Cap        time.Duration // after which the freezer lets the writers go; 0: 2 s
 	FrozenHook []string
+	Verify     Verify
 }
 
 // Deps is what a shipper works with.
@@ -108,6 +111,9 @@ type Deps struct {
 	Resumed bool // the tracker has seen every write since the file was written
 	Conn    *nats.Conn
 	Freezer Freezer
+	// Free says for each disk which ranges no filesystem uses: a sync leaves them out. It is asked when the tracker has
+	// been at work already, and must answer with what the kernel knows, not with what is on the disk. It may be nil.
+	Free func(ctx context.Context) ([][]Range, error)
 	// Fenced says whether the source's writers were stopped for a cutover.
 	Fenced func() bool
 	// PreFreeze and PostThaw are the owner's hooks around a freeze; they may be nil. PostThaw runs whenever PreFreeze did.
@@ -123,6 +129,8 @@ type Shipper struct {
 	log      hclog.Logger
 	js       jetstream.JetStream
 	granules *granules
+	scanner  *scanner
+	limit    *limit
 	pool     *blockdev.Pool
 	status   *meter
 
@@ -131,6 +139,8 @@ type Shipper struct {
 	acks    chan sent
 	unacked chan struct{} // a token for each message that the broker has not acknowledged
 	msgBufs chan []byte
+
+	verifyKick chan struct{} // a pass was asked for
 
 	left []*job        // given up by publishLoop while a reader may still have them; for release
 	over chan struct{} // closed when Run ends
@@ -181,9 +191,11 @@ func New(cfg Config, deps Deps) (*Shipper, error) {
 		return nil, fmt.Errorf("prepare to publish: %w", err)
 	}
 	s := &Shipper{
-		cfg: cfg, deps: deps, log: deps.Logger, js: js, granules: newGranules(cfg.Disks, file), status: newMeter(),
-		toRead: make(chan *job, maxAhead), ordered: make(chan *job, 2*maxAhead), acks: make(chan sent, maxUnacked),
+		cfg: cfg, deps: deps, log: deps.Logger, js: js, granules: newGranules(cfg.Disks, file), status: newMeter(), limit: newLimit(),
+		scanner: newScanner(deps.Conn, &cfg),
+		toRead:  make(chan *job, maxAhead), ordered: make(chan *job, 2*maxAhead), acks: make(chan sent, maxUnacked),
 		unacked: make(chan struct{}, maxUnacked), msgBufs: make(chan []byte, maxUnacked), wake: make(chan struct{}), over: make(chan struct{}),
+		verifyKick: make(chan struct{}, 1),
 	}
 	s.sess.base, s.sess.full = file.base, fresh || file.base == (protocol.Position{})
 	s.log.Info("granules opened", "continued", !fresh, "need_bytes", s.granules.needBytes())
@@ -200,7 +212,14 @@ func (s *Shipper) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("listen to the replica: %w", err)
 	}
+	hashes, err := s.deps.Conn.ChanSubscribe(protocol.HashesSubject(s.cfg.Server), s.scanner.replies)
+	if err != nil {
+		return errors.Join(fmt.Errorf("listen to the replica: %w", err), sub.Unsubscribe())
+	}
 	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.scanner.loop(ctx) })
+	g.Go(func() error { return s.surveyLoop(ctx) })
+	g.Go(func() error { return s.verifyLoop(ctx) })
 	g.Go(func() error { return s.drainLoop(ctx) })
 	g.Go(func() error { return s.pickLoop(ctx) })
 	for range s.cfg.Workers {
@@ -210,7 +229,7 @@ func (s *Shipper) Run(ctx context.Context) (err error) {
 	g.Go(func() error { return s.ackLoop(ctx) })
 	g.Go(func() error { return s.signalLoop(ctx, signals) })
 	err = g.Wait()
-	if errSub := sub.Unsubscribe(); errSub != nil {
+	if errSub := errors.Join(sub.Unsubscribe(), hashes.Unsubscribe()); errSub != nil {
 		s.log.Debug("unsubscribe", "error", errSub)
 	}
 	close(s.over)
@@ -306,7 +325,7 @@ func (s *Shipper) drain() {
 	defer s.drainMu.Unlock()
 	s.drainLocked()
 	if s.tainted != "" {
-		s.log.Warn("not every write was tracked, everything is sent again", "reason", s.tainted)
+		s.log.Warn("not every write was tracked, everything is compared with the replica", "reason", s.tainted)
 		s.tainted = ""
 	}
 }

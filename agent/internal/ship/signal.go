@@ -36,6 +36,7 @@ func (s *Shipper) signal(sig protocol.Signal) {
 		return
 	}
 	if sig.Durable.Session == s.sess.id {
+		s.sess.fresh = sig.Fresh
 		s.durableLocked(sig.Durable)
 	}
 	if sig.Nak == nil || sig.Nak.Session != s.sess.id || !s.sess.open {
