@@ -36,6 +36,7 @@ type Config struct {
 	Window    int64 // bytes that may be sent and not durable; 0: 128 MiB
 	Freeze    Freeze
 	Verify    Verify
+	FreeSpace string // "copy": also what no filesystem uses is sent; otherwise it is left out
 	// FrozenHook runs while the filesystems are frozen. It is for tests.
 	FrozenHook []string
 }

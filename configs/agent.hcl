@@ -14,6 +14,8 @@ bus {
 # run_dir    = "/run/rehost"
 # pin_dir    = "/sys/fs/bpf/rehost"
 # window     = "128MiB"            # sent and not yet durable
+# free_space = "skip"              # what no filesystem uses when the sync begins is not sent; "copy" sends it, too
+# cpus       = 0                   # cores that the agent may keep busy; 0: half of the host's
 
 # Programs of yours, run without a shell.
 hooks {
@@ -29,6 +31,12 @@ freeze {
   # budget = "250ms" # longest wanted
   # cap    = "2s"    # thawed at this age, whatever happens
   # memory = "256MiB" # read into memory while frozen
+}
+
+# The replica is compared with the disks, hash by hash.
+verify {
+  # every     = "24h"      # from the end of a pass to the next one; "0s": only on request (rehost verify)
+  # bandwidth = "32 MiB/s" # read from the disks in the background
 }
 
 log {

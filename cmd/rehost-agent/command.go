@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"strings"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -79,14 +80,14 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 }
 
 // load reads the file into the agent's own configuration.
-func load(path string) (agent.Config, config.Log, error) {
+func load(path string) (agent.Config, config.Agent, error) {
 	file, err := config.LoadAgent(path)
 	if err != nil {
-		return agent.Config{}, config.Log{}, err
+		return agent.Config{}, file, err
 	}
 	ca, err := os.ReadFile(file.Bus.CAFile)
 	if err != nil {
-		return agent.Config{}, file.Log, hint.Wrap(fmt.Errorf("read the bus's authority: %w", err), "copy the controller's ca.pem there, or correct bus.ca_file in "+path)
+		return agent.Config{}, file, hint.Wrap(fmt.Errorf("read the bus's authority: %w", err), "copy the controller's ca.pem there, or correct bus.ca_file in "+path)
 	}
 	return agent.Config{
 		Server: file.Server, Bus: protocol.Bus{Servers: file.Bus.Servers, CA: string(ca)}, TokenFile: file.TokenFile,
@@ -95,16 +96,36 @@ func load(path string) (agent.Config, config.Log, error) {
 			Fence: file.Hooks.Fence, Unfence: file.Hooks.Unfence, PreFreeze: file.Hooks.PreFreeze, PostThaw: file.Hooks.PostThaw,
 			Timeout: file.Hooks.Timeout,
 		},
+		FreeSpace: file.FreeSpace, Verify: verifyOf(file.Verify),
 		Freeze:     agent.Freeze{Budget: file.Freeze.Budget, Cap: file.Freeze.Cap, Memory: file.Freeze.Memory},
 		FrozenHook: file.Debug.FrozenHook,
-	}, file.Log, nil
+	}, file, nil
+}
+
+// cores is how many cores the agent may keep busy: the host has its own work to do. What blocks in the kernel, such as a
+// read, does not count.
+func cores(wanted int) int {
+	if wanted > 0 {
+		return wanted
+	}
+	return (runtime.NumCPU() + 1) / 2
+}
+
+// verifyOf turns "only on request" into what package agent calls it.
+func verifyOf(v config.Verify) agent.Verify {
+	if v.Every == 0 {
+		v.Every = -1
+	}
+	return agent.Verify{Every: v.Every, Bandwidth: v.Bandwidth}
 }
 
 func runDaemon(ctx context.Context, path string, stderr io.Writer) error {
-	cfg, log, err := load(path)
+	cfg, file, err := load(path)
 	if err != nil {
 		return err
 	}
+	log := file.Log
+	runtime.GOMAXPROCS(cores(file.CPUs))
 	f, ok := stderr.(*os.File)
 	terminal := ok && term.IsTerminal(int(f.Fd()))
 	logger := hclog.New(&hclog.LoggerOptions{

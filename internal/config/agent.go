@@ -18,8 +18,11 @@ type Agent struct {
 	PinDir    string   // in a bpffs
 	Disks     []string // whole disks, such as /dev/sda
 	Hooks     Hooks
-	Window    int64 // bytes that may be sent but not durable
+	Window    int64  // bytes that may be sent but not durable
+	FreeSpace string // "skip": what no filesystem uses when the sync begins is left out; "copy": it is sent
+	CPUs      int    // cores that the agent may keep busy; 0: half of the host's, rounded up
 	Freeze    Freeze
+	Verify    Verify
 	Log       Log
 	Debug     Debug
 }
@@ -46,6 +49,12 @@ type Freeze struct {
 	Memory int64         // bytes that may be read into memory while frozen
 }
 
+// Verify says how the replica is compared with the disks in the background.
+type Verify struct {
+	Every     time.Duration // from the end of a pass to the next one; 0: only on request
+	Bandwidth int64         // bytes of disk per second
+}
+
 // Debug is for tests only.
 type Debug struct {
 	FrozenHook []string // runs while the filesystems are frozen, so a test can hash the disk at that moment
@@ -62,6 +71,8 @@ func DefaultAgent() Agent {
 		Hooks:     Hooks{Timeout: 30 * time.Second},
 		Window:    128 << 20,
 		Freeze:    Freeze{Budget: 250 * time.Millisecond, Cap: maxFreeze, Memory: 256 << 20},
+		FreeSpace: "skip",
+		Verify:    Verify{Every: 24 * time.Hour, Bandwidth: 32 << 20},
 		Log:       DefaultLog(),
 	}
 }
@@ -76,7 +87,10 @@ type agentFile struct {
 	Disks     *hcl.Attribute  `hcl:"disks"`
 	Hooks     *hooksBlock     `hcl:"hooks,block"`
 	Window    *hcl.Attribute  `hcl:"window,optional"`
+	FreeSpace *hcl.Attribute  `hcl:"free_space,optional"`
+	CPUs      *hcl.Attribute  `hcl:"cpus,optional"`
 	Freeze    *freezeBlock    `hcl:"freeze,block"`
+	Verify    *verifyBlock    `hcl:"verify,block"`
 	Log       *logBlock       `hcl:"log,block"`
 	Debug     *agentDebugFile `hcl:"debug,block"`
 }
@@ -99,6 +113,11 @@ type freezeBlock struct {
 	Budget *hcl.Attribute `hcl:"budget,optional"`
 	Cap    *hcl.Attribute `hcl:"cap,optional"`
 	Memory *hcl.Attribute `hcl:"memory,optional"`
+}
+
+type verifyBlock struct {
+	Every     *hcl.Attribute `hcl:"every,optional"`
+	Bandwidth *hcl.Attribute `hcl:"bandwidth,optional"`
 }
 
 type agentDebugFile struct {
@@ -135,6 +154,12 @@ func (f *agentFile) read(r *reader, a *Agent) {
 		r.fail(f.Disks.Expr.Range(), "No disks", "An agent replicates at least one disk. Write for example disks = [%q].", "/dev/sda")
 	}
 	r.size(f.Window, &a.Window, minWindow, maxWindow)
+	r.oneOf(f.FreeSpace, &a.FreeSpace, "skip", "copy")
+	r.integer(f.CPUs, &a.CPUs, 0, 1024)
+	if v := f.Verify; v != nil {
+		r.duration(v.Every, &a.Verify.Every, 0, 90*24*time.Hour)
+		r.rate(v.Bandwidth, &a.Verify.Bandwidth)
+	}
 	if h := f.Hooks; h != nil {
 		r.hook(h.Fence, &a.Hooks.Fence)
 		r.hook(h.Unfence, &a.Hooks.Unfence)
