@@ -15,6 +15,7 @@ const (
 	VerbJob     Verb = "job"     // JobRequest -> Job
 	VerbPoints  Verb = "points"  // PointsRequest -> []Point
 	VerbPoint   Verb = "point"   // PointRequest -> []Point, as ordered
+	VerbVerify  Verb = "verify"  // VerifyRequest -> VerifyReport
 	VerbToken   Verb = "token"   // TokenRequest -> TokenReply
 	VerbVersion Verb = "version" // empty -> VersionReply
 )
@@ -167,6 +168,12 @@ type PointsRequest struct {
 type PointRequest struct {
 	Server      string `json:"server,omitempty"`
 	Application string `json:"application,omitempty"`
+}
+
+// VerifyRequest orders a comparison of a server's disks with its replica; with an ID it asks how far that one is.
+type VerifyRequest struct {
+	Server string `json:"server"`
+	ID     string `json:"id,omitempty"`
 }
 
 // TokenRequest asks for a one-time enrolment token.

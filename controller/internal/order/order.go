@@ -11,9 +11,13 @@ import (
 
 // Agent is the order for an agent.
 func Agent(r protocol.Server, replication protocol.ReplicationSettings) protocol.AgentOrder {
-	return protocol.AgentOrder{
+	o := protocol.AgentOrder{
 		Wanted: r.Wanted, Generation: r.Generation, Window: replication.Window, Fence: r.Fence, Point: r.PointOrder,
 	}
+	if r.Verify != "" {
+		o.Verify = &protocol.VerifyOrder{ID: r.Verify}
+	}
+	return o
 }
 
 // Unknown is the order for an agent of a server that is in no record.

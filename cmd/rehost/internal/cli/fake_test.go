@@ -45,6 +45,7 @@ func startFake(tb testing.TB) (contextFile string, server *broker.Server) {
 		bus.Handle("job", protocol.OperatorSubject(protocol.VerbJob), f.job),
 		bus.Handle("points", protocol.OperatorSubject(protocol.VerbPoints), f.points),
 		bus.Handle("point", protocol.OperatorSubject(protocol.VerbPoint), f.point),
+		bus.Handle("verify", protocol.OperatorSubject(protocol.VerbVerify), f.verify),
 		bus.Handle("token", protocol.OperatorSubject(protocol.VerbToken), f.token),
 		bus.Handle("version", protocol.OperatorSubject(protocol.VerbVersion), f.version),
 	)
@@ -216,6 +217,28 @@ func (f *fake) point(_ context.Context, req protocol.PointRequest) ([]protocol.P
 		out = append(out, pt)
 	}
 	return out, nil
+}
+
+// verify finishes at the third look; the replica of bad-1 differs.
+func (f *fake) verify(_ context.Context, req protocol.VerifyRequest) (protocol.VerifyReport, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if req.Server == "unknown" {
+		return protocol.VerifyReport{}, hint.New("no server \"unknown\"", "rehost status lists the servers")
+	}
+	if req.ID == "" {
+		f.polls = 0
+		return protocol.VerifyReport{ID: "v-1"}, nil
+	}
+	f.polls++
+	r := protocol.VerifyReport{ID: "v-1", Total: 4 << 30, Done: int64(f.polls) << 30, Skipped: 1 << 30, Started: epoch}
+	if f.polls == 4 {
+		r.Ended = epoch.Add(9 * time.Second)
+		if req.Server == "bad-1" {
+			r.Differences = 3
+		}
+	}
+	return r, nil
 }
 
 // advancePoint takes the newest point of a server one stage on.

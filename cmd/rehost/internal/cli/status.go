@@ -144,7 +144,7 @@ func synced(s protocol.ServerStatus) (done, total int64) {
 	}
 	for _, d := range s.Agent.Disks {
 		total += d.SizeBytes
-		if s.Replication == protocol.ReplicationInitialSync {
+		if s.Replication == protocol.ReplicationInitialSync || s.Replication == protocol.ReplicationRescan {
 			done += d.Replicated
 		} else {
 			done += d.SizeBytes - d.Need - d.Pending
@@ -183,11 +183,35 @@ func serverNotes(p *printer, now time.Time, s protocol.ServerStatus) {
 		p.line("%s: nothing heard of its agent for %s", name, age(now, s.LastSeen))
 		p.line("  hint: on that host: systemctl status rehost-agent")
 	}
+	syncNotes(p, now, s)
 	if s.LastPoint != nil {
 		p.line("%s last point: %s ago, %s", name, age(now, s.LastPoint.Taken), s.LastPoint.Grade)
 	}
 	if s.Next != "" {
 		p.line("%s next: %s", name, s.Next)
+	}
+}
+
+// syncNotes says what bounds the rate while there is something to send, and what is known of the replica's content.
+func syncNotes(p *printer, now time.Time, s protocol.ServerStatus) {
+	a := s.Agent
+	if a == nil {
+		return
+	}
+	behind := s.Replication == protocol.ReplicationInitialSync || s.Replication == protocol.ReplicationRescan ||
+		s.Replication == protocol.ReplicationBacklog || s.Replication == protocol.ReplicationStalled
+	if behind && a.Slow != nil {
+		p.line("%s slowest part: %s (%s)", s.Record.Name, a.Slow.Part, a.Slow.Evidence)
+	}
+	for _, d := range a.Disks {
+		if behind && (d.Rescanned > 0 || d.Free > 0) {
+			p.line("%s %s: %s compared, %s free", s.Record.Name, d.Name, progress.Bytes(d.Rescanned), progress.Bytes(d.Free))
+		}
+	}
+	if v := a.Verify; v != nil && v.Ended.IsZero() {
+		p.line("%s verify: %s of %s compared, %d differences", s.Record.Name, progress.Bytes(v.Done), progress.Bytes(v.Total), v.Differences)
+	} else if v != nil {
+		p.line("%s verified: %s ago, %d differences", s.Record.Name, age(now, v.Ended), v.Differences)
 	}
 }
 
