@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"strings"
 	"syscall"
@@ -34,6 +35,13 @@ func RunIn(ctx context.Context, dir string, stdin []byte, name string, args ...s
 	// A child that outlives us would go on working on devices that we already cleaned up.
 	// In a process group of its own, it does not get the terminal's Ctrl-C: what ends it is ctx, and a clean-up is not cut short.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	// The programs that it has started too: they would keep its output open and go on with what was called off.
+	cmd.Cancel = func() error {
+		if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); !errors.Is(err, syscall.ESRCH) {
+			return err
+		}
+		return os.ErrProcessDone
+	}
 	var out, errOut bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errOut
 	err := cmd.Run()

@@ -80,3 +80,35 @@ func TestAnUnprovenTrackerOffersNoPoint(t *testing.T) {
 		t.Fatalf("problems %+v after the proof", r.Problems)
 	}
 }
+
+// What the hook before the freeze has begun to stop, the hook after the thaw must let go: also when the first one failed,
+// and when the freeze did.
+func TestTheHookAfterTheThawRunsWheneverTheOneBeforeDid(t *testing.T) {
+	for name, broken := range map[string]bool{"the hook fails": true, "there is no session": false} {
+		t.Run(name, func(t *testing.T) {
+			tracker := &still{}
+			s := newStill(t, tracker)
+			s.granules.begin(syncSend, nil)
+			s.granules.settle(take(s.granules, 1, 1<<40), true)
+			s.sess.open = broken
+			before, after := 0, 0
+			s.deps.PreFreeze = func(context.Context) error {
+				before++
+				if broken {
+					return errors.New("the database does not answer")
+				}
+				return nil
+			}
+			s.deps.PostThaw = func(ctx context.Context) {
+				if after++; ctx.Err() != nil {
+					t.Error("the hook is not given any time")
+				}
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			if _, err := s.takePoint(ctx, protocol.PointOrder{ID: "p"}); err == nil || before != 1 || after != 1 || tracker.freezes != 0 {
+				t.Errorf("got %v; hooks ran %d and %d times, frozen %d times", err, before, after, tracker.freezes)
+			}
+		})
+	}
+}
