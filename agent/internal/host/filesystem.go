@@ -181,13 +181,28 @@ func (r *resolver) backing(sys string) (layer, bool) {
 	}
 	of := device{unix.Major(info.Device), unix.Minor(info.Device)}
 	if of.major == 0 {
-		for _, m := range r.anonymous {
-			if m.device == of {
-				of = m.block()
-			}
-		}
+		of = r.behind(of, sys, info.Inode)
 	}
 	return layer{device: of, nested: 1}, true
+}
+
+// behind returns the block device of a filesystem with a number of its own. In a btrfs subvolume, mounted or not, files
+// have a number that no mountinfo shows; there the file's name tells, if it is that file.
+func (r *resolver) behind(of device, sys string, inode uint64) device {
+	id := ""
+	if name, err := os.ReadFile(filepath.Join(sys, "loop", "backing_file")); err == nil {
+		path := strings.TrimSuffix(string(name), "\n")
+		var st unix.Stat_t
+		if unix.Stat(path, &st) == nil && st.Ino == inode && (device{unix.Major(st.Dev), unix.Minor(st.Dev)}) == of {
+			id, _ = mountID(path)
+		}
+	}
+	for _, m := range r.anonymous {
+		if m.device == of || m.id == id {
+			return m.block()
+		}
+	}
+	return of
 }
 
 // devName returns the name of a device's node in /dev.

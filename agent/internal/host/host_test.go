@@ -176,8 +176,8 @@ garbage
 `
 	got := parseMounts(text, "/proc/7/root", 10)
 	want := []mountPoint{
-		{device: device{0, 21}, root: "/", path: "/proc/7/root/proc", kind: "proc", source: "proc", order: 10},
-		{device: device{0, 99}, root: "/sub", path: "/proc/7/root/mnt/a b", kind: "nfs4", source: "host:/x", readOnly: true, order: 11},
+		{id: "22", device: device{0, 21}, root: "/", path: "/proc/7/root/proc", kind: "proc", source: "proc", order: 10},
+		{id: "36", device: device{0, 99}, root: "/sub", path: "/proc/7/root/mnt/a b", kind: "nfs4", source: "host:/x", readOnly: true, order: 11},
 	}
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(mountPoint{}, device{})); diff != "" {
 		t.Error(diff)

@@ -14,6 +14,7 @@ import (
 
 // mountPoint is one line of a mountinfo file.
 type mountPoint struct {
+	id       string
 	device   device
 	root     string // the part of the filesystem that is mounted
 	path     string
@@ -94,7 +95,7 @@ func parseMounts(text, prefix string, order int) []mountPoint {
 			continue
 		}
 		m := mountPoint{
-			device: d, root: unescape(fields[3]), path: prefix + unescape(fields[4]), kind: more[0], source: unescape(more[1]),
+			id: fields[0], device: d, root: unescape(fields[3]), path: prefix + unescape(fields[4]), kind: more[0], source: unescape(more[1]),
 			readOnly: slices.Contains(strings.Split(more[2], ","), "ro"), order: order + len(all),
 		}
 		if m.leadsThere() {
@@ -113,8 +114,19 @@ func (m mountPoint) leadsThere() bool {
 	if err := unix.Stat(m.path, &st); err != nil {
 		return false
 	}
+	// The kernel says which mount it is, from 5.8 on.
+	if id, ok := mountID(m.path); ok {
+		return id == m.id
+	}
 	// A btrfs subvolume has a number that mountinfo does not show.
 	return m.device.major == 0 || device{unix.Major(st.Dev), unix.Minor(st.Dev)} == m.device
+}
+
+// mountID returns the number, as in mountinfo, of the mount on which a path lies.
+func mountID(path string) (string, bool) {
+	var st unix.Statx_t
+	err := unix.Statx(unix.AT_FDCWD, path, unix.AT_STATX_DONT_SYNC, unix.STATX_MNT_ID, &st)
+	return strconv.FormatUint(st.Mnt_id, 10), err == nil && st.Mask&unix.STATX_MNT_ID != 0
 }
 
 // unescape undoes the octal escapes of mountinfo.
