@@ -34,6 +34,7 @@ type world struct {
 
 	mu      sync.Mutex
 	held    map[string]protocol.PointMark // by server: what its replica stands still at
+	slow    string                        // its agent takes no point now
 	failing int                           // points that the agent fails before one succeeds
 	fences  []bool                        // what the agent was ordered, in order
 
@@ -130,7 +131,7 @@ func (w *world) obey(report *protocol.AgentReport, order protocol.AgentOrder) {
 		w.fences = append(w.fences, order.Fence)
 	}
 	p := order.Point
-	if p == nil || slices.ContainsFunc(report.Points, func(r protocol.PointReport) bool { return r.ID == p.ID }) {
+	if p == nil || report.Server == w.slow || slices.ContainsFunc(report.Points, func(r protocol.PointReport) bool { return r.ID == p.ID }) {
 		return
 	}
 	if w.failing > 0 {
