@@ -90,9 +90,9 @@ func wantStill(t *testing.T, device string, folders ...string) freeze.Result {
 	}
 	early := 0
 	select {
-	case <-written:
+	case err := <-written:
 		early = 1
-		t.Error("a write came through although its filesystem is frozen")
+		t.Errorf("a write came through although its filesystem is frozen: %v", err)
 	case <-time.After(200 * time.Millisecond):
 	}
 	if _, intact, err := h.Thaw(); err != nil || !intact {

@@ -105,7 +105,7 @@ func compare(kind string, before, after map[string]any) ([]protocol.PlanChange, 
 var (
 	createEffects = map[string]string{kindServer: "full sync as soon as its agent reports"}
 	updateEffects = map[string]string{
-		kindReplication: "for replication servers and volumes made from now on", kindLaunch: "for launches from now on",
+		kindReplication: "points and bandwidth at once, the rest for replication servers and volumes made from now on", kindLaunch: "for launches from now on",
 	}
 	removeEffects = map[string]string{kindServer: "its replication ends, and its staging volumes and snapshots are deleted"}
 )
