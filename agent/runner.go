@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -29,7 +30,8 @@ type runner struct {
 	changed chan struct{}
 	tasks   sync.WaitGroup // points and hooks
 	fence   *fence
-	started int // shippers so far
+	id      string // of this process, so that a second one with the same identity shows
+	started int    // shippers so far
 	current *shipping
 }
 
@@ -46,6 +48,7 @@ func newRunner(cfg Config, deps Deps, source *Source, nc *nats.Conn) *runner {
 	if r.notify == nil {
 		r.notify = func(string) {}
 	}
+	r.id = rand.Text()
 	r.fence = newFence(cfg, source.Host.BootID, r.log, r.poke)
 	return r
 }
@@ -125,7 +128,7 @@ func (r *runner) report(ctx context.Context) (protocol.AgentOrder, error) {
 
 func (r *runner) state() protocol.AgentReport {
 	rep := protocol.AgentReport{
-		Server: r.cfg.Server, Version: version.String(), Host: r.source.Host, Tier: r.source.Tier,
+		Server: r.cfg.Server, Version: version.String(), Instance: r.id, Host: r.source.Host, Tier: r.source.Tier,
 		Replication: protocol.ReplicationStopped, At: time.Now(),
 	}
 	if r.current != nil {

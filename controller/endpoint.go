@@ -43,6 +43,12 @@ func (c *controller) agentOrder(server string) protocol.AgentOrder {
 	_, replication, _, _ := fleet.Settings(applied, server)
 	o := order.Agent(rec, replication)
 	o.Bandwidth = c.shares.limit(applied, c.reports, server, replication, c.cfg.Timing.AgentLost)
+	if p := c.reports.Twins(server); p != nil {
+		o.Problem = p
+		if o.Wanted == protocol.WantReplicate {
+			o.Wanted, o.Point = protocol.WantPause, nil
+		}
+	}
 	return o
 }
 

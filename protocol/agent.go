@@ -6,6 +6,7 @@ import "time"
 type AgentReport struct {
 	Server      string        `json:"server"`
 	Version     string        `json:"version"`
+	Instance    string        `json:"instance,omitempty"` // random, of the process
 	Host        Host          `json:"host"`
 	Tier        string        `json:"tier"` // of the tracker: btf, classic, scan
 	Generation  string        `json:"generation"`

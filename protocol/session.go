@@ -16,8 +16,12 @@ type Position struct {
 //
 // Epoch orders the sessions of a generation: each hello has a greater one than all before it, from 1. A hello that
 // comes late, over a connection of an agent that was killed meanwhile, is told by it.
+//
+// Origin names the memory that knows what changed since Base. When sessions of another origin came in between, as of a
+// second agent with the same identity, nobody knows what they changed: Base is not accepted then.
 type Hello struct {
 	Epoch      uint64      `json:"epoch"`
+	Origin     string      `json:"origin,omitempty"`
 	Server     string      `json:"server"`
 	Generation string      `json:"generation"`
 	BootID     string      `json:"boot_id"`
@@ -60,13 +64,14 @@ type Checkpoint struct {
 	Server     string     `json:"server"`
 	Generation string     `json:"generation"`
 	Position   Position   `json:"position"`
-	Epoch      uint64     `json:"epoch"`           // of the last hello that was accepted
-	StreamSeq  uint64     `json:"stream_seq"`      // a hint for the purge, never a proof
-	Lineage    []Position `json:"lineage"`         // the last durable position of earlier sessions, newest first
-	Volumes    []string   `json:"volumes"`         // volume ids in disk order: the checkpoint speaks of these and no others
-	Fresh      bool       `json:"fresh,omitempty"` // no session before the current one wrote to the volumes, which were created empty
-	Held       string     `json:"held"`            // the point whose snapshot is awaited, or empty
-	Mark       *PointMark `json:"mark,omitempty"`  // of Held
+	Epoch      uint64     `json:"epoch"`            // of the last hello that was accepted
+	StreamSeq  uint64     `json:"stream_seq"`       // a hint for the purge, never a proof
+	Lineage    []Position `json:"lineage"`          // the last durable position of earlier sessions of the same origin, newest first
+	Origin     string     `json:"origin,omitempty"` // of the current session
+	Volumes    []string   `json:"volumes"`          // volume ids in disk order: the checkpoint speaks of these and no others
+	Fresh      bool       `json:"fresh,omitempty"`  // no session before the current one wrote to the volumes, which were created empty
+	Held       string     `json:"held"`             // the point whose snapshot is awaited, or empty
+	Mark       *PointMark `json:"mark,omitempty"`   // of Held
 	At         time.Time  `json:"at"`
 }
 

@@ -265,3 +265,32 @@ func TestTheBandwidthIsWhatTheOrderSays(t *testing.T) {
 		t.Errorf("what bounds the rate is %+v, want the limit", s)
 	}
 }
+
+// A clone of a server that starts with its identity writes over the replica. When it is gone, the replica becomes the
+// first one's again, whatever the clone did to it.
+func TestAnAgentWhoseReplicaSomebodyElseWroteToComparesEverything(t *testing.T) {
+	t.Parallel()
+	rng := rngOf(t)
+	w := newWorld(t, 24<<20)
+	w.fill(rng, 300)
+	w.startReplica()
+	w.startAgent(false)
+	w.awaitContinuous()
+	clone := newSource(t, w.dir, "clone", 24<<20)
+	own := w.source
+	w.source = clone
+	w.fill(rng, 300)
+	second := w.startClone()
+	w.await("the clone's session", func(a protocol.AgentReport, _ protocol.ReplicaStatus) bool {
+		return a.Replication == protocol.ReplicationContinuous && a.Sent > 1<<20 && a.Host.BootID == "clone"
+	})
+	if err := second.stop(); err != nil {
+		t.Fatal(err)
+	}
+	w.source = own
+	w.forget()
+	w.awaitContinuous()
+	if !w.takePoint("after") && !w.takePoint("again") {
+		t.Error("no point after the clone was gone")
+	}
+}

@@ -141,7 +141,7 @@ func (r reader) ReadAt(b []byte, offset int64) (int, error) {
 
 func newWorld(tb testing.TB, sizes ...int64) *world {
 	tb.Helper()
-	w := &world{tb: tb, dir: tb.TempDir(), bus: bustest.Start(tb), wanted: protocol.WantReplicate, gen: generation, virgin: true, source: &source{}}
+	w := &world{tb: tb, dir: tb.TempDir(), bus: bustest.Start(tb), wanted: protocol.WantReplicate, gen: generation, virgin: true}
 	level := hclog.Warn
 	if testing.Verbose() {
 		level = hclog.Debug
@@ -153,8 +153,21 @@ func newWorld(tb testing.TB, sizes ...int64) *world {
 		tb.Fatal(err)
 	}
 	w.ensureStream()
+	w.source = newSource(tb, w.dir, "disk", sizes...)
+	for i := range sizes {
+		w.volumes = append(w.volumes, fmt.Sprintf("vol-%017x", i+1))
+		w.newVolume(i)
+	}
+	w.serve()
+	return w
+}
+
+// newSource makes empty disks.
+func newSource(tb testing.TB, dir, name string, sizes ...int64) *source {
+	tb.Helper()
+	s := &source{}
 	for i, size := range sizes {
-		f, err := os.Create(filepath.Join(w.dir, fmt.Sprintf("disk%d", i)))
+		f, err := os.Create(filepath.Join(dir, fmt.Sprintf("%s%d", name, i)))
 		if err != nil {
 			tb.Fatal(err)
 		}
@@ -166,15 +179,11 @@ func newWorld(tb testing.TB, sizes ...int64) *world {
 		if err := f.Truncate(size); err != nil {
 			tb.Fatal(err)
 		}
-		w.source.disks = append(w.source.disks, f)
-		w.source.sizes = append(w.source.sizes, size)
-		w.source.marks = append(w.source.marks, make([]uint64, (size/granule+64)/64))
-		id := fmt.Sprintf("vol-%017x", i+1)
-		w.volumes = append(w.volumes, id)
-		w.newVolume(i)
+		s.disks = append(s.disks, f)
+		s.sizes = append(s.sizes, size)
+		s.marks = append(s.marks, make([]uint64, (size/granule+64)/64))
 	}
-	w.serve()
-	return w
+	return s
 }
 
 func (w *world) ensureStream() {
@@ -287,12 +296,22 @@ func (w *world) startHostAgent(change func(*agent.Config)) *process {
 }
 
 func (w *world) startAgent(resumed bool) *process {
+	return w.startAgentOf(w.agentConfig(), w.source, "boot"+w.boot, resumed)
+}
+
+// startClone starts a second agent with the same identity on the world's source of now.
+func (w *world) startClone() *process {
 	cfg := w.agentConfig()
+	cfg.RunDir = filepath.Join(w.dir, "clone-run")
+	return w.startAgentOf(cfg, w.source, "clone", false)
+}
+
+func (w *world) startAgentOf(cfg agent.Config, source *source, boot string, resumed bool) *process {
 	return w.run(func(ctx context.Context) error {
 		return agent.Run(ctx, cfg, agent.Deps{Logger: w.log.Named("agent"), Open: func(context.Context, agent.Config, hclog.Logger) (*agent.Source, error) {
-			s := &agent.Source{Host: protocol.Host{BootID: "boot" + w.boot}, Tier: "fake", Resumed: resumed, Tracker: w.source, Freezer: w.source, Close: func(bool) error { return nil }}
-			for i, f := range w.source.disks {
-				s.Disks = append(s.Disks, agent.SourceDisk{Name: f.Name(), Identity: f.Name(), SizeBytes: w.source.sizes[i], GranuleBytes: granule, Reader: reader{w.source, f}})
+			s := &agent.Source{Host: protocol.Host{BootID: boot}, Tier: "fake", Resumed: resumed, Tracker: source, Freezer: source, Close: func(bool) error { return nil }}
+			for i, f := range source.disks {
+				s.Disks = append(s.Disks, agent.SourceDisk{Name: f.Name(), Identity: f.Name(), SizeBytes: source.sizes[i], GranuleBytes: granule, Reader: reader{source, f}})
 			}
 			if w.free != nil {
 				s.Free = func(context.Context) ([][]agent.Range, error) { return w.free(), nil }

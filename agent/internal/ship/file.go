@@ -59,6 +59,7 @@ type file struct {
 
 	counter uint64
 	base    protocol.Position // every change after it is in words
+	origin  protocol.Session  // made with the file: names what it knows
 	epoch   uint64            // of the last hello, which was sent after it was kept here
 	synced  bool              // the initial sync is complete
 	mode    syncMode          // how the sync that is not complete goes on
@@ -152,6 +153,7 @@ func createFile(cfg Config, head []byte, size int) (*file, error) {
 	for i, d := range cfg.Disks {
 		fillOnes(f.words[i], granuleCount(d))
 	}
+	f.origin = newSession()
 	f.save()
 	if err := os.Rename(temp, cfg.File); err != nil {
 		return nil, errors.Join(fmt.Errorf("name the granules' file: %w", err), f.close())
@@ -188,7 +190,7 @@ func (f *file) slot(counter uint64) []byte {
 	return f.mem[at : at+slotBytes]
 }
 
-// save writes base, epoch, synced, mode and taint. A process that dies in the middle leaves the other slot.
+// save writes base, epoch, origin, synced, mode and taint. A process that dies in the middle leaves the other slot.
 func (f *file) save() {
 	f.counter++
 	b := f.slot(f.counter)
@@ -203,6 +205,7 @@ func (f *file) save() {
 	}
 	binary.LittleEndian.PutUint64(b[48:], flags)
 	binary.LittleEndian.PutUint64(b[56:], f.epoch)
+	copy(b[64:80], f.origin[:])
 	binary.LittleEndian.PutUint32(b[sumOffset:], slotSum(b))
 }
 
@@ -230,6 +233,7 @@ func (f *file) readSlots() bool {
 		flags := binary.LittleEndian.Uint64(b[48:])
 		f.synced, f.mode, f.taint = flags&1 != 0, syncMode(flags>>1&3), flags>>3
 		f.epoch = binary.LittleEndian.Uint64(b[56:])
+		f.origin = protocol.Session(b[64:80])
 	}
 	return found
 }

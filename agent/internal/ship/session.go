@@ -94,7 +94,7 @@ func (s *Shipper) open(ctx context.Context) {
 	s.sess.id, s.sess.seq, s.sess.prev, s.sess.fresh = newSession(), 0, protocol.Digest{}, false
 	s.sess.open = true
 	hello := protocol.Hello{
-		Epoch: s.granules.nextEpoch(time.Now()), Server: s.cfg.Server, Generation: s.cfg.Generation, BootID: s.cfg.BootID, Tier: s.cfg.Tier,
+		Epoch: s.granules.nextEpoch(time.Now()), Origin: s.granules.file.origin.String(), Server: s.cfg.Server, Generation: s.cfg.Generation, BootID: s.cfg.BootID, Tier: s.cfg.Tier,
 		Full: s.sess.full, Base: s.sess.base, Started: time.Now(),
 	}
 	if hello.Full {

@@ -35,6 +35,11 @@ func (s *Shipper) signal(sig protocol.Signal) {
 	if !s.sess.open {
 		return
 	}
+	if s.sess.base.Session == s.sess.id && sig.Durable.Session != s.sess.id {
+		// It was accepted, and another one has followed it; or the broker forgot it.
+		s.supersededLocked()
+		return
+	}
 	if sig.Durable.Session == s.sess.id {
 		s.sess.fresh = sig.Fresh
 		s.durableLocked(sig.Durable)
@@ -54,6 +59,17 @@ func (s *Shipper) signal(sig protocol.Signal) {
 		s.status.problem(protocol.ProblemVolume, "the volumes do not match the disks: "+sig.Nak.Detail, "disconnect the server and add it again")
 	}
 	s.endLocked()
+}
+
+// supersededLocked ends a session that the replica has left for another one, which is not ours.
+func (s *Shipper) supersededLocked() {
+	const reason = "the replica is in a session that this agent did not open"
+	s.log.Error("session superseded", "session", s.sess.id.String(), "reason", reason)
+	s.status.problem(protocol.ProblemConflict, reason, "look for a second agent with the identity of "+s.cfg.Server+", such as on a clone of its disk; everything is compared again when it is gone")
+	s.sess.reason = reason
+	s.endLocked()
+	// Whoever it is gets some time to be noticed: two that push each other out at once would only make noise.
+	s.sess.backoff = maxBackoff
 }
 
 // startOverLocked makes the next session a full one.
@@ -94,6 +110,7 @@ func (s *Shipper) durableLocked(p protocol.Position) {
 	}
 	s.sess.frames = append([]flight(nil), s.sess.frames[n:]...)
 	s.status.clear(protocol.ProblemVolume)
+	s.status.clear(protocol.ProblemConflict)
 	s.notifyLocked()
 }
 

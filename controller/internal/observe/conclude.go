@@ -14,8 +14,9 @@ type View struct {
 	AgentAge    time.Duration // since its last report
 	AgentKnown  bool          // it has reported to this process
 	ReplicaAge  time.Duration
-	Snapshot    bool          // a point is held or its snapshots are being made
-	LostAfter   time.Duration // a silence longer than this counts as gone
+	Twins       *protocol.Problem // two agents report as this server
+	Snapshot    bool              // a point is held or its snapshots are being made
+	LostAfter   time.Duration     // a silence longer than this counts as gone
 	ReplicaLost time.Duration
 }
 
@@ -34,6 +35,9 @@ func Conclude(v View) (protocol.Replication, *protocol.Problem) {
 			Message: fmt.Sprintf("the agent of %s has not been heard of for %s", r.Name, v.AgentAge.Round(time.Second)),
 			Hint:    "look on the source: systemctl status rehost-agent; it needs the bus's port only",
 		}
+	}
+	if v.Twins != nil {
+		return protocol.ReplicationStalled, v.Twins
 	}
 	if r.Wanted != protocol.WantReplicate && r.Wanted != protocol.WantPause {
 		return protocol.ReplicationInitiating, r.Problem

@@ -20,6 +20,7 @@ func TestConclude(t *testing.T) {
 		{"as the agent says", View{Record: running, AgentKnown: true, Agent: protocol.AgentReport{Replication: protocol.ReplicationBacklog}}, protocol.ReplicationBacklog, ""},
 		{"silent agent", View{Record: running, AgentAge: time.Minute}, protocol.ReplicationDisconnected, protocol.ProblemAgentUnreachable},
 		{"silent replica", View{Record: running, AgentKnown: true, ReplicaAge: time.Minute}, protocol.ReplicationStalled, protocol.ProblemReplicaUnreachable},
+		{"two agents", View{Record: running, AgentKnown: true, Twins: &protocol.Problem{Code: protocol.ProblemConflict}}, protocol.ReplicationStalled, protocol.ProblemConflict},
 		{"held", View{Record: running, AgentKnown: true, Snapshot: true}, protocol.ReplicationSnapshot, ""},
 		{"just restarted", View{Record: running}, protocol.ReplicationInitiating, ""},
 		{"finalized", View{Record: protocol.Server{Finalized: time.Now()}, AgentAge: time.Hour}, protocol.ReplicationDisconnected, ""},
@@ -33,5 +34,22 @@ func TestConclude(t *testing.T) {
 		if got != tt.want || code != tt.code {
 			t.Errorf("%s: got %s %q, want %s %q", tt.name, got, code, tt.want, tt.code)
 		}
+	}
+}
+
+func TestTwoAgentsOfOneIdentityAreNoticedAndARestartIsNot(t *testing.T) {
+	r := NewReports()
+	put := func(instances ...string) {
+		for _, i := range instances {
+			r.PutAgent(protocol.AgentReport{Server: "web-1", Instance: i, Host: protocol.Host{Hostname: "host-" + i}})
+		}
+	}
+	put("a", "a", "b", "b", "c")
+	if p := r.Twins("web-1"); p != nil {
+		t.Fatalf("restarts: %v", p)
+	}
+	put("b")
+	if p := r.Twins("web-1"); p == nil || p.Code != protocol.ProblemConflict || p.Hint == "" {
+		t.Fatalf("two agents: %v", p)
 	}
 }

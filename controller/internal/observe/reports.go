@@ -25,6 +25,7 @@ type agentSeen struct {
 	report protocol.AgentReport
 	at     time.Time
 	sends  bool // it has sent something since the report before
+	twins  twins
 }
 
 type replicaSeen struct {
@@ -53,8 +54,9 @@ func (r *Reports) kick() {
 // PutAgent keeps an agent's report.
 func (r *Reports) PutAgent(report protocol.AgentReport) {
 	r.mu.Lock()
-	old := r.agents[report.Server].report
-	r.agents[report.Server] = agentSeen{report, time.Now(), report.Sent > old.Sent}
+	seen := r.agents[report.Server]
+	old := seen.report
+	r.agents[report.Server] = agentSeen{report, time.Now(), report.Sent > old.Sent, seen.twins.follow(old, report, time.Now())}
 	r.mu.Unlock()
 	if old.Replication != report.Replication || old.Fenced != report.Fenced || old.Generation != report.Generation || pointsChanged(old.Points, report.Points) {
 		r.kick()

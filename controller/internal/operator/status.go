@@ -67,7 +67,7 @@ func (d *Desk) server(r protocol.Server) (protocol.ServerStatus, []protocol.Prob
 	_, replicaAt, _ := d.reports.ReplicaServer(r.Replica)
 	replication, problem := observe.Conclude(observe.View{
 		Record: r, Agent: report, AgentAge: time.Since(at), AgentKnown: known, ReplicaAge: time.Since(replicaAt),
-		Snapshot: snapshot, LostAfter: d.cfg.LostAfter, ReplicaLost: d.cfg.ReplicaLost,
+		Twins: d.reports.Twins(r.Name), Snapshot: snapshot, LostAfter: d.cfg.LostAfter, ReplicaLost: d.cfg.ReplicaLost,
 	})
 	s.Replication = replication
 	var problems []protocol.Problem

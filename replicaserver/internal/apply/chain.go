@@ -34,7 +34,9 @@ type chain struct {
 	sizes      []int64 // of the volumes
 
 	position protocol.Position   // the last frame applied
-	lineage  []protocol.Position // the last of earlier sessions, newest first
+	lineage  []protocol.Position // the last of earlier sessions of the same origin, newest first
+	origin   string              // of the current session
+	over     []protocol.Session  // sessions of other origins that were followed by another one, newest last
 	fresh    bool                // no session before the current one; the volumes were created empty
 	epoch    uint64              // of the last hello that was accepted; it never falls
 	late     []protocol.Session  // whose hello came with an earlier epoch, newest last
@@ -56,6 +58,9 @@ func (c *chain) judge(f *protocol.Frame) action {
 	// A session that another one followed is over, however far it went: what it left unsent is sent by the later one, and
 	// its frames would put older content over newer.
 	if slices.ContainsFunc(c.lineage, func(p protocol.Position) bool { return p.Session == f.Session }) {
+		return ignore
+	}
+	if slices.Contains(c.over, f.Session) {
 		return ignore
 	}
 	if slices.Contains(c.late, f.Session) {
@@ -105,7 +110,7 @@ func (c *chain) judgeHello(f *protocol.Frame) action {
 	case len(h.Disks) != len(c.sizes):
 		c.refuse(f.Session, protocol.NakGeometry, fmt.Sprintf("%d disks for %d volumes", len(h.Disks), len(c.sizes)))
 	case !c.fits(f.Session, h):
-	case !h.Full && !c.covers(h.Base):
+	case !h.Full && (h.Origin != c.origin || !c.covers(h.Base)):
 		c.refuse(f.Session, protocol.NakBaseUnknown, fmt.Sprintf("session %s up to %d is not here", h.Base.Session, h.Base.Seq))
 	default:
 		return begin
@@ -113,13 +118,12 @@ func (c *chain) judgeHello(f *protocol.Frame) action {
 	return refuse
 }
 
-// epochOf returns the epoch of a hello that was judged before.
-func epochOf(f *protocol.Frame) uint64 {
-	var h protocol.Hello
+// helloOf returns the meta of a hello that was judged before.
+func helloOf(f *protocol.Frame) (h protocol.Hello) {
 	if json.Unmarshal(f.Meta, &h) != nil {
-		return 0
+		return protocol.Hello{}
 	}
-	return h.Epoch
+	return h
 }
 
 // fits compares disks with volumes, and notes the first that is too large.
@@ -160,10 +164,17 @@ func (c *chain) outdate(s protocol.Session) {
 // advance notes that the frame was applied.
 func (c *chain) advance(f *protocol.Frame, digest protocol.Digest) {
 	if f.Type == protocol.FrameHello {
-		c.epoch = max(c.epoch, epochOf(f))
+		h := helloOf(f)
+		c.epoch = max(c.epoch, h.Epoch)
 		if c.position.Session != (protocol.Session{}) {
 			c.fresh = false
 			c.lineage = append([]protocol.Position{c.position}, c.lineage[:min(len(c.lineage), maxLineage-1)]...)
+		}
+		if h.Origin != c.origin { // nobody knows any more what those changed
+			for _, p := range c.lineage {
+				c.over = append(c.over[max(0, len(c.over)-maxLate+1):], p.Session)
+			}
+			c.lineage, c.origin = nil, h.Origin
 		}
 		c.nak = nil
 	}

@@ -114,6 +114,28 @@ func TestARefusedSessionEndsAndTheNextBegins(t *testing.T) {
 	}
 }
 
+// What sessions of another memory changed is known to nobody: neither may stand on what it had before.
+func TestASessionOfAnotherOriginEndsWhatCameBefore(t *testing.T) {
+	c := chain{server: "web-1", generation: "g", sizes: []int64{testSize}, epoch: testEpoch, position: at(sessionA, 5), origin: "a"}
+	on := func(s protocol.Session, origin string, epoch uint64, full bool, base protocol.Position) *protocol.Frame {
+		return hello(t, s, func(h *protocol.Hello) { h.Origin, h.Epoch, h.Full, h.Base = origin, epoch, full, base })
+	}
+	if c.judge(on(sessionB, "b", testEpoch+1, false, at(sessionA, 5))) != refuse || c.nak.Code != protocol.NakBaseUnknown {
+		t.Fatalf("another memory stands on what it does not know: %+v", c.nak)
+	}
+	h := on(protocol.Session{0xe}, "b", testEpoch+2, true, protocol.Position{})
+	if c.judge(h) != begin {
+		t.Fatal("a full session is not accepted")
+	}
+	c.advance(h, protocol.Digest{1})
+	if c.judge(blocks(sessionA, 6)) != ignore {
+		t.Error("a frame of the session before is not ignored")
+	}
+	if c.judge(on(sessionC, "a", testEpoch+3, false, at(sessionA, 5))) != refuse || c.nak.Code != protocol.NakBaseUnknown {
+		t.Error("the first memory stands on what another one has written over")
+	}
+}
+
 func TestTheLineageIsBounded(t *testing.T) {
 	c := chain{server: "web-1", generation: "g", sizes: []int64{testSize}, position: at(sessionB, 5)}
 	for i := range 3 * maxLineage {

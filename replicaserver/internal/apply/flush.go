@@ -45,7 +45,7 @@ func (r *Replica) startFlush(ctx context.Context) {
 	}
 	cp := protocol.Checkpoint{
 		Server: r.server, Generation: r.generation, Position: r.chain.position, Epoch: r.chain.epoch, StreamSeq: r.seq,
-		Lineage: slices.Clone(r.chain.lineage), Volumes: r.volumeIDs, Fresh: r.chain.fresh, Held: held, Mark: r.held, At: time.Now(),
+		Lineage: slices.Clone(r.chain.lineage), Volumes: r.volumeIDs, Origin: r.chain.origin, Fresh: r.chain.fresh, Held: held, Mark: r.held, At: time.Now(),
 	}
 	touched := r.touched
 	r.touched = make([]bool, len(r.targets))
@@ -132,7 +132,7 @@ func (r *Replica) flushFailed(res flushResult) {
 		r.touched[i] = r.touched[i] || res.touched[i]
 	}
 	failed := r.chain.position.Session
-	r.chain.position, r.chain.lineage = r.durable.Position, slices.Clone(r.durable.Lineage)
+	r.chain.position, r.chain.lineage, r.chain.origin = r.durable.Position, slices.Clone(r.durable.Lineage), r.durable.Origin
 	if r.chain.nak == nil || r.chain.nak.Session != failed {
 		r.chain.refuse(failed, protocol.NakGap, "flush: "+res.errVolume.Error())
 	}

@@ -104,7 +104,7 @@ func New(a protocol.ReplicaAssignment, targets []Target, checkpoint protocol.Che
 	}
 	r.chain = chain{
 		server: a.Server, generation: a.Generation, position: checkpoint.Position, lineage: slices.Clone(checkpoint.Lineage), epoch: checkpoint.Epoch,
-		fresh: checkpoint.Fresh,
+		fresh: checkpoint.Fresh, origin: checkpoint.Origin,
 	}
 	r.session = checkpoint.Position.Session
 	for i, t := range targets {
