@@ -91,6 +91,8 @@ type Source struct {
 	Freezer  Freezer
 	// Free says for each disk which ranges no filesystem uses; nil: everything is read. See package ship.
 	Free func(ctx context.Context) ([][]Range, error)
+	// Check says whether the disks are still those that the source began with; nil: they are.
+	Check func() error
 	// Close releases the source. With forget, nothing stays behind that tracks.
 	Close func(forget bool) error
 }

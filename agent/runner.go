@@ -14,6 +14,7 @@ import (
 
 	"rehost/agent/internal/ship"
 	"rehost/internal/bus"
+	"rehost/internal/hint"
 	"rehost/internal/version"
 	"rehost/protocol"
 )
@@ -141,6 +142,11 @@ func (r *runner) state() protocol.AgentReport {
 	for i, d := range r.source.Disks {
 		rep.Disks[i].Boot = d.Boot
 	}
+	if r.source.Check != nil {
+		if err := r.source.Check(); err != nil {
+			rep.Problems = append(rep.Problems, protocol.Problem{Code: protocol.ProblemAgentDisk, Message: err.Error(), Hint: hint.Of(err), Server: r.cfg.Server, At: time.Now()})
+		}
+	}
 	fenced, problem := r.fence.state()
 	rep.Fenced = fenced
 	if problem != nil {
@@ -192,7 +198,7 @@ func (r *runner) startShipping(ctx context.Context, generation string) error {
 	shipper, err := ship.New(cfg, ship.Deps{
 		// A second shipper of this process continues the tracker that the first one had.
 		Tracker: r.source.Tracker, Resumed: r.source.Resumed || r.started > 0,
-		Conn: r.nc, Freezer: r.source.Freezer, Free: r.source.Free, Fenced: func() bool { fenced, _ := r.fence.state(); return fenced },
+		Conn: r.nc, Freezer: r.source.Freezer, Free: r.source.Free, Check: r.source.Check, Fenced: func() bool { fenced, _ := r.fence.state(); return fenced },
 		PreFreeze: r.preFreeze, PostThaw: r.postThaw, Logger: r.log.Named("ship"),
 	})
 	if err != nil {

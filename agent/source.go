@@ -78,6 +78,11 @@ func openSource(ctx context.Context, cfg Config, log hclog.Logger) (*Source, err
 	// Marks that cannot be told from others are not resumed.
 	s.Tier, s.Resumed, s.Instance = status.Tier, status.Resumed && status.Instance != 0, strconv.FormatUint(status.Instance, 10)
 	s.Tracker = marks{tracker}
+	var identities []string
+	for _, d := range s.Disks {
+		identities = append(identities, d.Identity)
+	}
+	s.Check = func() error { return checkTracked(options.Disks, identities) }
 	freezer := newHostFreezer(cfg.Disks, log.Named("freeze"))
 	s.Freezer = freezer
 	s.Close = func(forget bool) error {

@@ -89,7 +89,11 @@ func (s *Shipper) Point(ctx context.Context, order protocol.PointOrder) {
 }
 
 func (s *Shipper) takePoint(ctx context.Context, order protocol.PointOrder) (mark protocol.PointMark, err error) {
-	ctx, cancel := context.WithTimeout(ctx, sendFor)
+	limit := sendFor
+	if s.cfg.Periodic {
+		limit = periodicFor
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	g := group{nc: s.deps.Conn, server: s.cfg.Server, order: order}
 	defer func() {
@@ -100,6 +104,9 @@ func (s *Shipper) takePoint(ctx context.Context, order protocol.PointOrder) (mar
 			s.log.Debug("tell the others that the point failed", "point", order.ID, "error", errTell)
 		}
 	}()
+	if err := s.checkDisks(); err != nil {
+		return mark, err
+	}
 	if err := s.prove(ctx); err != nil {
 		return mark, err
 	}
@@ -107,14 +114,11 @@ func (s *Shipper) takePoint(ctx context.Context, order protocol.PointOrder) (mar
 	if !s.granules.synced() {
 		return mark, hint.New("the initial sync is not complete", "wait until the server is CONTINUOUS")
 	}
-	if err := s.gather(ctx, g); err != nil {
-		return mark, err
-	}
-	if err := s.status.unread(); err != nil {
-		return mark, err
-	}
 	defer s.hold(false)
-	f, err := s.hooked(ctx, g)
+	f, err := s.still(ctx, g)
+	if err == nil {
+		err = s.checkDisks() // once more: it may have changed meanwhile
+	}
 	if err == nil {
 		err = s.sendPoint(ctx, f)
 	}
@@ -122,6 +126,31 @@ func (s *Shipper) takePoint(ctx context.Context, order protocol.PointOrder) (mar
 		s.giveBack(f)
 	}
 	return f.mark, err
+}
+
+// still brings the source to a moment that is a point, and reads what the replica lacks of it.
+func (s *Shipper) still(ctx context.Context, g group) (*frozen, error) {
+	if s.cfg.Periodic {
+		return s.quiet(ctx, g)
+	}
+	if err := s.gather(ctx, g); err != nil {
+		return &frozen{}, err
+	}
+	if err := s.status.unread(); err != nil {
+		return &frozen{}, err
+	}
+	return s.hooked(ctx, g)
+}
+
+// checkDisks returns a problem when a disk is not what it was.
+func (s *Shipper) checkDisks() error {
+	if s.deps.Check == nil {
+		return nil
+	}
+	if err := s.deps.Check(); err != nil {
+		return problemOf(protocol.ProblemAgentDisk, err)
+	}
+	return nil
 }
 
 // hooked freezes between the owner's hooks. The second one runs before the point is sent: what it lets go must not wait

@@ -58,6 +58,19 @@ func TestNothingIsFrozenWithoutASession(t *testing.T) {
 	}
 }
 
+func TestADiskThatIsNotWhatItWasOffersNoPoint(t *testing.T) {
+	tracker := &still{}
+	s := newStill(t, tracker)
+	s.sess.open = true
+	s.granules.begin(syncSend, nil)
+	s.granules.settle(take(s.granules, 1, 1<<40), true)
+	s.deps.Check = func() error { return errors.New("disk a has half its bytes") }
+	_, err := s.takePoint(t.Context(), protocol.PointOrder{ID: "p"})
+	if p, ok := errors.AsType[*protocol.Problem](err); !ok || p.Code != protocol.ProblemAgentDisk || tracker.freezes > 0 {
+		t.Fatalf("got %v, frozen %d times", err, tracker.freezes)
+	}
+}
+
 func TestAnUnprovenTrackerOffersNoPoint(t *testing.T) {
 	tracker := &still{unproven: errors.New("no counters")}
 	s := newStill(t, tracker)

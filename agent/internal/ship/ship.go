@@ -10,7 +10,7 @@
 //
 // Goroutines: one that drains, one that picks, a fixed number that read and pack, one that publishes in order, one
 // that waits for the broker's acknowledgements, one that listens to the replica, one that decides how a sync goes on, one
-// that takes in the replica's hashes, one that verifies; requests for hashes under way; and readers during a point.
+// that takes in the replica's hashes, one that verifies, one that compares again and again where there is no tracker; requests for hashes under way; and readers during a point.
 package ship
 
 import (
@@ -103,6 +103,10 @@ type Config struct {
 	Cap        time.Duration // after which the freezer lets the writers go; 0: 2 s
 	FrozenHook []string
 	Verify     Verify
+	// Periodic says that no tracker tells what was written: everything is compared every RescanEvery (0:
+	// DefaultRescanEvery), and a point is taken only when nothing was written during a comparison.
+	Periodic    bool
+	RescanEvery time.Duration
 }
 
 // Deps is what a shipper works with.
@@ -114,6 +118,10 @@ type Deps struct {
 	// Free says for each disk which ranges no filesystem uses: a sync leaves them out. It is asked when the tracker has
 	// been at work already, and must answer with what the kernel knows, not with what is on the disk. It may be nil.
 	Free func(ctx context.Context) ([][]Range, error)
+	// Check says whether the disks are still those that the replica is of; it may be nil.
+	Check func() error
+	// Writes counts what the kernel has written to the disks, in sectors; needed where Periodic is set.
+	Writes func() (uint64, error)
 	// Fenced says whether the source's writers were stopped for a cutover.
 	Fenced func() bool
 	// PreFreeze and PostThaw are the owner's hooks around a freeze; they may be nil. PostThaw runs whenever PreFreeze did.
@@ -173,6 +181,12 @@ func New(cfg Config, deps Deps) (*Shipper, error) {
 	if cfg.Budget <= 0 {
 		cfg.Budget = defaultBudget
 	}
+	if cfg.RescanEvery <= 0 {
+		cfg.RescanEvery = DefaultRescanEvery
+	}
+	if cfg.Periodic && deps.Writes == nil {
+		return nil, errNoWrites
+	}
 	if cfg.Cap <= 0 {
 		cfg.Cap = freezeCap
 	}
@@ -220,6 +234,7 @@ func (s *Shipper) Run(ctx context.Context) (err error) {
 	g.Go(func() error { return s.scanner.loop(ctx) })
 	g.Go(func() error { return s.surveyLoop(ctx) })
 	g.Go(func() error { return s.verifyLoop(ctx) })
+	g.Go(func() error { return s.periodicLoop(ctx) })
 	g.Go(func() error { return s.drainLoop(ctx) })
 	g.Go(func() error { return s.pickLoop(ctx) })
 	for range s.cfg.Workers {
