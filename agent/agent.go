@@ -36,7 +36,7 @@ type Config struct {
 	Window    int64 // bytes that may be sent and not durable; 0: 128 MiB
 	Freeze    Freeze
 	Verify    Verify
-	FreeSpace string // "copy": also what no filesystem uses is sent; otherwise it is left out
+	FreeSpace string // FreeSpaceCopy, or else free space is left out
 	// FrozenHook runs while the filesystems are frozen. It is for tests.
 	FrozenHook []string
 }
@@ -106,6 +106,9 @@ type SourceDisk struct {
 	Boot         bool
 	Reader       io.ReaderAt
 }
+
+// FreeSpaceCopy as [Config].FreeSpace sends also what no filesystem uses, so that the replica equals the disk byte by byte.
+const FreeSpaceCopy = "copy"
 
 // Defaults of [Config].
 const (

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,6 +10,9 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/hashicorp/go-hclog"
+
+	"rehost/agent/internal/space"
 	"rehost/agent/internal/track"
 	"rehost/internal/blockdev"
 	"rehost/internal/hint"
@@ -24,6 +28,26 @@ func checkTracked(disks []track.Disk, identities []string) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// freeSpace asks for what no filesystem on the disks uses.
+func freeSpace(ctx context.Context, disks []string, log hclog.Logger) ([][]Range, error) {
+	var all [][]Range
+	for _, disk := range disks {
+		free, findings, err := space.Free(ctx, disk)
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range findings {
+			log.Info("free space is read, too", "disk", disk, "reason", f.Message)
+		}
+		ranges := make([]Range, 0, len(free))
+		for _, r := range free {
+			ranges = append(ranges, Range(r))
+		}
+		all = append(all, ranges)
+	}
+	return all, nil
 }
 
 func checkOne(d track.Disk, id string) error {

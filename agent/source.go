@@ -78,6 +78,9 @@ func openSource(ctx context.Context, cfg Config, log hclog.Logger) (*Source, err
 	// Marks that cannot be told from others are not resumed.
 	s.Tier, s.Resumed, s.Instance = status.Tier, status.Resumed && status.Instance != 0, strconv.FormatUint(status.Instance, 10)
 	s.Tracker = marks{tracker}
+	if cfg.FreeSpace != FreeSpaceCopy {
+		s.Free = func(ctx context.Context) ([][]Range, error) { return freeSpace(ctx, cfg.Disks, log) }
+	}
 	var identities []string
 	for _, d := range s.Disks {
 		identities = append(identities, d.Identity)

@@ -93,6 +93,7 @@ state_dir  = "{{.Dir}}/agent/state"
 run_dir    = "{{.Dir}}/agent/run"
 pin_dir    = "{{.Dir}}/agent/bpf"
 disks      = ["{{.Device}}"]
+free_space = "copy" # so that the hash of the whole disk can be compared
 
 hooks {
   fence   = ["{{.Dir}}/fence"]

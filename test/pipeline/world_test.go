@@ -407,7 +407,9 @@ func (w *world) fill(rng *rand.Rand, writes int) {
 
 // takePoint orders a point and, when the replica holds it, returns after check compared both sides. It returns false
 // when the agent says that the point failed.
-func (w *world) takePoint(id string) bool {
+func (w *world) takePoint(id string) bool { w.tb.Helper(); return w.takePointOf(id, w.compare) }
+
+func (w *world) takePointOf(id string, compare func(what string, want [][]byte)) bool {
 	w.tb.Helper()
 	var want [][]byte
 	w.source.mu.Lock()
@@ -442,7 +444,7 @@ func (w *world) takePoint(id string) bool {
 	if len(w.replica.Replicas) > 0 && w.replica.Replicas[0].Held != nil {
 		held := w.replica.Replicas[0].Held
 		if held.ID == id {
-			w.compare(id, want)
+			compare(id, want)
 			failed = false
 			if w.after != nil {
 				w.after(id)

@@ -132,6 +132,30 @@ func (r *resolver) place(d device, depth int) place {
 type layer struct {
 	device device
 	nested int
+	// offset is where it begins there, in bytes; whole says that it lies there in one piece, from that offset on.
+	offset int64
+	whole  bool
+}
+
+// OffsetOn returns where a device begins on a disk, in bytes. ok is false when it does not lie there in one piece.
+func OffsetOn(disk string, major, minor uint32) (offset int64, ok bool) {
+	top, low, err := blockdev.DevNumber(disk)
+	if err != nil {
+		return 0, false
+	}
+	r := &resolver{}
+	d := device{major, minor}
+	for range maxDepth {
+		if d == (device{top, low}) {
+			return offset, true
+		}
+		layers := r.below(d)
+		if len(layers) != 1 || !layers[0].whole || layers[0].offset < 0 {
+			break
+		}
+		d, offset = layers[0].device, offset+layers[0].offset
+	}
+	return 0, false
 }
 
 // below returns what a device rests on: the disk of a partition, the members of an array or mapping, the file of a loop.
@@ -141,7 +165,8 @@ func (r *resolver) below(d device) []layer {
 	if _, err := os.Stat(filepath.Join(sys, "partition")); err == nil {
 		if real, err := filepath.EvalSymlinks(sys); err == nil {
 			if disk, err := readDevice(filepath.Join(filepath.Dir(real), "dev")); err == nil {
-				layers = append(layers, layer{device: disk})
+				start, err := readNumber(filepath.Join(sys, "start"))
+				layers = append(layers, layer{device: disk, offset: start * 512, whole: err == nil})
 			}
 		}
 	}
@@ -177,7 +202,7 @@ func (r *resolver) backing(sys string) (layer, bool) {
 		return layer{}, false
 	}
 	if info.Rdevice != 0 {
-		return layer{device: device{unix.Major(info.Rdevice), unix.Minor(info.Rdevice)}}, true
+		return layer{device: device{unix.Major(info.Rdevice), unix.Minor(info.Rdevice)}, offset: int64(info.Offset), whole: true}, true
 	}
 	of := device{unix.Major(info.Device), unix.Minor(info.Device)}
 	if of.major == 0 {
@@ -217,6 +242,14 @@ func devName(sys string) (string, error) {
 		}
 	}
 	return "", fmt.Errorf("%s names no device node", sys)
+}
+
+func readNumber(path string) (int64, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return 0, fmt.Errorf("read a number: %w", err)
+	}
+	return strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
 }
 
 func readDevice(path string) (device, error) {
