@@ -24,6 +24,9 @@ demo: build ## migrate a real Debian server on this machine, end to end
 test: build ## run all tests (root; under 25 minutes on 2 cores)
 	@scripts/test
 
+bench: build ## run the benchmarks (root; an hour; BENCH="-rounds 1 lag-20" chooses)
+	@mkdir -p build/bench && $(GO) build -trimpath -o build/bench/bench ./test/bench && build/bench/bench $(BENCH)
+
 check: packages ## format, vet, generated files unchanged, lint
 	@scripts/check
 
@@ -39,5 +42,5 @@ appliance: build ## build the conversion appliance's disk image
 clean: ## remove what was built here (the image cache stays)
 	rm -rf bin build
 
-.PHONY: help packages build demo test check generate lint-fix appliance clean
+.PHONY: help packages build demo test bench check generate lint-fix appliance clean
 .DEFAULT_GOAL := help
