@@ -15,12 +15,14 @@ import (
 )
 
 const (
-	ramDisk   = 512 << 20 // bytes
-	fioTime   = 8 * time.Second
-	loadDisk  = 2 * gib
-	loadFile  = gib // bytes that the random writes go to
-	lagWarmUp = 3 * time.Second
-	lagTime   = 30 * time.Second
+	ramDisk  = 512 << 20 // bytes
+	fioTime  = 8 * time.Second
+	loadDisk = 2 * gib
+	loadFile = gib // bytes that the random writes go to
+	// defaultTier is what an agent takes without a setting.
+	defaultTier = "btf"
+	lagWarmUp   = 3 * time.Second
+	lagTime     = 30 * time.Second
 )
 
 // trackerCost measures random writes to a disk in memory, in writes per second, with and without a tracker of a tier.
@@ -46,7 +48,9 @@ func trackerCost(tier string) func(ctx context.Context, e *env, name string) (re
 				}
 				defer func() { err = errors.Join(err, r.clean()) }()
 				r.wanted = protocol.WantNothing
-				r.tier = tier
+				if tier != defaultTier {
+					r.tier = tier
+				}
 				if err := r.startAgent(ctx); err != nil {
 					return 0, err
 				}

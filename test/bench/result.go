@@ -47,10 +47,13 @@ func within(name, unit string, ours []float64, limit float64) result {
 func median(values []float64) float64 { return percentile(values, 50) }
 
 // percentile returns the smallest value that at least p percent of the values do not exceed; the median of an even
-// count is the mean of the middle two.
+// count is the mean of the middle two, and of nothing it is zero.
 func percentile(values []float64, p int) float64 {
 	sorted := slices.Sorted(slices.Values(values))
 	n := len(sorted)
+	if n == 0 {
+		return 0
+	}
 	if p == 50 && n%2 == 0 {
 		return (sorted[n/2-1] + sorted[n/2]) / 2
 	}
