@@ -112,7 +112,8 @@ func codecs(ctx context.Context, e *env, name string) (result, error) {
 	for _, b := range both[2:] {
 		best = max(best, b)
 	}
-	r := speed(name, "MB/s", both[:1], []float64{best}, 1)
+	const clearly = 0.8 // below this, another codec would be worth its price
+	r := speed(name, "MB/s", both[:1], []float64{best}, clearly)
 	r.Rounds = e.rounds
 	return r, nil
 }

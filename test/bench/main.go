@@ -18,6 +18,7 @@ import (
 
 	"rehost/internal/command"
 	"rehost/internal/hint"
+	"rehost/internal/lock"
 	"rehost/internal/program"
 )
 
@@ -169,13 +170,18 @@ func (e *env) prepare(ctx context.Context) error {
 		}
 	}
 	e.work = e.dir + "/work"
+	release, err := lock.Take(ctx, e.dir+"/lock", time.Second)
+	if err != nil {
+		return hint.Wrap(fmt.Errorf("be the only benchmark in %s: %w", e.dir, err), "wait for the end of the other, or choose another folder with -dir")
+	}
+	e.later(release)
 	if err := detachLeftovers(ctx, e.dir); err != nil {
 		return err
 	}
 	if _, err := command.Run(ctx, "mount", "--make-rprivate", "/"); err != nil {
 		return err
 	}
-	_, err := command.Run(ctx, "ip", "link", "set", "lo", "up")
+	_, err = command.Run(ctx, "ip", "link", "set", "lo", "up")
 	return err
 }
 
