@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,9 @@ import (
 
 // patience is how long a process may take to end when it is asked to.
 const patience = 20 * time.Second
+
+// errExited is how a process ended that was not to end, and said that all is well.
+var errExited = errors.New("exit status 0")
 
 // process is a program that was started.
 type process struct {
@@ -60,7 +64,7 @@ func start(name, log string, stdin io.Reader, stdout io.Writer, env []string, ar
 func (p *process) alive() error {
 	select {
 	case <-p.ended:
-		return fmt.Errorf("%s ended: %v: %s", p.name, p.err, tail(p.log))
+		return fmt.Errorf("%s ended: %w: %s", p.name, cmp.Or(p.err, errExited), tail(p.log))
 	default:
 		return nil
 	}
@@ -68,8 +72,10 @@ func (p *process) alive() error {
 
 // stop asks the process to end and waits; after a while it is killed, which is an error.
 func (p *process) stop() error {
-	if p.alive() != nil {
+	select {
+	case <-p.ended:
 		return nil
+	default:
 	}
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("stop %s: %w", p.name, err)
