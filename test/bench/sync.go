@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -63,5 +64,21 @@ func syncOnce(ctx context.Context, e *env, l *link, d *disk, limit time.Duration
 	if err := r.awaitContinuous(ctx, limit); err != nil {
 		return 0, err
 	}
-	return time.Since(began), nil
+	took = time.Since(began)
+	return took, r.sayUsage(took)
+}
+
+// sayUsage tells the CPU time of our processes and the peaks of their memory: what is near one core per second, or
+// all together near all cores, is what limits.
+func (r *rig) sayUsage(took time.Duration) error {
+	line := fmt.Sprintf("  %.1f s; CPU seconds and peak memory:", took.Seconds())
+	for _, p := range []*process{r.agent, r.broker, r.replica} {
+		peak, cpu, err := processUsage(p.cmd.Process.Pid)
+		if err != nil {
+			return err
+		}
+		line += fmt.Sprintf(" %s %.1f s, %.0f MiB;", p.name, cpu, peak)
+	}
+	say("%s", line[:len(line)-1])
+	return nil
 }
