@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -71,14 +72,14 @@ func syncOnce(ctx context.Context, e *env, l *link, d *disk, limit time.Duration
 // sayUsage tells the CPU time of our processes and the peaks of their memory: what is near one core per second, or
 // all together near all cores, is what limits.
 func (r *rig) sayUsage(took time.Duration) error {
-	line := fmt.Sprintf("  %.1f s; CPU seconds and peak memory:", took.Seconds())
+	var parts []string
 	for _, p := range []*process{r.agent, r.broker, r.replica} {
 		peak, cpu, err := processUsage(p.cmd.Process.Pid)
 		if err != nil {
 			return err
 		}
-		line += fmt.Sprintf(" %s %.1f s, %.0f MiB;", p.name, cpu, peak)
+		parts = append(parts, fmt.Sprintf("%s %.1f s, %.0f MiB", p.name, cpu, peak))
 	}
-	say("%s", line[:len(line)-1])
+	say("  %.1f s; CPU seconds and peak memory: %s", took.Seconds(), strings.Join(parts, "; "))
 	return nil
 }
