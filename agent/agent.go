@@ -32,6 +32,7 @@ type Config struct {
 	RunDir    string   // keeps the granules' states; must end with the boot; empty: /run/rehost
 	PinDir    string   // in a bpffs; empty: /sys/fs/bpf/rehost
 	Disks     []string // whole disks
+	Tracker   string   // auto, btf, classic or scan; empty: auto
 	Hooks     Hooks
 	Window    int64 // bytes that may be sent and not durable; 0: 128 MiB
 	Freeze    Freeze
@@ -91,6 +92,10 @@ type Source struct {
 	Freezer  Freezer
 	// Free says for each disk which ranges no filesystem uses; nil: everything is read. See package ship.
 	Free func(ctx context.Context) ([][]Range, error)
+	// Periodic says that the tracker marks nothing: everything is compared from time to time. Writes counts then what the
+	// kernel wrote to the disks, in sectors.
+	Periodic bool
+	Writes   func() (uint64, error)
 	// Check says whether the disks are still those that the source began with; nil: they are.
 	Check func() error
 	// Close releases the source. With forget, nothing stays behind that tracks.

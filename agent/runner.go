@@ -190,7 +190,7 @@ func (r *runner) startShipping(ctx context.Context, generation string) error {
 	cfg := ship.Config{
 		Server: r.cfg.Server, Generation: generation, BootID: r.source.Host.BootID, Tier: r.source.Tier, Tracker: r.source.Instance,
 		File: filepath.Join(r.cfg.serverRunDir(), "granules"), Window: r.cfg.Window, Memory: r.cfg.Freeze.Memory,
-		Budget: r.cfg.Freeze.Budget, Cap: r.cfg.Freeze.Cap, FrozenHook: r.cfg.FrozenHook, Verify: r.cfg.Verify,
+		Budget: r.cfg.Freeze.Budget, Cap: r.cfg.Freeze.Cap, FrozenHook: r.cfg.FrozenHook, Verify: r.cfg.Verify, Periodic: r.source.Periodic,
 	}
 	for _, d := range r.source.Disks {
 		cfg.Disks = append(cfg.Disks, ship.Disk{Name: d.Name, Identity: d.Identity, SizeBytes: d.SizeBytes, GranuleBytes: d.GranuleBytes, Reader: d.Reader})
@@ -198,7 +198,7 @@ func (r *runner) startShipping(ctx context.Context, generation string) error {
 	shipper, err := ship.New(cfg, ship.Deps{
 		// A second shipper of this process continues the tracker that the first one had.
 		Tracker: r.source.Tracker, Resumed: r.source.Resumed || r.started > 0,
-		Conn: r.nc, Freezer: r.source.Freezer, Free: r.source.Free, Check: r.source.Check, Fenced: func() bool { fenced, _ := r.fence.state(); return fenced },
+		Conn: r.nc, Freezer: r.source.Freezer, Free: r.source.Free, Check: r.source.Check, Writes: r.source.Writes, Fenced: func() bool { fenced, _ := r.fence.state(); return fenced },
 		PreFreeze: r.preFreeze, PostThaw: r.postThaw, Logger: r.log.Named("ship"),
 	})
 	if err != nil {

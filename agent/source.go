@@ -46,7 +46,7 @@ func openSource(ctx context.Context, cfg Config, log hclog.Logger) (*Source, err
 		Hostname: facts.Hostname, BootID: facts.BootID, Kernel: facts.Kernel, OS: facts.OS, BootMode: facts.BootMode,
 		Cores: facts.Cores, MemoryBytes: facts.MemoryBytes,
 	}}
-	options := track.Options{PinDir: filepath.Join(cfg.PinDir, cfg.Server)}
+	options := track.Options{PinDir: filepath.Join(cfg.PinDir, cfg.Server), Tier: cfg.Tracker}
 	var devices []*blockdev.Device
 	closeAll := func() error {
 		var errs []error
@@ -78,6 +78,12 @@ func openSource(ctx context.Context, cfg Config, log hclog.Logger) (*Source, err
 	// Marks that cannot be told from others are not resumed.
 	s.Tier, s.Resumed, s.Instance = status.Tier, status.Resumed && status.Instance != 0, strconv.FormatUint(status.Instance, 10)
 	s.Tracker = marks{tracker}
+	if s.Periodic = status.Periodic; s.Periodic {
+		s.Writes = func() (uint64, error) { return writes(tracker) }
+	}
+	if len(status.Reasons) > 0 {
+		log.Warn("a better tracker is not available", "tier", status.Tier, "reasons", strings.Join(status.Reasons, "; "))
+	}
 	if cfg.FreeSpace != FreeSpaceCopy {
 		s.Free = func(ctx context.Context) ([][]Range, error) { return freeSpace(ctx, cfg.Disks, log) }
 	}
@@ -166,6 +172,17 @@ func (m marks) Taint() (count uint64, why string) {
 	return count, why
 }
 
+// writes sums up what the kernel wrote, where nothing is tracked.
+func writes(t track.Tracker) (sectors uint64, err error) {
+	for _, d := range t.Status().Disks {
+		if d.Problem != "" {
+			err = errors.Join(err, fmt.Errorf("disk %s: %s", d.Path, d.Problem))
+		}
+		sectors += d.WrittenSectors
+	}
+	return sectors, err
+}
+
 // Prove implements [Tracker]. What was missed is counted by Taint, which tells what is new from what was sent again since.
 func (m marks) Prove(ctx context.Context) error {
 	_ = m.Tracker.Prove(ctx)
@@ -220,8 +237,8 @@ func Check(cfg Config) error {
 	if len(cfg.Disks) == 0 {
 		return hint.New("no disk is configured", "name whole disks in disks; `lsblk -d` lists them")
 	}
-	if _, err := os.Stat("/sys/kernel/btf/vmlinux"); err != nil {
-		return hint.New("this kernel has no type information (BTF)", "use a kernel built with CONFIG_DEBUG_INFO_BTF, as distributions have from 5.12 on")
+	if _, _, err := track.Choose(cfg.Tracker); err != nil {
+		return err
 	}
 	return host.CheckDisks(cfg.Disks)
 }

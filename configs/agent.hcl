@@ -14,6 +14,7 @@ bus {
 # run_dir    = "/run/rehost"
 # pin_dir    = "/sys/fs/bpf/rehost"
 # window     = "128MiB"            # sent and not yet durable
+# tracker    = "auto"              # the best of: "btf", "classic" (no BTF needed), "scan" (compares everything periodically)
 # free_space = "skip"              # what no filesystem uses when the sync begins is not sent; "copy" sends it, too
 # cpus       = 0                   # cores that the agent may keep busy; 0: half of the host's
 

@@ -91,7 +91,7 @@ func load(path string) (agent.Config, config.Agent, error) {
 	}
 	return agent.Config{
 		Server: file.Server, Bus: protocol.Bus{Servers: file.Bus.Servers, CA: string(ca)}, TokenFile: file.TokenFile,
-		StateDir: file.StateDir, RunDir: file.RunDir, PinDir: file.PinDir, Disks: file.Disks, Window: file.Window,
+		StateDir: file.StateDir, RunDir: file.RunDir, PinDir: file.PinDir, Disks: file.Disks, Tracker: file.Tracker, Window: file.Window,
 		Hooks: agent.Hooks{
 			Fence: file.Hooks.Fence, Unfence: file.Hooks.Unfence, PreFreeze: file.Hooks.PreFreeze, PostThaw: file.Hooks.PostThaw,
 			Timeout: file.Hooks.Timeout,

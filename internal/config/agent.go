@@ -17,6 +17,7 @@ type Agent struct {
 	RunDir    string
 	PinDir    string   // in a bpffs
 	Disks     []string // whole disks, such as /dev/sda
+	Tracker   string   // how writes are seen: auto, btf, classic, scan
 	Hooks     Hooks
 	Window    int64  // bytes that may be sent but not durable
 	FreeSpace string // "skip": what no filesystem uses when the sync begins is left out; "copy": it is sent
@@ -68,6 +69,7 @@ func DefaultAgent() Agent {
 		RunDir:    "/run/rehost",
 		PinDir:    "/sys/fs/bpf/rehost",
 		Disks:     []string{},
+		Tracker:   "auto",
 		Hooks:     Hooks{Timeout: 30 * time.Second},
 		Window:    128 << 20,
 		Freeze:    Freeze{Budget: 250 * time.Millisecond, Cap: maxFreeze, Memory: 256 << 20},
@@ -85,6 +87,7 @@ type agentFile struct {
 	RunDir    *hcl.Attribute  `hcl:"run_dir,optional"`
 	PinDir    *hcl.Attribute  `hcl:"pin_dir,optional"`
 	Disks     *hcl.Attribute  `hcl:"disks"`
+	Tracker   *hcl.Attribute  `hcl:"tracker,optional"`
 	Hooks     *hooksBlock     `hcl:"hooks,block"`
 	Window    *hcl.Attribute  `hcl:"window,optional"`
 	FreeSpace *hcl.Attribute  `hcl:"free_space,optional"`
@@ -154,6 +157,7 @@ func (f *agentFile) read(r *reader, a *Agent) {
 		r.fail(f.Disks.Expr.Range(), "No disks", "An agent replicates at least one disk. Write for example disks = [%q].", "/dev/sda")
 	}
 	r.size(f.Window, &a.Window, minWindow, maxWindow)
+	r.oneOf(f.Tracker, &a.Tracker, "auto", "btf", "classic", "scan")
 	r.oneOf(f.FreeSpace, &a.FreeSpace, "skip", "copy")
 	r.integer(f.CPUs, &a.CPUs, 0, 1024)
 	if v := f.Verify; v != nil {

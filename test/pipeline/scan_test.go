@@ -294,3 +294,27 @@ func TestAnAgentWhoseReplicaSomebodyElseWroteToComparesEverything(t *testing.T) 
 		t.Error("no point after the clone was gone")
 	}
 }
+
+// Where no tracker works, a point is offered only when nothing was written during a whole comparison.
+func TestWithoutATrackerAPointNeedsAQuietSource(t *testing.T) {
+	t.Parallel()
+	rng := rngOf(t)
+	w := newWorld(t, 24<<20)
+	w.fill(rng, 200)
+	w.source.blind = true
+	w.startReplica()
+	w.startAgent(false)
+	w.awaitContinuous()
+	w.fill(rng, 100) // nobody marks it
+	if !w.takePoint("quiet") {
+		t.Error("no point of a source that nobody writes to")
+	}
+	stop := w.churn(rand.New(rand.NewPCG(rng.Uint64(), 1)))
+	if w.takePoint("busy") {
+		t.Error("a point of a source that was written to meanwhile")
+	}
+	stop()
+	if !w.takePoint("quiet again") {
+		t.Error("no point after the writers ended")
+	}
+}

@@ -74,9 +74,11 @@ type source struct {
 	sizes  []int64
 	marks  [][]uint64
 	taint  atomic.Uint64
-	copies func()      // runs while frozen
-	before func()      // runs before
-	broken atomic.Bool // reads fail
+	copies func()        // runs while frozen
+	before func()        // runs before
+	broken atomic.Bool   // reads fail
+	blind  bool          // nothing is marked
+	writes atomic.Uint64 // so far
 }
 
 func (s *source) Drain(disk int, keep func(word int, bits uint64)) int {
@@ -121,6 +123,10 @@ func (s *source) Write(disk int, b []byte, offset int64) error {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	_, err := s.disks[disk].WriteAt(b, offset)
+	s.writes.Add(1)
+	if s.blind {
+		return err
+	}
 	for g := offset / granule; g <= (offset+int64(len(b))-1)/granule; g++ {
 		atomic.OrUint64(&s.marks[disk][g/64], 1<<(g%64))
 	}
@@ -313,6 +319,7 @@ func (w *world) startAgentOf(cfg agent.Config, source *source, boot string, resu
 			for i, f := range source.disks {
 				s.Disks = append(s.Disks, agent.SourceDisk{Name: f.Name(), Identity: f.Name(), SizeBytes: source.sizes[i], GranuleBytes: granule, Reader: reader{source, f}})
 			}
+			s.Periodic, s.Writes = source.blind, func() (uint64, error) { return source.writes.Load(), nil }
 			if w.free != nil {
 				s.Free = func(context.Context) ([][]agent.Range, error) { return w.free(), nil }
 			}
@@ -412,8 +419,7 @@ func (w *world) takePoint(id string) bool { w.tb.Helper(); return w.takePointOf(
 func (w *world) takePointOf(id string, compare func(what string, want [][]byte)) bool {
 	w.tb.Helper()
 	var want [][]byte
-	w.source.mu.Lock()
-	w.source.copies = func() {
+	take := func() {
 		want = nil
 		for _, f := range w.source.disks {
 			b, err := os.ReadFile(f.Name())
@@ -423,7 +429,12 @@ func (w *world) takePointOf(id string, compare func(what string, want [][]byte))
 			want = append(want, b)
 		}
 	}
+	w.source.mu.Lock()
+	w.source.copies = take
 	w.source.mu.Unlock()
+	if w.source.blind {
+		take() // nothing is frozen
+	}
 	w.mu.Lock()
 	w.point = &protocol.PointOrder{ID: id}
 	w.mu.Unlock()

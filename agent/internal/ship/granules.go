@@ -24,6 +24,7 @@ type granules struct {
 	next  int  // disk where the next pick looks first
 	turn  bool // whose turn it is when both deltas and the initial sync have something
 	age   ages
+	shut  bool   // a drain is under way: nothing is picked
 	watch *watch // of the range that is being verified; nil: none
 }
 
@@ -99,6 +100,15 @@ func (d *diskGranules) setNeed(word int, w uint64) {
 	d.needInitialN += int64(bits.OnesCount64(fresh & d.initial[word]))
 }
 
+// shutFor stops the picking while marks are drained, and begins it again. A mark is kept here before it is cleared in the
+// kernel; were it picked and read in between, a write right after that would find its mark set, and the mark would then
+// be cleared with nobody to read the granule again.
+func (g *granules) shutFor(drain bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.shut = drain
+}
+
 // drained notes that the marks of all disks were taken at now, and how many there were.
 func (g *granules) drained(now time.Time, n int) {
 	g.mu.Lock()
@@ -117,6 +127,9 @@ const noJob = 0
 func (g *granules) pick(job uint64, maxBytes int64) (spans []span, kind kind) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.shut {
+		return nil, kindDelta
+	}
 	g.turn = !g.turn
 	initial := g.turn
 	spans = g.pickLocked(maxBytes, initial)

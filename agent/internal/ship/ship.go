@@ -348,9 +348,11 @@ func (s *Shipper) drain() {
 // drainLocked is drain for those who hold drainMu. It returns how many granules had been written.
 func (s *Shipper) drainLocked() int {
 	now, n := time.Now(), 0
+	s.granules.shutFor(true)
 	for disk := range s.cfg.Disks {
 		n += s.deps.Tracker.Drain(disk, func(word int, bits uint64) { s.granules.mark(disk, word, bits) })
 	}
+	s.granules.shutFor(false)
 	s.granules.drained(now, n)
 	if count, why := s.deps.Tracker.Taint(); count > s.granules.taint() {
 		s.tainted = why
@@ -358,10 +360,8 @@ func (s *Shipper) drainLocked() int {
 		s.granules.setTaint(count)
 		n++
 	}
-	if n > 0 {
-		s.mu.Lock()
-		s.notifyLocked()
-		s.mu.Unlock()
-	}
+	s.mu.Lock()
+	s.notifyLocked() // also when nothing was drained: who wanted to pick meanwhile was sent away
+	s.mu.Unlock()
 	return n
 }

@@ -1,7 +1,6 @@
 package track
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -12,11 +11,9 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
-	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
 
 	"rehost/internal/blockdev"
-	"rehost/internal/hint"
 )
 
 const (
@@ -27,8 +24,9 @@ const (
 	kernelBTF = "/sys/kernel/btf/vmlinux"
 )
 
-// btfTracker is the tracker on tp_btf/block_rq_complete, with block_rq_issue as its safety net.
+// btfTracker is a tracker with programs in the kernel, of a tier that says which.
 type btfTracker struct {
+	tier     *tier
 	disks    []Disk
 	words    [][]uint64 // per disk, views of memory
 	memory   []byte     // the marks map, shared with the kernel
@@ -36,65 +34,18 @@ type btfTracker struct {
 	programs map[string]*ebpf.Program
 	links    []link.Link
 	resumed  bool
+	reasons  []string // against better tiers
 	// settled has, per disk, the notes by address that were handed out after their requests had completed.
 	settled []map[uint64]uint64
 }
 
 var _ Tracker = (*btfTracker)(nil)
 
-// Open starts to track the disks, or goes on where an earlier process with the same disks, granules and PinDir left it.
-// It returns when every write that completes from now on is marked.
-func Open(ctx context.Context, o Options) (Tracker, error) {
-	o, err := o.normalize()
-	if err != nil {
-		return nil, err
-	}
-	if _, err := os.Stat(kernelBTF); err != nil {
-		return nil, hint.Wrap(fmt.Errorf("look for the kernel's type information: %w", err),
-			"run a kernel built with CONFIG_DEBUG_INFO_BTF, such as that of Debian 11, Ubuntu 22.04, RHEL 8.2 or newer")
-	}
-	// Needed before 5.11 only, and harmless where it fails: the load then says so.
-	_ = rlimit.RemoveMemlock()
-	if o.PinDir != "" {
-		if err := makePinDir(o.PinDir); err != nil {
-			return nil, err
-		}
-		if t, err := resume(o); err == nil {
-			return t, nil
-		}
-		if err := Remove(o.PinDir); err != nil {
-			return nil, err
-		}
-		if err := makePinDir(o.PinDir); err != nil {
-			return nil, err
-		}
-	}
-	t, err := start(o)
-	if err != nil {
-		return nil, explain(err)
-	}
-	if err := t.settle(ctx); err != nil {
-		return nil, errors.Join(err, t.Close())
-	}
-	return t, nil
-}
-
-// explain attaches a hint to a load that the kernel refused.
-func explain(err error) error {
-	switch {
-	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
-		return hint.Wrap(err, "run it as root (or with CAP_BPF and CAP_PERFMON), and without kernel lockdown in confidentiality mode")
-	case errors.Is(err, ebpf.ErrNotSupported), errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOENT):
-		return hint.Wrap(err, "run a kernel from 5.12 with CONFIG_BPF_EVENTS and CONFIG_BPF_JIT")
-	}
-	return err
-}
-
 // diskKey is a device number as the program computes it.
 func diskKey(d Disk) uint32 { return d.Major<<minorBits | d.Minor }
 
-// entries returns what the disks map must hold.
-func (o Options) entries() map[uint32]trackDisk {
+// entries returns what the disks map must hold, where each disk has so many elements of marks.
+func (o Options) entries(perDisk func(Disk) int) map[uint32]trackDisk {
 	all := map[uint32]trackDisk{}
 	base := uint64(0)
 	for i, d := range o.Disks {
@@ -106,7 +57,7 @@ func (o Options) entries() map[uint32]trackDisk {
 			Base: base, Granules: uint64(d.Granules()), Diskseq: diskseq(d),
 			Shift: shift, Index: uint32(i), Layout: layout,
 		}
-		base += uint64(d.Words())
+		base += uint64(perDisk(d))
 	}
 	return all
 }
@@ -126,14 +77,14 @@ func diskseq(d Disk) uint64 {
 }
 
 // start loads and attaches the programs and pins everything.
-func start(o Options) (*btfTracker, error) {
-	t := &btfTracker{disks: o.Disks}
+func start(o Options, kind *tier) (*btfTracker, error) {
+	t := &btfTracker{tier: kind, disks: o.Disks}
 	if err := t.load(o); err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
 	// The links come last: a folder with all of them is complete.
-	for _, name := range programNames {
-		l, err := link.AttachTracing(link.TracingOptions{Program: t.programs[name]})
+	for _, name := range kind.programs {
+		l, err := kind.attach(name, t.programs[name])
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("attach the tracker: %w", err), t.Close())
 		}
@@ -141,7 +92,15 @@ func start(o Options) (*btfTracker, error) {
 		if o.PinDir == "" {
 			continue
 		}
-		if err := l.Pin(linkPath(o.PinDir, name)); err != nil {
+		err = l.Pin(linkPath(o.PinDir, name))
+		if errors.Is(err, link.ErrNotSupported) { // of classic events before 5.15: then they end with this process
+			if err := Remove(o.PinDir); err != nil {
+				return nil, errors.Join(err, t.Close())
+			}
+			o.PinDir = ""
+			continue
+		}
+		if err != nil {
 			return nil, errors.Join(fmt.Errorf("pin the tracker: %w", err), t.Close(), Remove(o.PinDir))
 		}
 	}
@@ -150,24 +109,18 @@ func start(o Options) (*btfTracker, error) {
 
 // load brings the maps and programs into the kernel; nothing runs yet.
 func (t *btfTracker) load(o Options) error {
-	spec, err := loadTrack()
+	spec, err := t.tier.spec()
 	if err != nil {
-		return fmt.Errorf("read the tracker's program: %w", err)
-	}
-	spec.Maps[trackMapMarks].MaxEntries = uint32(o.words())
-	spec.Maps[trackMapDisks].MaxEntries = uint32(len(o.Disks))
-	spec.Maps[trackMapCounters].MaxEntries = uint32(len(o.Disks))
-	if err := checkIssueEvent(); err != nil {
 		return err
 	}
-	var objects trackObjects
-	if err := spec.LoadAndAssign(&objects, nil); err != nil {
+	spec.Maps[trackMapMarks].MaxEntries = uint32(t.tier.elements(o))
+	spec.Maps[trackMapDisks].MaxEntries = uint32(len(t.tier.entries(o)))
+	spec.Maps[trackMapCounters].MaxEntries = uint32(len(o.Disks))
+	objects, err := ebpf.NewCollection(spec)
+	if err != nil {
 		return fmt.Errorf("load the tracker's program: %w", err)
 	}
-	t.programs = map[string]*ebpf.Program{trackProgRehostComplete: objects.RehostComplete, trackProgRehostIssue: objects.RehostIssue}
-	t.maps = map[string]*ebpf.Map{
-		trackMapMarks: objects.Marks, trackMapDisks: objects.Disks, trackMapCounters: objects.Counters, trackMapNotes: objects.Notes,
-	}
+	t.programs, t.maps = objects.Programs, objects.Maps
 	baselines, err := ebpf.NewMap(&ebpf.MapSpec{
 		Name: mapBaselines, Type: ebpf.Array, KeySize: 4, ValueSize: uint32(unsafe.Sizeof(baseline{})), MaxEntries: uint32(len(o.Disks)),
 	})
@@ -175,9 +128,14 @@ func (t *btfTracker) load(o Options) error {
 		return fmt.Errorf("make the map of baselines: %w", err)
 	}
 	t.maps[mapBaselines] = baselines
-	for key, entry := range o.entries() {
-		if err := objects.Disks.Put(key, entry); err != nil {
+	for key, entry := range t.tier.entries(o) {
+		if err := t.maps[trackMapDisks].Put(key, entry); err != nil {
 			return fmt.Errorf("enter a disk: %w", err)
+		}
+	}
+	if t.tier.configure != nil {
+		if err := t.tier.configure(t.maps); err != nil {
+			return err
 		}
 	}
 	if o.PinDir != "" {
@@ -202,21 +160,18 @@ func (t *btfTracker) mapMarks() error {
 	t.memory, t.settled = memory, make([]map[uint64]uint64, len(t.disks))
 	words := unsafe.Slice((*uint64)(unsafe.Pointer(&memory[0])), len(memory)/8)
 	for _, d := range t.disks {
-		t.words = append(t.words, words[:d.Words():d.Words()])
-		words = words[d.Words():]
+		n := t.tier.perDisk(d)
+		t.words = append(t.words, words[:n:n])
+		words = words[n:]
 	}
 	return nil
 }
-
-// programNames are the programs in the order in which they are attached. A request that is issued before the first and
-// completes after the second one is attached is marked, too.
-var programNames = []string{trackProgRehostIssue, trackProgRehostComplete}
 
 func linkPath(pinDir, program string) string { return filepath.Join(pinDir, program) }
 
 // Drain implements [Tracker].
 func (t *btfTracker) Drain(disk int, keep func(word int, bits uint64)) int {
-	granules := drain(t.words[disk], keep)
+	granules := t.tier.drain(t.disks[disk], t.words[disk], keep)
 	return granules + t.drainNotes(disk, keep)
 }
 

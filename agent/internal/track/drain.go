@@ -7,6 +7,9 @@ import (
 
 // drain moves all marks out of words. Each word is kept before it is cleared, and cleared only if it still is what was kept.
 func drain(words []uint64, keep func(word int, bits uint64)) int {
+	if mutantReadBeforeSwap {
+		return drainLate(words, keep)
+	}
 	granules := 0
 	for i := range words {
 		var kept uint64

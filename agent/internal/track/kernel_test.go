@@ -81,6 +81,9 @@ func track(t *testing.T, paths ...string) (Tracker, []Disk) {
 
 func open(t *testing.T, o Options) Tracker {
 	t.Helper()
+	if o.Tier == "" {
+		o.Tier = *testTier
+	}
 	tr, err := Open(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)

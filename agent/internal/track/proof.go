@@ -193,7 +193,7 @@ func (t *btfTracker) baseline(disk int) (baseline, error) {
 
 // Status implements [Tracker].
 func (t *btfTracker) Status() Status {
-	s := Status{Tier: "btf", Resumed: t.resumed}
+	s := Status{Tier: t.tier.name, Reasons: t.reasons, Resumed: t.resumed}
 	if info, err := t.maps[trackMapMarks].Info(); err == nil {
 		if id, ok := info.ID(); ok {
 			s.Instance = uint64(id)

@@ -15,8 +15,8 @@ var errOther = errors.New("the pins belong to other disks, granules or another v
 
 // resume opens what an earlier process pinned. It fails when a pin is missing or when the disks, their
 // granules or the layout differ; then nothing of it can be used.
-func resume(o Options) (*btfTracker, error) {
-	t := &btfTracker{disks: o.Disks, maps: map[string]*ebpf.Map{}, programs: map[string]*ebpf.Program{}, resumed: true}
+func resume(o Options, kind *tier) (*btfTracker, error) {
+	t := &btfTracker{tier: kind, disks: o.Disks, maps: map[string]*ebpf.Map{}, programs: map[string]*ebpf.Program{}, resumed: true}
 	if err := t.loadPins(o); err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
@@ -37,10 +37,10 @@ func (t *btfTracker) loadPins(o Options) error {
 	for entries := t.maps[trackMapDisks].Iterate(); entries.Next(&key, &entry); {
 		pinned[key] = entry
 	}
-	if !maps.Equal(pinned, o.entries()) || int(t.maps[trackMapMarks].MaxEntries()) != o.words() {
+	if !maps.Equal(pinned, t.tier.entries(o)) || int(t.maps[trackMapMarks].MaxEntries()) != t.tier.elements(o) {
 		return errOther
 	}
-	for _, name := range programNames {
+	for _, name := range t.tier.programs {
 		if err := t.loadLink(o, name); err != nil {
 			return err
 		}

@@ -74,6 +74,8 @@ type Options struct {
 	// PinDir is a folder in a bpffs where the marks outlive this process; it is made, and a bpffs is mounted on its parent,
 	// when missing. Empty: tracking ends with Close.
 	PinDir string
+	// Tier is one of the names of tiers; empty means TierAuto.
+	Tier string
 }
 
 // Tracker tells which granules were written to since they were last drained. The granule g of a disk is bit g%64
@@ -96,8 +98,12 @@ type Tracker interface {
 
 // Status is what a tracker knows of itself.
 type Status struct {
-	// Tier names the implementation: "btf".
-	Tier string
+	// Tier names the implementation, and Reasons say why it is none of the better ones.
+	Tier    string
+	Reasons []string
+	// Periodic says that nothing is tracked: writes are found by comparing everything from time to time, and
+	// WrittenSectors is the kernel's own count.
+	Periodic bool
 	// Resumed says that the marks of an earlier process were found: every write since then is marked. Otherwise tracking
 	// started with this process and earlier writes are unknown.
 	Resumed bool

@@ -57,6 +57,7 @@ enum { BPF_F_MMAPABLE = 1 << 10 };
 static void *(*bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
 static long (*bpf_map_update_elem)(void *map, const void *key, const void *value, u64 flags) = (void *)2;
 static long (*bpf_map_delete_elem)(void *map, const void *key) = (void *)3;
+static long (*bpf_probe_read)(void *to, u32 size, const void *from) = (void *)4;
 static u64 (*bpf_ktime_get_ns)(void) = (void *)5;
 
 #endif

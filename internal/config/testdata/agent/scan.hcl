@@ -1,6 +1,7 @@
 server     = "web-1"
 disks      = ["/dev/sda"]
 free_space = "zero"
+tracker    = "ebpf"
 cpus       = -1
 
 bus {

@@ -1,0 +1,84 @@
+package track
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+)
+
+// Names of the tiers, best first, and of the choice among them.
+const (
+	TierAuto    = "auto"
+	TierBTF     = "btf"
+	TierClassic = "classic"
+	TierScan    = "scan"
+)
+
+// tier is a way to have the kernel mark what is written: programs, and the form of the marks that they make.
+type tier struct {
+	name string
+	// available says why this kernel cannot do it, before anything is tried.
+	available func() error
+	spec      func() (*ebpf.CollectionSpec, error)
+	configure func(maps map[string]*ebpf.Map) error // after the maps were made; may be nil
+	// programs are in the order in which they are attached. A request that is issued before the first and completes after
+	// the last one is attached is marked, too.
+	programs []string
+	attach   func(name string, p *ebpf.Program) (link.Link, error)
+	perDisk  func(d Disk) int // 64-bit elements of marks
+	// aliases are further device numbers under which events speak of a disk; may be nil.
+	aliases func(d Disk) []uint32
+	drain   func(d Disk, words []uint64, keep func(word int, bits uint64)) int
+}
+
+func (k *tier) elements(o Options) int {
+	n := 0
+	for _, d := range o.Disks {
+		n += k.perDisk(d)
+	}
+	return n
+}
+
+// entries returns what the disks map must hold.
+func (k *tier) entries(o Options) map[uint32]trackDisk {
+	all := o.entries(k.perDisk)
+	if k.aliases == nil {
+		return all
+	}
+	for _, d := range o.Disks {
+		for _, number := range k.aliases(d) {
+			all[number] = all[diskKey(d)]
+		}
+	}
+	return all
+}
+
+// btfTier marks bits from tp_btf/block_rq_complete, with block_rq_issue as its safety net.
+var btfTier = &tier{
+	name: TierBTF,
+	available: func() error {
+		if _, err := os.Stat(kernelBTF); err != nil {
+			return errors.New("the kernel has no type information (CONFIG_DEBUG_INFO_BTF)")
+		}
+		return nil
+	},
+	spec: func() (*ebpf.CollectionSpec, error) {
+		if err := checkIssueEvent(); err != nil {
+			return nil, err
+		}
+		spec, err := loadTrack()
+		if err != nil {
+			return nil, fmt.Errorf("read the tracker's program: %w", err)
+		}
+		return spec, nil
+	},
+	programs: []string{trackProgRehostIssue, trackProgRehostComplete},
+	attach: func(_ string, p *ebpf.Program) (link.Link, error) {
+		return link.AttachTracing(link.TracingOptions{Program: p})
+	},
+	perDisk: Disk.Words,
+	drain:   func(_ Disk, words []uint64, keep func(word int, bits uint64)) int { return drain(words, keep) },
+}

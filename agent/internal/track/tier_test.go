@@ -1,0 +1,148 @@
+package track
+
+import (
+	"flag"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/cilium/ebpf"
+)
+
+// testTier is the tier that the tests of this package use; TestEveryTier runs them for each.
+var testTier = flag.String("tier", TierBTF, "tier that the tests use")
+
+// TestTheClassicTierDoesWhatTheBTFTierDoes runs the tests of the kernel's tracker once more, in a process of its own.
+func TestTheClassicTierDoesWhatTheBTFTierDoes(t *testing.T) {
+	if os.Geteuid() != 0 || *testTier == TierClassic {
+		t.Skip("needs root, and to be the outer one")
+	}
+	args := []string{"-test.run", classicTests, "-test.v", "-tier", TierClassic}
+	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", args...)
+	out, err := cmd.CombinedOutput()
+	if err != nil || strings.Count(string(out), "--- PASS") < 12 {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// classicTests are all but those that count with one mark for each granule, or that reach into the other tier's program.
+const classicTests = "TestMarksExactly|TestReadsAndFlushes|TestBuffered|TestLongRequests|TestAWrite|TestDisks|TestTheCounters|TestDrainThenRead|TestPinned|TestAReused|TestRemove|TestNoWrite"
+
+// A coarse mark stands for more than was written, and never for less.
+func TestLongRequestsAreMarkedWhole(t *testing.T) {
+	l := loopDisk(t, 8<<30)
+	tr, _ := track(t, l.Path)
+	d := openDisk(t, l.Path, os.O_RDWR)
+	const granule = defaultGranuleBytes
+	for _, c := range []struct{ first, granules, slack int }{{10, 65, 0}, {10, 300, 2 * 64}, {100000, 200000, 2 * 4096}, {0, 8 << 30 / granule, 0}} {
+		discard(t, d, uint64(c.first)*granule, uint64(c.granules)*granule)
+		got := drained(t, tr, 0)
+		marked := map[int]bool{}
+		for _, g := range got {
+			marked[g] = true
+		}
+		for g := c.first; g < c.first+c.granules; g++ {
+			if !marked[g] {
+				t.Fatalf("granule %d of %d from %d is not marked", g, c.granules, c.first)
+			}
+		}
+		if extra := len(got) - c.granules; extra > c.slack {
+			t.Errorf("%d granules from %d: %d too many are marked", c.granules, c.first, extra)
+		}
+	}
+}
+
+func TestATierIsChosenByWhatTheKernelOffers(t *testing.T) {
+	for wanted, want := range map[string]string{"": TierBTF, "auto": TierBTF, "btf": TierBTF, "classic": TierClassic, "scan": TierScan} {
+		if os.Geteuid() != 0 {
+			t.Skip("needs root")
+		}
+		if got, _, err := Choose(wanted); err != nil || got != want {
+			t.Errorf("%q: got %q, %v", wanted, got, err)
+		}
+	}
+	if _, _, err := Choose("kprobe"); err == nil {
+		t.Error("an unknown tier is taken")
+	}
+}
+
+// A verifier before 5.3 refuses every jump backwards, and one before 5.2 more than 4096 instructions.
+func TestTheClassicProgramSuitsOldVerifiers(t *testing.T) {
+	spec, err := loadClassic()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, p := range spec.Programs {
+		if len(p.Instructions) > 4096 {
+			t.Errorf("%s has %d instructions", name, len(p.Instructions))
+		}
+		at, targets := map[string]int{}, map[int]string{}
+		for i, ins := range p.Instructions {
+			if s := ins.Symbol(); s != "" {
+				at[s] = i
+			}
+			if r := ins.Reference(); r != "" && ins.OpCode.JumpOp().String() != "" && !ins.IsLoadFromMap() {
+				targets[i] = r
+			}
+			if ins.IsFunctionCall() {
+				t.Errorf("%s calls a function at %d", name, i)
+			}
+		}
+		for i, symbol := range targets {
+			if to, ok := at[symbol]; ok && to <= i {
+				t.Errorf("%s jumps back from %d to %d", name, i, to)
+			}
+		}
+		if p.Type != ebpf.TracePoint {
+			t.Errorf("%s is a %s", name, p.Type)
+		}
+	}
+}
+
+const formatOf618 = `name: block_rq_complete
+ID: 2107
+format:
+	field:unsigned short common_type;	offset:0;	size:2;	signed:0;
+	field:int common_pid;	offset:4;	size:4;	signed:1;
+
+	field:dev_t dev;	offset:8;	size:4;	signed:0;
+	field:sector_t sector;	offset:16;	size:8;	signed:0;
+	field:unsigned int nr_sector;	offset:24;	size:4;	signed:0;
+	field:int error;	offset:28;	size:4;	signed:1;
+	field:unsigned short ioprio;	offset:32;	size:2;	signed:0;
+	field:char rwbs[10];	offset:34;	size:10;	signed:0;
+	field:__data_loc char[] cmd;	offset:44;	size:4;	signed:0;
+
+print fmt: "%d,%d %s", ((unsigned int) ((REC->dev) >> 20))
+`
+
+func TestTheFormatOfAnEventIsRead(t *testing.T) {
+	got, err := parseFormat(formatOf618)
+	if err != nil || got != (classicFields{Dev: 8, Sector: 16, NrSector: 24, Rwbs: 34}) {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	old := strings.NewReplacer("offset:34;	size:10", "offset:32;	size:8").Replace(formatOf618)
+	if got, err := parseFormat(old); err != nil || got.Rwbs != 32 {
+		t.Errorf("an older kernel's: %+v, %v", got, err)
+	}
+	for name, change := range map[string][2]string{
+		"no sector": {"sector_t sector;", "sector_t place;"}, "a wide device": {"offset:8;	size:4", "offset:8;	size:8"},
+		"a far field": {"offset:24;", "offset:2400;"}, "no number": {"offset:16;", "offset:x;"}, "rwbs as a pointer": {"char rwbs[10]", "char * rwbs"},
+	} {
+		if got, err := parseFormat(strings.Replace(formatOf618, change[0], change[1], 1)); err == nil {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+}
+
+func FuzzFormat(f *testing.F) {
+	f.Add(formatOf618)
+	f.Add("field:char rwbs[2]; offset:1; size:2;\nfield:x dev;offset:0;size:4;\nfield: ;")
+	f.Fuzz(func(t *testing.T, text string) {
+		got, err := parseFormat(text)
+		if err == nil && (got.Dev > maxFieldStart || got.Sector > maxFieldStart || got.NrSector > maxFieldStart || got.Rwbs > maxFieldStart) {
+			t.Fatalf("%+v is out of the program's reach", got)
+		}
+	})
+}
