@@ -302,8 +302,8 @@ func (g *granules) revert() {
 	g.age.revert()
 }
 
-// needAll makes every granule needed: the replica's content is unknown. What is in flight stays so. How they are
-// synced is decided anew.
+// needAll makes every granule needed: the replica's content is unknown. How they are synced is decided anew. What is in
+// flight stays so and is sent once more whatever the replica's hash says: that may be of before or after the flight.
 func (g *granules) needAll() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -311,7 +311,7 @@ func (g *granules) needAll() {
 		for w := range d.need {
 			mask := wordMask(w, d.n)
 			g.file.or(i, w, mask)
-			d.need[w], d.initial[w] = mask, mask
+			d.need[w], d.initial[w] = mask, mask&^d.flight[w]
 			g.watch.touch(i, w, mask)
 		}
 		clear(g.file.free[i])

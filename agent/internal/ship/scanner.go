@@ -86,6 +86,14 @@ func (c *scanner) loop(ctx context.Context) error {
 	}
 }
 
+// forget drops what was asked for: from now on the replica's content of now counts.
+func (c *scanner) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.order = nil
+	clear(c.chunks)
+}
+
 // perChunk is how many granules of a disk one request asks for.
 func (c *scanner) perChunk(disk int) int64 {
 	return min(max(scanBytes/c.cfg.Disks[disk].GranuleBytes, 1), protocol.MaxScanGranules)

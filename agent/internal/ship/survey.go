@@ -64,6 +64,7 @@ func (s *Shipper) survey(ctx context.Context, mode syncMode) bool {
 			free = nil
 		}
 	}
+	s.scanner.forget() // what the replica held during an earlier sync
 	bytes := s.granules.begin(mode, free)
 	s.log.Info("sync begins", "compare", mode == syncCompare, "free_bytes", bytes, "need_bytes", s.granules.needBytes())
 	s.mu.Lock()
