@@ -22,6 +22,8 @@ import (
 	"rehost/internal/lock"
 	"rehost/internal/version"
 	"rehost/protocol"
+	"rehost/replicaserver/internal/apply"
+	"rehost/replicaserver/internal/volume"
 )
 
 const (
@@ -52,13 +54,27 @@ type Deps struct {
 	Logger hclog.Logger
 	// Notify tells the service manager a state such as "READY=1"; may be nil.
 	Notify func(state string)
+	// OpenVolume opens a volume; nil: [OpenVolume].
+	OpenVolume func(byID, id string, virgin bool) (Volume, error)
 }
+
+// Volume is an open volume; see package apply.
+type Volume interface {
+	apply.Target
+	// Virgin says that nothing was written to the volume when it was opened, ever.
+	Virgin() bool
+	Close() error
+}
+
+// OpenVolume opens an attached volume by its id under the folder byID. virgin says that it has never been written to.
+func OpenVolume(byID, id string, virgin bool) (Volume, error) { return volume.Open(byID, id, virgin) }
 
 // server is a running replication server.
 type server struct {
 	cfg      Config
 	log      hclog.Logger
 	notify   func(string)
+	open     func(byID, id string, virgin bool) (Volume, error)
 	name     string
 	instance string
 	nc       *nats.Conn
@@ -109,11 +125,14 @@ func Run(ctx context.Context, cfg Config, deps Deps) (err error) {
 		return fmt.Errorf("prepare jetstream: %w", err)
 	}
 	s := &server{
-		cfg: cfg, log: deps.Logger, notify: deps.Notify, name: user.Name, instance: instance, nc: nc, js: js,
+		cfg: cfg, log: deps.Logger, notify: deps.Notify, open: deps.OpenVolume, name: user.Name, instance: instance, nc: nc, js: js,
 		changed: make(chan struct{}, 1), workers: map[string]*worker{},
 	}
 	if s.notify == nil {
 		s.notify = func(string) {}
+	}
+	if s.open == nil {
+		s.open = OpenVolume
 	}
 	return s.run(ctx)
 }

@@ -17,7 +17,6 @@ import (
 	"rehost/internal/hint"
 	"rehost/protocol"
 	"rehost/replicaserver/internal/apply"
-	"rehost/replicaserver/internal/volume"
 )
 
 const reopenEvery = 2 * time.Second
@@ -133,7 +132,7 @@ func (w *worker) once(ctx context.Context) (err error) {
 		return err
 	}
 	if revision == 0 {
-		checkpoint.Fresh = !slices.ContainsFunc(targets, func(v *volume.Volume) bool { return !v.Virgin() })
+		checkpoint.Fresh = !slices.ContainsFunc(targets, func(v Volume) bool { return !v.Virgin() })
 		// From now on nobody takes the volumes for empty.
 		if revision, err = apply.Save(ctx, kv, checkpoint, 0); err != nil {
 			return err
@@ -177,11 +176,11 @@ func (w *worker) load(ctx context.Context, kv jetstream.KeyValue) (protocol.Chec
 }
 
 // open opens the volumes. Those that were created empty are taken for empty once only, ever.
-func (w *worker) open(first bool) ([]*volume.Volume, error) {
-	var all []*volume.Volume
+func (w *worker) open(first bool) ([]Volume, error) {
+	var all []Volume
 	for i, d := range w.assignment.Disks {
 		virgin := d.Virgin && first && w.firstUse(d.Volume)
-		v, err := volume.Open(w.server.cfg.ByID, d.Volume, virgin)
+		v, err := w.server.open(w.server.cfg.ByID, d.Volume, virgin)
 		if err != nil {
 			return all, err
 		}
