@@ -159,3 +159,14 @@ func (o *controller) isReleased(id string) bool {
 	defer o.mu.Unlock()
 	return slices.Contains(o.released, id)
 }
+
+// Stream is the server's stream as the broker has it now.
+func (o *controller) Stream(ctx context.Context) (jetstream.Stream, error) {
+	return o.JS.Stream(ctx, protocol.StreamName(serverName, generation))
+}
+
+// Republish puts a message into the stream again.
+func (o *controller) Republish(ctx context.Context, m *jetstream.RawStreamMsg) error {
+	_, err := o.JS.Publish(ctx, protocol.BlocksSubject(serverName), m.Data)
+	return err
+}

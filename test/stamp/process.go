@@ -1,30 +1,39 @@
 package stamp
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 )
 
-// stopLimit is how long a role may take to end in order.
-const stopLimit = 20 * time.Second
+const (
+	// stopLimit is how long a role may take to end in order.
+	stopLimit = 20 * time.Second
+	// startPause is how long a role stays away when it has ended: less than the service manager's pause, for more faults a minute.
+	startPause = 200 * time.Millisecond
+)
 
-// Process is a role as a process of its own: the test's binary again.
+// Process is a role as a process of its own: the test's binary again. As under a service manager, it is started again
+// when it ends, until Stop.
 type Process struct {
-	tb    testing.TB
-	role  string
-	args  []string
-	log   string // file with its output
-	cmd   *exec.Cmd
-	stdin io.Closer
-	done  chan struct{} // closed when it has ended
-	err   error         // set by then
+	tb   testing.TB
+	role string
+	args []string
+	log  string // file with its output
+
+	mu     sync.Mutex // guards the fields beneath
+	wanted bool
+	cmd    *exec.Cmd // nil: it does not run
+	stdin  io.Closer
+	done   chan struct{} // closed when it has ended
 }
 
 // newProcess prepares a role; the test's end stops it. When the test fails, the end of its output is shown.
@@ -40,12 +49,22 @@ func newProcess(tb testing.TB, dir, role string, args ...string) *Process {
 	return p
 }
 
-// Start starts the process, which must not run.
+// Start starts the process and keeps it running.
 func (p *Process) Start() {
-	p.tb.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.wanted = true
+	p.startLocked()
+}
+
+func (p *Process) startLocked() {
+	if p.cmd != nil || !p.wanted {
+		return
+	}
 	out, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
-		p.tb.Fatal(err)
+		p.tb.Error(err)
+		return
 	}
 	defer out.Close()                                                                       //nolint:errcheck // the process has its own
 	cmd := exec.Command("/proc/self/exe", append([]string{"role-" + p.role}, p.args...)...) //nolint:noctx // ended by Stop, in order
@@ -55,65 +74,76 @@ func (p *Process) Start() {
 		err = cmd.Start()
 	}
 	if err != nil {
-		p.tb.Fatalf("start the %s: %v", p.role, err)
+		p.tb.Errorf("start the %s: %v", p.role, err)
+		return
 	}
 	p.cmd, p.stdin, p.done = cmd, stdin, make(chan struct{})
-	go func(done chan struct{}) { // ends with the process
-		p.err = cmd.Wait()
-		close(done)
-	}(p.done)
+	go p.wait(cmd, p.done)
+}
+
+// wait ends with the process.
+func (p *Process) wait(cmd *exec.Cmd, done chan struct{}) {
+	err := cmd.Wait()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cmd = nil
+	close(done)
+	exit, ok := errors.AsType[*exec.ExitError](err)
+	killed := ok && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL
+	switch {
+	case !p.wanted && err != nil && !killed:
+		p.tb.Errorf("the %s, told to end: %v", p.role, err)
+	case p.wanted:
+		if !killed {
+			p.tb.Logf("the %s ended by itself: %v", p.role, err)
+		}
+		time.AfterFunc(startPause, func() {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.startLocked()
+		})
+	}
 }
 
 // Pid returns the process's id; 0 when it does not run.
 func (p *Process) Pid() int {
-	if p.cmd == nil || p.ended() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cmd == nil {
 		return 0
 	}
 	return p.cmd.Process.Pid
 }
 
-// ended says whether the process that was started last is gone.
-func (p *Process) ended() bool {
-	if p.done == nil {
-		return true
-	}
-	select {
-	case <-p.done:
-		return true
-	default:
-		return false
-	}
+// Kill ends the process by kill -9; soon it runs again. It says whether it ran.
+func (p *Process) Kill() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.cmd != nil && p.cmd.Process.Kill() == nil
 }
 
-// Kill ends the process by kill -9, and returns when it is gone.
-func (p *Process) Kill() {
-	if p.ended() {
-		return
-	}
-	_ = p.cmd.Process.Kill() // it may just have ended
-	<-p.done
-}
-
-// Stop ends the process in order.
+// Stop ends the process in order, and keeps it ended until Start.
 func (p *Process) Stop() {
-	p.tb.Helper()
-	if p.ended() {
+	p.mu.Lock()
+	p.wanted = false
+	cmd, done := p.cmd, p.done
+	if cmd != nil {
+		_ = p.stdin.Close() // that is the order to end
+	}
+	p.mu.Unlock()
+	if cmd == nil {
 		return
 	}
-	_ = p.stdin.Close() // that is the order to end
 	select {
-	case <-p.done:
-		if p.err != nil {
-			p.tb.Errorf("the %s: %v", p.role, p.err)
-		}
+	case <-done:
 	case <-time.After(stopLimit):
-		_ = p.cmd.Process.Signal(syscall.SIGQUIT) // its stacks go to its output
-		<-p.done
 		p.tb.Errorf("the %s does not end within %s", p.role, stopLimit)
+		_ = cmd.Process.Signal(syscall.SIGQUIT) // its stacks go to its output
+		<-done
 	}
 }
 
-// Child returns the id of the process's child whose arguments are args; 0 when there is none.
+// Child returns the id of the process's child whose last arguments are args; 0 when there is none.
 func (p *Process) Child(args ...string) int {
 	parent := p.Pid()
 	all, err := filepath.Glob("/proc/[0-9]*/stat")
@@ -125,12 +155,12 @@ func (p *Process) Child(args ...string) int {
 		if err != nil {
 			continue // it has ended
 		}
+		text := string(stat)
 		var pid, ppid int
 		var state string
-		if _, err := fmt.Sscanf(string(stat), "%d", &pid); err != nil {
-			continue
-		}
-		if _, err := fmt.Sscanf(string(stat[strings.LastIndexByte(string(stat), ')')+1:]), " %s %d", &state, &ppid); err != nil || ppid != parent {
+		_, errPid := fmt.Sscanf(text, "%d", &pid)
+		_, errParent := fmt.Sscanf(text[strings.LastIndexByte(text, ')')+1:], " %s %d", &state, &ppid)
+		if errPid != nil || errParent != nil || ppid != parent {
 			continue
 		}
 		cmdline, err := os.ReadFile(filepath.Join(filepath.Dir(path), "cmdline"))

@@ -35,6 +35,12 @@ type brokerConfig struct {
 	Hello        string // file that it writes when it answers: a [welcome]
 }
 
+// replicaConfig is what the replication server's process is told.
+type replicaConfig struct {
+	Config   replicaserver.Config
+	Volatile bool // the volumes lose what was not flushed when the process is killed
+}
+
 // welcome is what the broker tells the test.
 type welcome struct {
 	Bus                        protocol.Bus
@@ -82,11 +88,15 @@ func runAgent(ctx context.Context, log hclog.Logger, config string) error {
 }
 
 func runReplica(ctx context.Context, log hclog.Logger, config string) error {
-	var cfg replicaserver.Config
+	var cfg replicaConfig
 	if err := jsonfile.Read(config, &cfg); err != nil {
 		return err
 	}
-	return replicaserver.Run(ctx, cfg, replicaserver.Deps{Logger: log})
+	deps := replicaserver.Deps{Logger: log}
+	if cfg.Volatile {
+		deps.OpenVolume = openVolatile
+	}
+	return replicaserver.Run(ctx, cfg.Config, deps)
 }
 
 func runBroker(ctx context.Context, log hclog.Logger, config string) error {

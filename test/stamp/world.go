@@ -52,6 +52,8 @@ type World struct {
 type Options struct {
 	Seed uint64
 	Tier string // of the tracker; empty: chosen by probing
+	// Volatile gives the replication server volumes that lose what was not flushed when it is killed.
+	Volatile bool
 }
 
 // New makes disks and volumes and starts the roles. Everything ends with the test.
@@ -73,7 +75,7 @@ func New(tb testing.TB, o Options) *World {
 	hello := w.startBroker()
 	w.controller = newController(tb, bus.Context{Bus: hello.Bus, Identity: hello.Controller}, w.Disks)
 	w.prepareAgent(o, hello)
-	w.prepareReplica(hello)
+	w.prepareReplica(o, hello)
 	w.Replica.Start()
 	w.Agent.Start()
 	return w
@@ -175,7 +177,7 @@ func (w *World) identity(dir string, id bus.Identity) {
 }
 
 // prepareReplica also stands in for the metadata service of the replication server's instance.
-func (w *World) prepareReplica(hello welcome) {
+func (w *World) prepareReplica(o Options, hello welcome) {
 	w.TB.Helper()
 	user, err := json.Marshal(protocol.ReplicaServerUserData{Name: replicaName, Bus: hello.Bus})
 	if err != nil {
@@ -187,8 +189,8 @@ func (w *World) prepareReplica(hello welcome) {
 	}
 	metadata := httptest.NewServer(mux)
 	w.TB.Cleanup(metadata.Close)
-	cfg := replicaserver.Config{Metadata: metadata.URL, ByID: w.VolumesDir, WorkDir: filepath.Join(w.dir, "work")}
-	w.identity(cfg.WorkDir, hello.Replica)
+	cfg := replicaConfig{Config: replicaserver.Config{Metadata: metadata.URL, ByID: w.VolumesDir, WorkDir: filepath.Join(w.dir, "work")}, Volatile: o.Volatile}
+	w.identity(cfg.Config.WorkDir, hello.Replica)
 	w.Replica = newProcess(w.TB, w.dir, "replica", w.config("replica", cfg))
 }
 
