@@ -133,11 +133,15 @@ func TestKilledProcessesChangeNoPoint(t *testing.T) {
 	t.Logf("%v killed; %d points are equal, %d were not taken", k.kills, r.points, r.missed)
 }
 
-// The broker and the volumes fail in every way there is, one after the other.
+// The broker and the volumes fail in every way there is, one after the other. REHOST_FAULTS says how many faults there
+// are, REHOST_FAULT names one.
 func TestBrokerFaultsChangeNoPoint(t *testing.T) {
 	r := newRun(t, false)
-	for range setting(t, "REHOST_ROUNDS", 1) {
-		for _, i := range r.rng.Perm(len(faults)) {
+	for n := int(setting(t, "REHOST_FAULTS", 5)); n > 0; n -= len(faults) {
+		for _, i := range r.rng.Perm(len(faults))[:min(n, len(faults))] {
+			if only := os.Getenv("REHOST_FAULT"); only != "" && only != faults[i].name {
+				continue
+			}
 			t.Log(faults[i].name)
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			err := faults[i].run(ctx, r.w, r.rng)

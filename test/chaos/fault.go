@@ -45,6 +45,7 @@ var faults = []fault{
 	{"bits of block files flip", withStore(func(dir string, rng *rand.Rand) error { return flip(dir, ".blk", rng) })},
 	{"bits of the index flip", withStore(func(dir string, rng *rand.Rand) error { return flip(dir, "index.db", rng) })},
 	{"the stream's files are of before", rollBack},
+	{"the whole broker is of before", rollBackAll},
 	{"the broker is a new one", func(_ context.Context, w *stamp.World, _ *rand.Rand) error {
 		w.Broker.Stop()
 		defer w.Broker.Start()
@@ -191,14 +192,26 @@ func flip(dir, suffix string, rng *rand.Rand) error {
 
 // rollBack gives the broker an older copy of the stream, as a restored backup does.
 func rollBack(ctx context.Context, w *stamp.World, rng *rand.Rand) error {
+	return restore(ctx, w, rng, func(stream string) string { return stream })
+}
+
+// rollBackAll gives it an older copy of everything, checkpoints too, as a virtual machine's snapshot does.
+func rollBackAll(ctx context.Context, w *stamp.World, rng *rand.Rand) error {
+	return restore(ctx, w, rng, func(string) string { return filepath.Join(w.BrokerDir, "jetstream") })
+}
+
+// restore copies a folder of the broker while frames are in the stream, and puts the copy back some time later.
+func restore(ctx context.Context, w *stamp.World, rng *rand.Rand, choose func(stream string) (dir string)) error {
 	var dir string
 	old := filepath.Join(w.BrokerDir, "old")
-	err := withFrames(func(_ context.Context, w *stamp.World, s jetstream.Stream, _ *rand.Rand) (err error) {
+	err := withFrames(func(_ context.Context, w *stamp.World, s jetstream.Stream, _ *rand.Rand) error {
 		w.Broker.Stop()
 		defer w.Broker.Start()
-		if dir, err = streamDir(w, s.CachedInfo().Config.Name); err != nil {
+		stream, err := streamDir(w, s.CachedInfo().Config.Name)
+		if err != nil {
 			return err
 		}
+		dir = choose(stream)
 		return os.CopyFS(old, os.DirFS(dir))
 	})(ctx, w, rng)
 	if err != nil {
