@@ -63,14 +63,10 @@ func (r *Replica) startFlush(ctx context.Context) {
 func (r *Replica) flush(ctx context.Context, res flushResult, born time.Time) (done flushResult) {
 	begun := time.Now()
 	defer func() { done.took = time.Since(begun) }()
-	for i, t := range r.targets {
-		if !res.touched[i] {
-			continue
-		}
-		if err := t.Flush(); err != nil {
-			res.errVolume = fmt.Errorf("volume %s: %w", r.volumeIDs[i], err)
-			return res
-		}
+	if ackBeforeFlush {
+		defer func() { done.errVolume = r.flushVolumes(res.touched) }()
+	} else if res.errVolume = r.flushVolumes(res.touched); res.errVolume != nil {
+		return res
 	}
 	res.revision, res.errKV = Save(ctx, r.deps.KV, res.checkpoint, res.revision)
 	if res.errKV != nil {
@@ -78,6 +74,18 @@ func (r *Replica) flush(ctx context.Context, res flushResult, born time.Time) (d
 	}
 	r.recv.free(res.checkpoint.StreamSeq, born)
 	return res
+}
+
+func (r *Replica) flushVolumes(touched []bool) error {
+	for i, t := range r.targets {
+		if !touched[i] {
+			continue
+		}
+		if err := t.Flush(); err != nil {
+			return fmt.Errorf("volume %s: %w", r.volumeIDs[i], err)
+		}
+	}
+	return nil
 }
 
 // Save writes a checkpoint over the one of the given revision; 0: there is none yet.
