@@ -27,6 +27,15 @@ test: build ## run all tests (root; under 25 minutes on 2 cores)
 bench: build ## run the benchmarks (root; an hour; BENCH="-rounds 1 lag-20" chooses)
 	@mkdir -p build/bench && $(GO) build -trimpath -o build/bench/bench ./test/bench && build/bench/bench $(BENCH)
 
+stamp: build ## compare 200 points of each tracker tier with the frozen source, byte by byte
+	REHOST_POINTS=200 $(GO) test -timeout 60m -count=1 -v -run TestEveryPoint ./test/stamp
+
+chaos: build ## 100 kills and each fault of broker and volumes twice; no point may differ
+	REHOST_KILLS=100 REHOST_FAULTS=26 $(GO) test -timeout 60m -count=1 -v ./test/chaos
+
+mutants: build ## break each rule of the engine on purpose; the tests must notice
+	$(GO) run ./test/mutants
+
 check: packages ## format, vet, generated files unchanged, lint
 	@scripts/check
 
@@ -42,5 +51,5 @@ appliance: build ## build the conversion appliance's disk image
 clean: ## remove what was built here (the image cache stays)
 	rm -rf bin build
 
-.PHONY: help packages build demo test bench check generate lint-fix appliance clean
+.PHONY: help packages build demo test bench stamp chaos mutants check generate lint-fix appliance clean
 .DEFAULT_GOAL := help

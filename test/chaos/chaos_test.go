@@ -110,11 +110,12 @@ func (r *run) thawed() {
 	}
 }
 
-// Processes are killed at random moments, many of them while a point is taken. REHOST_KILLS says how many.
+// Processes are killed at random moments, many of them while a point is taken. REHOST_KILLS says how many,
+// REHOST_VICTIM that only one kind is.
 func TestKilledProcessesChangeNoPoint(t *testing.T) {
 	kills := int(setting(t, "REHOST_KILLS", 10))
 	r := newRun(t, true)
-	k := &killer{w: r.w, rng: rand.New(rand.NewPCG(r.w.Seed, 100)), kills: map[string]int{}}
+	k := &killer{w: r.w, rng: rand.New(rand.NewPCG(r.w.Seed, 100)), only: os.Getenv("REHOST_VICTIM"), kills: map[string]int{}}
 	for k.total() < kills {
 		done := make(chan []string)
 		go func() { done <- k.burst(min(1+r.rng.IntN(5), kills-k.total())) }()

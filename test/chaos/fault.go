@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -41,6 +42,7 @@ var faults = []fault{
 	})},
 	{"messages are dropped", withFrames(dropMessages)},
 	{"messages come twice", withFrames(doubleMessages)},
+	{"a message is changed", withFrames(changeMessage)},
 	{"a block file is cut short", withStore(truncateBlock)},
 	{"bits of block files flip", withStore(func(dir string, rng *rand.Rand) error { return flip(dir, ".blk", rng) })},
 	{"bits of the index flip", withStore(func(dir string, rng *rand.Rand) error { return flip(dir, "index.db", rng) })},
@@ -109,6 +111,39 @@ func doubleMessages(ctx context.Context, w *stamp.World, s jetstream.Stream, _ *
 		}
 	}
 	return nil
+}
+
+// changeMessage makes the stream hold what it held, with one bit of content changed: what no checksum of the broker's own
+// finds. The agent stands still meanwhile, so that nothing comes between.
+func changeMessage(ctx context.Context, w *stamp.World, s jetstream.Stream, _ *rand.Rand) (err error) {
+	agent := w.Agent.Pid()
+	if err := syscall.Kill(agent, syscall.SIGSTOP); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, syscall.Kill(agent, syscall.SIGCONT)) }()
+	info, err := s.Info(ctx)
+	if err != nil {
+		return err
+	}
+	changed := false
+	for seq := info.State.FirstSeq; seq <= info.State.LastSeq; seq++ {
+		m, err := s.GetMsg(ctx, seq)
+		if err != nil {
+			return err
+		}
+		if !changed && len(m.Data) > 8<<10 { // not a greeting or a point
+			m.Data[len(m.Data)-1] ^= 1
+			changed = true
+		}
+		if err := w.Republish(ctx, m); err != nil {
+			return err
+		}
+	}
+	if err := s.Purge(ctx, jetstream.WithPurgeSequence(info.State.LastSeq+1)); err != nil {
+		return err
+	}
+	w.Replica.Start() // it has the stream for itself
+	return pause(ctx, while)
 }
 
 // withStore runs fn on the folder of the stream's messages, after the broker has ended with frames in it.

@@ -26,6 +26,7 @@ var victims = []struct {
 type killer struct {
 	w     *stamp.World
 	rng   *rand.Rand
+	only  string // kill no other; empty: all
 	kills map[string]int
 }
 
@@ -40,8 +41,11 @@ func (k *killer) total() (n int) {
 // burst kills n times, up to a second and a half apart. A process that does not run just now is waited for.
 func (k *killer) burst(n int) (names []string) {
 	for deadline := time.Now().Add(30 * time.Second); n > 0 && time.Now().Before(deadline); {
-		time.Sleep(time.Duration(k.rng.Int64N(int64(1500 * time.Millisecond))))
 		v := victims[k.rng.IntN(len(victims))]
+		if k.only != "" && v.name != k.only {
+			continue
+		}
+		time.Sleep(time.Duration(k.rng.Int64N(int64(1500 * time.Millisecond))))
 		if v.kill(k.w) {
 			k.kills[v.name]++
 			names = append(names, v.name)

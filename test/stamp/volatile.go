@@ -5,11 +5,15 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"rehost/replicaserver"
 )
 
 const page = 4096
+
+// flushTime is how long a flush takes at least, as one of an attached volume does: a kill must be able to come before its end.
+const flushTime = 30 * time.Millisecond
 
 // volatile is a volume behind a write cache, as disks have: what is not flushed when the process is killed is lost. A
 // volume that is a file keeps it, since the kernel outlives the process. A flush that fails loses what was in the cache.
@@ -77,6 +81,7 @@ func (v *volatile) Flush() error {
 	v.flushing, v.cache = v.cache, map[int64][]byte{}
 	pages := v.flushing
 	v.mu.Unlock()
+	time.Sleep(flushTime)
 	err := v.write(pages)
 	if err == nil {
 		err = v.Volume.Flush()
