@@ -170,3 +170,9 @@ func (o *controller) Republish(ctx context.Context, m *jetstream.RawStreamMsg) e
 	_, err := o.JS.Publish(ctx, protocol.BlocksSubject(serverName), m.Data)
 	return err
 }
+
+// Source returns the agent's newest report.
+func (o *controller) Source() protocol.AgentReport {
+	a, _ := o.reports()
+	return a
+}

@@ -51,14 +51,23 @@ func (w *World) settle() (id string) {
 		return ""
 	}
 	id = r.Held.ID
-	copies := w.copyOf(*r.Held)
-	for i := range w.Disks {
-		if err := Compare(i, filepath.Join(copies, fmt.Sprintf("%d.disk", i)), w.VolumePath(i)); err != nil {
-			w.TB.Fatalf("DIFFERENCE at point %s, seed %d: %v", id, w.Seed, err)
-		}
+	frozen := w.copyOf(*r.Held)
+	if w.Check != nil {
+		w.Check(frozen)
+	} else {
+		w.compare(id, frozen)
 	}
 	w.release(id)
 	return id
+}
+
+func (w *World) compare(id, frozen string) {
+	w.TB.Helper()
+	for i := range w.Disks {
+		if err := Compare(i, filepath.Join(frozen, fmt.Sprintf("%d.disk", i)), w.VolumePath(i)); err != nil {
+			w.TB.Fatalf("DIFFERENCE at point %s, seed %d: %v", id, w.Seed, err)
+		}
+	}
 }
 
 // copyOf finds the frozen copy of a point: the first that was made after the disks stood still. There are several when an
