@@ -61,6 +61,11 @@ var faults = []fault{
 		return pause(ctx, 2*while)
 	}},
 	{"the volumes' filesystem is full", fillVolumes},
+	{"the source forgets its marks", func(ctx context.Context, w *stamp.World, _ *rand.Rand) error {
+		w.Agent.Stop()
+		defer w.Agent.Start()
+		return errors.Join(w.ForgetMarks(), pause(ctx, while)) // writes go on
+	}},
 }
 
 // withFrames runs fn while frames wait in the stream for a replication server that is away.

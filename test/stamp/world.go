@@ -48,7 +48,11 @@ type World struct {
 	*controller
 
 	dir, pool string
+	forget    func() error
 }
+
+// ForgetMarks takes from the source what a reboot takes: the tracker's marks and the granules' states. No agent may run.
+func (w *World) ForgetMarks() error { return w.forget() }
 
 // Options are what differs between worlds.
 type Options struct {
@@ -151,8 +155,15 @@ func (w *World) prepareAgent(o Options, hello welcome) {
 		w.TB.Fatal(err)
 	}
 	pins := filepath.Join(w.dir, "pins") // the agent mounts a bpffs there
+	w.forget = func() error {
+		err := unix.Unmount(pins, 0)
+		if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) { // not mounted
+			err = nil
+		}
+		return errors.Join(err, os.RemoveAll(filepath.Join(w.dir, "run")))
+	}
 	w.TB.Cleanup(func() {
-		if err := unix.Unmount(pins, 0); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
+		if err := w.forget(); err != nil {
 			w.TB.Error(err)
 		}
 	})
