@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sys/unix"
 
+	"rehost/protocol"
 	"rehost/test/stamp"
 )
 
@@ -58,7 +59,7 @@ var faults = []fault{
 		defer w.Replica.Start()
 		w.LimitStream(1 << 20)
 		defer w.LimitStream(0)
-		return pause(ctx, 2*while)
+		return told(ctx, w, protocol.ProblemStreamFull)
 	}},
 	{"the volumes' filesystem is full", fillVolumes},
 	{"the source forgets its marks", func(ctx context.Context, w *stamp.World, _ *rand.Rand) error {
@@ -283,7 +284,17 @@ func fillVolumes(ctx context.Context, w *stamp.World, _ *rand.Rand) error {
 	if errors.Is(err, unix.ENOSPC) {
 		err = nil
 	}
-	return errors.Join(err, pause(ctx, 2*while), f.Close(), os.Remove(path))
+	return errors.Join(err, told(ctx, w, protocol.ProblemVolume), f.Close(), os.Remove(path))
+}
+
+// told waits until people are told what is wrong, and lets it go on for a while.
+func told(ctx context.Context, w *stamp.World, code protocol.ProblemCode) error {
+	for !w.Tells(code) {
+		if err := pause(ctx, 100*time.Millisecond); err != nil {
+			return fmt.Errorf("nobody tells %s: %w", code, err)
+		}
+	}
+	return pause(ctx, while)
 }
 
 func pause(ctx context.Context, d time.Duration) error {

@@ -176,3 +176,9 @@ func (o *controller) Source() protocol.AgentReport {
 	a, _ := o.reports()
 	return a
 }
+
+// Tells says whether the agent or the replica reports a problem of this kind now.
+func (o *controller) Tells(code protocol.ProblemCode) bool {
+	a, r := o.reports()
+	return slices.ContainsFunc(slices.Concat(a.Problems, r.Problems), func(p protocol.Problem) bool { return p.Code == code })
+}
