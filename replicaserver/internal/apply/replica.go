@@ -61,25 +61,26 @@ type Replica struct {
 	log                        hclog.Logger
 
 	// Owned by Run's goroutine.
-	chain    chain
-	durable  protocol.Checkpoint // the last that is in KV
-	revision uint64
-	unpack   codec.Unpacker
-	touched  []bool
-	dirty    int64 // bytes since the last flush began
-	flushed  time.Time
-	flushing bool
-	seq      uint64    // of the stream, last consumed
-	born     time.Time // of the stream that seq speaks of
-	held     *protocol.PointMark
-	retry    *work // a frame that the volumes refused
-	retryAt  time.Time
-	flushBad bool      // the last flush failed
-	flushAt  time.Time // not before then, after a failure
-	results  chan flushResult
-	recv     *receiver
-	spent    spent         // since the last signal's load
-	load     protocol.Load // of the time before
+	chain     chain
+	durable   protocol.Checkpoint // the last that is in KV
+	revision  uint64
+	unpack    codec.Unpacker
+	touched   []bool
+	dirty     int64 // bytes since the last flush began
+	flushed   time.Time
+	flushing  bool
+	seq       uint64    // of the stream, last consumed
+	born      time.Time // of the stream that seq speaks of
+	held      *protocol.PointMark
+	retry     *work // a frame that the volumes refused
+	retryAt   time.Time
+	flushBad  bool      // the last flush failed
+	flushAt   time.Time // not before then, after a failure
+	results   chan flushResult
+	recv      *receiver
+	signalled time.Time
+	spent     spent         // since the last signal's load
+	load      protocol.Load // of the time before
 
 	mu       sync.Mutex       // guards the fields beneath
 	session  protocol.Session // that may compare; what came before it is durable
@@ -176,7 +177,7 @@ func (r *Replica) Run(ctx context.Context) error {
 func (r *Replica) loop(ctx context.Context) error {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
-	signalled := time.Now()
+	r.signalled = time.Now()
 	for {
 		in := r.recv.out
 		if r.held != nil || r.retry != nil {
@@ -203,24 +204,31 @@ func (r *Replica) loop(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
-		now := time.Now()
-		r.release()
-		if r.retry != nil && now.After(r.retryAt) {
-			if err := r.apply(ctx, *r.retry); err != nil {
-				return err
-			}
-		}
-		if now.After(r.flushAt) && (r.dirty >= flushBytes || now.Sub(r.flushed) >= flushEvery) {
-			r.startFlush(ctx)
-		}
-		if now.Sub(signalled) >= signalEvery {
-			r.load = r.spent.load(now.Sub(signalled))
-			signalled, r.spent = now, spent{}
-			r.signal()
-			r.publishStatus()
-			r.recv.watch(ctx, r.held != nil || r.retry != nil)
+		if err := r.due(ctx, time.Now()); err != nil {
+			return err
 		}
 	}
+}
+
+// due does what its time has come for.
+func (r *Replica) due(ctx context.Context, now time.Time) error {
+	r.release()
+	if r.retry != nil && now.After(r.retryAt) {
+		if err := r.apply(ctx, *r.retry); err != nil {
+			return err
+		}
+	}
+	if now.After(r.flushAt) && (r.dirty >= flushBytes || now.Sub(r.flushed) >= flushEvery) {
+		r.startFlush(ctx)
+	}
+	if now.Sub(r.signalled) >= signalEvery {
+		r.load = r.spent.load(now.Sub(r.signalled))
+		r.signalled, r.spent = now, spent{}
+		r.signal()
+		r.publishStatus()
+		r.recv.watch(ctx, r.held != nil || r.retry != nil)
+	}
+	return nil
 }
 
 // receive takes one message of the stream.
