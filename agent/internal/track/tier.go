@@ -3,7 +3,9 @@ package track
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -73,9 +75,10 @@ var btfTier = &tier{
 		if err != nil {
 			return nil, fmt.Errorf("read the tracker's program: %w", err)
 		}
+		maps.DeleteFunc(spec.Programs, func(name string, _ *ebpf.ProgramSpec) bool { return !slices.Contains(btfPrograms, name) })
 		return spec, nil
 	},
-	programs: []string{trackProgRehostIssue, trackProgRehostComplete},
+	programs: btfPrograms,
 	attach: func(_ string, p *ebpf.Program) (link.Link, error) {
 		return link.AttachTracing(link.TracingOptions{Program: p})
 	},

@@ -56,6 +56,7 @@ const (
 	trackMapNotes           = "notes"
 	trackProgRehostComplete = "rehost_complete"
 	trackProgRehostIssue    = "rehost_issue"
+	trackProgRehostMutant   = "rehost_mutant"
 )
 
 // loadTrack returns the embedded CollectionSpec for track.
@@ -102,6 +103,7 @@ type trackSpecs struct {
 type trackProgramSpecs struct {
 	RehostComplete *ebpf.ProgramSpec `ebpf:"rehost_complete"`
 	RehostIssue    *ebpf.ProgramSpec `ebpf:"rehost_issue"`
+	RehostMutant   *ebpf.ProgramSpec `ebpf:"rehost_mutant"`
 }
 
 // trackMapSpecs contains maps before they are loaded into the kernel.
@@ -167,12 +169,14 @@ type trackVariables struct {
 type trackPrograms struct {
 	RehostComplete *ebpf.Program `ebpf:"rehost_complete"`
 	RehostIssue    *ebpf.Program `ebpf:"rehost_issue"`
+	RehostMutant   *ebpf.Program `ebpf:"rehost_mutant"`
 }
 
 func (p *trackPrograms) Close() error {
 	return _TrackClose(
 		p.RehostComplete,
 		p.RehostIssue,
+		p.RehostMutant,
 	)
 }
 

@@ -308,3 +308,29 @@ SEC("tp_btf/block_rq_issue") int rehost_issue(u64 *ctx)
 	}
 	return 0;
 }
+
+/* Not loaded, except for the mutant that shows why completion is what counts: it marks and counts at issue, so that a
+ * granule can be drained and read before the write has reached the disk. */
+SEC("tp_btf/block_rq_issue") int rehost_mutant(u64 *ctx)
+{
+	struct request *rq = (void *)ctx[0];
+	u64 sectors = rq->__data_len >> SECTOR_SHIFT;
+	u32 op = op_of(rq);
+	struct counts *c;
+	struct disk *d;
+	u32 key;
+
+	if (op == REQ_OP_READ || op >= REQ_OP_PASSTHROUGH || !sectors)
+		return 0;
+	d = find(rq);
+	if (!d)
+		return 0;
+	key = d->index;
+	c = bpf_map_lookup_elem(&counters, &key);
+	if (!c)
+		return 0;
+	mark_sectors(d, rq->__sector, sectors);
+	__sync_fetch_and_add(is_discard(op) ? &c->discarded : &c->written, sectors);
+	__sync_fetch_and_add(&c->requests, 1);
+	return 0;
+}
