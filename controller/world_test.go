@@ -266,7 +266,7 @@ func (w *world) server() protocol.ServerStatus {
 
 func (w *world) await(what string, fn func() bool) {
 	w.t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(90 * time.Second)
 	for !fn() {
 		if time.Now().After(deadline) {
 			text, err := json.MarshalIndent(w.server(), "", " ")
