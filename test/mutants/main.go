@@ -32,8 +32,8 @@ type mutant struct {
 }
 
 var mutants = []mutant{
-	{"mutant_mark_at_issue", "a write is marked when it is issued, not when it has completed", "test/stamp", "TestEveryPointEqualsTheFrozenSource", []string{"REHOST_POINTS=100"}},
-	{"mutant_read_before_swap", "a granule is read before its mark is taken", "test/stamp", "TestEveryPointEqualsTheFrozenSource", []string{"REHOST_POINTS=100"}},
+	{"mutant_mark_at_issue", "a write is marked when it is issued, not when it has completed", "test/stamp", "TestEveryPointEqualsTheFrozenSource", []string{"REHOST_POINTS=100", "REHOST_RATE=4"}},
+	{"mutant_read_before_swap", "a granule is read before its mark is taken", "test/stamp", "TestEveryPointEqualsTheFrozenSource", []string{"REHOST_POINTS=100", "REHOST_RATE=4"}},
 	{"mutant_ack_before_flush", "the checkpoint is written before the volumes are flushed", "test/chaos", "TestKilledProcessesChangeNoPoint", []string{"REHOST_KILLS=30", "REHOST_VICTIM=replication server"}},
 	{"mutant_no_digest", "neither the chain's digest nor a content's hash is checked", "test/chaos", "TestBrokerFaultsChangeNoPoint", []string{"REHOST_FAULTS=130", "REHOST_FAULT=a message is changed"}},
 }

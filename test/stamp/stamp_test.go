@@ -28,14 +28,14 @@ func setting(t *testing.T, name string, otherwise uint64) uint64 {
 }
 
 // At every point the replica is the frozen source, byte by byte. REHOST_POINTS is how many points each tier shall have,
-// REHOST_SEED repeats a run's writes.
+// REHOST_RATE makes the writers faster, REHOST_SEED repeats a run's writes.
 func TestEveryPointEqualsTheFrozenSource(t *testing.T) {
 	points := int(setting(t, "REHOST_POINTS", 10))
 	for _, tier := range []string{"btf", "classic"} {
 		t.Run(tier, func(t *testing.T) {
 			seed := setting(t, "REHOST_SEED", uint64(time.Now().UnixNano()))
 			t.Logf("seed %d, %d points", seed, points)
-			w := New(t, Options{Seed: seed, Tier: tier})
+			w := New(t, Options{Seed: seed, Rate: int(setting(t, "REHOST_RATE", 1)), Tier: tier})
 			w.StartWriters()
 			w.AwaitContinuous(time.Minute)
 			failed := 0

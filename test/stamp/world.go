@@ -48,6 +48,7 @@ type World struct {
 	*controller
 
 	dir, pool string
+	pause     time.Duration // of the writers
 	forget    func() error
 }
 
@@ -57,6 +58,7 @@ func (w *World) ForgetMarks() error { return w.forget() }
 // Options are what differs between worlds.
 type Options struct {
 	Seed uint64
+	Rate int    // of the writers, as a multiple of the usual; 0: 1
 	Tier string // of the tracker; empty: chosen by probing
 	// Volatile gives the replication server volumes that lose what was not flushed when it is killed.
 	Volatile bool
@@ -74,7 +76,7 @@ func New(tb testing.TB, o Options) *World {
 	}
 	dir := tb.TempDir()
 	w := &World{
-		TB: tb, Seed: o.Seed, dir: dir, pool: filepath.Join(dir, "pool"), BrokerDir: filepath.Join(dir, "bus"), VolumesDir: filepath.Join(dir, "volumes"),
+		TB: tb, Seed: o.Seed, pause: usualPause / time.Duration(max(o.Rate, 1)), dir: dir, pool: filepath.Join(dir, "pool"), BrokerDir: filepath.Join(dir, "bus"), VolumesDir: filepath.Join(dir, "volumes"),
 	}
 	mountImage(tb, filepath.Join(dir, "pool.img"), w.pool, "xfs", poolBytes)
 	mountImage(tb, filepath.Join(dir, "volumes.img"), w.VolumesDir, "ext4", volumesBytes)
@@ -226,7 +228,7 @@ func (w *World) StartWriters() (stop func()) {
 	for _, d := range w.Disks {
 		for _, p := range d.Parts {
 			stream++
-			writer := &Writer{part: p, gate: &w.Gate, seed: w.Seed, rng: rand.New(rand.NewPCG(w.Seed, stream))}
+			writer := &Writer{part: p, gate: &w.Gate, pause: w.pause, seed: w.Seed, rng: rand.New(rand.NewPCG(w.Seed, stream))}
 			writers.Go(func() {
 				if err := writer.Run(ctx); err != nil {
 					w.TB.Error(err)

@@ -14,9 +14,9 @@ import (
 	"rehost/internal/blockdev"
 )
 
-// pause is the mean time between two writes of one writer. Five of them write together about 3 MB/s, which two busy cores
+// usualPause is the mean time between two writes of one writer. Together they write about 5 MB/s, which two busy cores
 // replicate with ease: the test is about what is written, not how much.
-const pause = 60 * time.Millisecond
+const usualPause = 60 * time.Millisecond
 
 // largest is the most that one write covers.
 const largest = 128 << 10
@@ -27,6 +27,7 @@ type Writer struct {
 	gate    *Gate
 	seed    uint64
 	rng     *rand.Rand
+	pause   time.Duration // mean, between two writes
 	counter uint64
 	buf     []byte // fit for direct I/O
 	raw     *os.File
@@ -57,7 +58,7 @@ func (w *Writer) Run(ctx context.Context) (err error) {
 			return fmt.Errorf("write %d to the %s part of disk %d: %w", w.counter, w.part.Kind, w.part.Disk, err)
 		}
 		select {
-		case <-time.After(pause/2 + rand.N(pause)):
+		case <-time.After(w.pause/2 + rand.N(w.pause)):
 		case <-ctx.Done():
 		}
 	}
