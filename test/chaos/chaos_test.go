@@ -22,7 +22,7 @@ const (
 	pointTries = 5
 )
 
-func TestMain(m *testing.M) { stamp.Main(m) }
+func TestMain(m *testing.M) { os.Exit(stamp.Main(m)) }
 
 // setting returns a number from the environment, so that a run can be repeated or made longer.
 func setting(t *testing.T, name string, otherwise uint64) uint64 {

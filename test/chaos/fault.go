@@ -154,7 +154,7 @@ func changeMessage(ctx context.Context, w *stamp.World, s jetstream.Stream, _ *r
 
 // withStore runs fn on the folder of the stream's messages, after the broker has ended with frames in it.
 func withStore(fn func(dir string, rng *rand.Rand) error) func(context.Context, *stamp.World, *rand.Rand) error {
-	return withFrames(func(ctx context.Context, w *stamp.World, s jetstream.Stream, rng *rand.Rand) error {
+	return withFrames(func(_ context.Context, w *stamp.World, s jetstream.Stream, rng *rand.Rand) error {
 		name := s.CachedInfo().Config.Name
 		w.Broker.Stop()
 		defer w.Broker.Start()

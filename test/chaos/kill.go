@@ -45,7 +45,7 @@ func (k *killer) burst(n int) (names []string) {
 		if k.only != "" && v.name != k.only {
 			continue
 		}
-		time.Sleep(time.Duration(k.rng.Int64N(int64(1500 * time.Millisecond))))
+		<-time.After(time.Duration(k.rng.Int64N(int64(1500 * time.Millisecond))))
 		if v.kill(k.w) {
 			k.kills[v.name]++
 			names = append(names, v.name)

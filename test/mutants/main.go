@@ -76,6 +76,9 @@ func (m mutant) kill(ctx context.Context) error {
 		run.Dir, run.Env = m.folder, append(os.Environ(), m.env...)
 		run.WaitDelay = 10 * time.Second
 		out, err := run.CombinedOutput()
+		if run.ProcessState == nil {
+			return err
+		}
 		log := binary + ".log"
 		if err := os.WriteFile(log, out, 0o600); err != nil {
 			return err
@@ -84,12 +87,12 @@ func (m mutant) kill(ctx context.Context) error {
 			return ctx.Err()
 		}
 		took := time.Since(start).Round(time.Second)
-		if _, how, ok := strings.Cut(string(out), found); ok && err != nil {
+		if _, how, ok := strings.Cut(string(out), found); ok && !run.ProcessState.Success() {
 			how, _, _ = strings.Cut(how, "\n")
 			fmt.Printf("%-24s killed after %s by %s: %s%s\n", m.tag, took, m.test, found, how)
 			return nil
 		}
-		fmt.Printf("%-24s try %d of %d: no difference found in %s (%v; %s)\n", m.tag, try+1, tries, took, err, log)
+		fmt.Printf("%-24s try %d of %d: no difference found in %s (%s; %s)\n", m.tag, try+1, tries, took, run.ProcessState, log)
 	}
 	return fmt.Errorf("%s, and no test notices in %d tries", m.rule, tries)
 }

@@ -27,7 +27,7 @@ func (w *World) Point(id string) (ok bool, why string) {
 	w.dropCopies()
 	w.order(id)
 	defer w.order("")
-	for deadline := time.Now().Add(pointLimit); ; time.Sleep(poll) {
+	for deadline := time.Now().Add(pointLimit); ; <-time.After(poll) {
 		if w.settle() == id {
 			return true, ""
 		}
@@ -109,7 +109,7 @@ func (w *World) dropCopies() {
 func (w *World) AwaitContinuous(limit time.Duration) {
 	w.TB.Helper()
 	w.Forget()
-	for deadline := time.Now().Add(limit); ; time.Sleep(poll) {
+	for deadline := time.Now().Add(limit); ; <-time.After(poll) {
 		w.settle()
 		a, r := w.reports()
 		if a.Replication == protocol.ReplicationContinuous && r.Server != "" {

@@ -48,10 +48,10 @@ type welcome struct {
 }
 
 // Main is TestMain of the tests that use a [World]: it makes the test's binary each of the roles, the agent's freeze
-// helper, and the owner's hooks.
-func Main(m *testing.M) {
+// helper, and the owner's hooks. It returns the code to exit with.
+func Main(m *testing.M) (code int) {
 	if len(os.Args) < 2 {
-		os.Exit(m.Run())
+		return m.Run()
 	}
 	run := map[string]func(ctx context.Context, log hclog.Logger, config string) error{
 		"role-agent": runAgent, "role-replica": runReplica, "role-broker": runBroker,
@@ -71,12 +71,13 @@ func Main(m *testing.M) {
 		log := hclog.New(&hclog.LoggerOptions{Name: os.Args[1], Output: os.Stderr, Level: hclog.Debug})
 		err = run(ctx, log, os.Args[2])
 	default:
-		os.Exit(m.Run())
+		return m.Run()
 	}
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "%v (%s)\n", err, hint.Of(err))
-		os.Exit(1)
+		return 1
 	}
+	return 0
 }
 
 func runAgent(ctx context.Context, log hclog.Logger, config string) error {

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-func TestMain(m *testing.M) { Main(m) }
+func TestMain(m *testing.M) { os.Exit(Main(m)) }
 
 // setting returns a number from the environment, so that a run can be repeated or made longer.
 func setting(t *testing.T, name string, otherwise uint64) uint64 {

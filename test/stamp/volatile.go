@@ -81,7 +81,7 @@ func (v *volatile) Flush() error {
 	v.flushing, v.cache = v.cache, map[int64][]byte{}
 	pages := v.flushing
 	v.mu.Unlock()
-	time.Sleep(flushTime)
+	<-time.After(flushTime)
 	err := v.write(pages)
 	if err == nil {
 		err = v.Volume.Flush()

@@ -118,7 +118,7 @@ func (w *World) startBroker() welcome {
 	w.Broker = newProcess(w.TB, w.dir, "broker", w.config("broker", cfg))
 	w.Broker.Start()
 	var hello welcome
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second); ; <-time.After(poll) {
 		if err := jsonfile.Read(cfg.Hello, &hello); err == nil {
 			return hello
 		} else if time.Now().After(deadline) {
