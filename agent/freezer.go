@@ -89,9 +89,9 @@ func (f *hostFreezer) Freeze(ctx context.Context, limit time.Duration) (Still, e
 		return Still{}, err
 	}
 	if len(result.NotFreezable) > 0 {
-		return Still{Grade: protocol.GradeCrash, Excluded: result.NotFreezable}, nil
+		return Still{Grade: protocol.GradeCrash, Since: result.Since, Excluded: result.NotFreezable}, nil
 	}
-	return Still{Grade: protocol.GradeFilesystem}, nil
+	return Still{Grade: protocol.GradeFilesystem, Since: result.Since}, nil
 }
 
 // Thaw lets everything go. After a fault the helper is replaced.

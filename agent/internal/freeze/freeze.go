@@ -46,8 +46,8 @@ type Result struct {
 	// Frozen and NotFreezable are mount points, in the order in which they were frozen or, for want of that, synced.
 	Frozen       []string
 	NotFreezable []string
-	// At is when the last filesystem was frozen, by the wall clock.
-	At time.Time
+	// Since is when the first filesystem began to freeze, and At when the last one was frozen, by the wall clock.
+	Since, At time.Time
 }
 
 // request and reply are one line of JSON each.
@@ -64,6 +64,7 @@ type reply struct {
 	Warnings     []string      `json:"warnings,omitempty"`
 	Frozen       []string      `json:"frozen,omitempty"`
 	NotFreezable []string      `json:"not_freezable,omitempty"`
+	Since        time.Time     `json:"since,omitzero"`
 	At           time.Time     `json:"at,omitzero"`
 	Held         time.Duration `json:"held,omitempty"`
 	Intact       bool          `json:"intact,omitempty"`
@@ -172,7 +173,8 @@ func (h *Helper) wait(ctx context.Context, op string, limit time.Duration) (repl
 	}
 }
 
-// Prepare opens the filesystems ahead of a freeze. It is needed before each one: a thaw closes them again, so that
+// Prepare opens the filesystems ahead of a freeze and writes them out, since what is left to write then is written while
+// everybody waits. It is needed before each one: a thaw closes them again, so that
 // they can be unmounted between points. The order is that of freezing: what depends on others comes first.
 func (h *Helper) Prepare(ctx context.Context, mounts []string) error {
 	_, err := h.call(ctx, request{Op: opPrepare, Mounts: mounts}, prepareLimit)
@@ -196,7 +198,7 @@ func (h *Helper) Freeze(ctx context.Context, limit time.Duration) (Result, error
 		}
 		return Result{}, fmt.Errorf("freeze filesystems: %w", err)
 	}
-	return Result{Frozen: r.Frozen, NotFreezable: r.NotFreezable, At: r.At}, nil
+	return Result{Frozen: r.Frozen, NotFreezable: r.NotFreezable, Since: r.Since, At: r.At}, nil
 }
 
 // Thaw thaws what is frozen, in the reverse order. Held is how long the first one was frozen. Intact says that all stayed

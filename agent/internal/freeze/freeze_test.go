@@ -321,7 +321,7 @@ func TestAFilesystemThatCannotFreezeIsReported(t *testing.T) {
 	t.Cleanup(func() { _ = unix.Unmount(memory, 0) })
 	h := start(t)
 	r := freeze(t, h, MaxCap, memory, mount)
-	if diff := cmp.Diff(Result{Frozen: []string{mount}, NotFreezable: []string{memory}, At: r.At}, r); diff != "" {
+	if diff := cmp.Diff(Result{Frozen: []string{mount}, NotFreezable: []string{memory}, Since: r.Since, At: r.At}, r); diff != "" {
 		t.Error(diff)
 	}
 	if _, intact, err := h.Thaw(); err != nil || !intact {

@@ -192,8 +192,32 @@ func (h *helper) prepare(paths []string) error {
 		h.release()
 		return err
 	}
+	h.writeOut()
 	return nil
 }
+
+// writeOut writes the filesystems out side by side. Nothing is frozen yet, so one that is slow is not waited for: its
+// freeze shows what is wrong with it.
+func (h *helper) writeOut() {
+	done := make(chan struct{}, len(h.mounts))
+	for _, m := range h.mounts {
+		go func() { // ends when the call returns
+			_ = unix.Syncfs(m.fd)
+			done <- struct{}{}
+		}()
+	}
+	limit := time.After(writeOutLimit)
+	for range h.mounts {
+		select {
+		case <-done:
+		case <-limit:
+			return
+		}
+	}
+}
+
+// writeOutLimit bounds the last write-out before a freeze.
+const writeOutLimit = 2 * time.Second
 
 // begin starts a window; the results come one by one, because each filesystem may rest on a later one.
 func (h *helper) begin(limit time.Duration) error {
@@ -266,7 +290,7 @@ func (h *helper) result(r frozenResult) error {
 		return nil
 	}
 	h.freezing = false
-	done := reply{Op: opFreeze, At: time.Now()}
+	done := reply{Op: opFreeze, Since: h.since, At: time.Now()}
 	for _, m := range h.mounts {
 		if m.frozen {
 			done.Frozen = append(done.Frozen, m.path)

@@ -251,6 +251,9 @@ func (s *Shipper) freeze(ctx context.Context, g group, budget time.Duration) (*f
 	start := time.Now()
 	still, err := s.deps.Freezer.Freeze(ctx, s.cfg.Cap)
 	if err == nil {
+		if !still.Since.IsZero() {
+			start = still.Since
+		}
 		f.mark.Grade, f.mark.Excluded, f.mark.Taken = still.Grade, still.Excluded, time.Now()
 		err = s.readTogether(ctx, g, f, start.Add(min(budget, s.cfg.Cap)))
 	}

@@ -84,7 +84,8 @@ type Freezer interface {
 // Still says what stands still.
 type Still struct {
 	Grade    protocol.Grade
-	Excluded []string // mounts that could only be synced
+	Since    time.Time // since when some writer waits; zero: since Freeze was called
+	Excluded []string  // mounts that could only be synced
 }
 
 // Config says what to ship.

@@ -15,6 +15,7 @@ char LICENSE[] SEC("license") = "Dual MIT/GPL";
 #define ELEMENTS 10   /* of 8 marks: enough for LEVEL_SPAN + 1 marks from any start */
 
 #define MAX_NOTES 8192
+#define NO_SECTOR (~0ULL) /* where a passthrough command goes */
 
 /* disk, counts and note are those of track.bpf.c; base counts elements of 8 marks here. */
 struct disk {
@@ -162,9 +163,9 @@ static __attribute__((always_inline)) int span(struct disk *d, u64 sector, u64 s
 {
 	*first = sector >> (d->shift & 63);
 	*last = (sector + sectors - 1) >> (d->shift & 63);
-	if (*last < d->granules)
+	if (*first <= *last && *last < d->granules)
 		return 0;
-	*last = d->granules - 1; /* the disk has grown */
+	*last = d->granules - 1; /* the disk has grown, or the range makes no sense */
 	if (*first > *last)
 		*first = *last;
 	return 1;
@@ -199,12 +200,13 @@ SEC("tracepoint/block/block_rq_complete") int rehost_complete(void *ctx)
 	c = counts_of(d);
 	if (!c)
 		return 0;
-	if (!e.sectors) {
-		/* A flush, or the end of a flush sequence; else a command whose range only the driver knows. */
-		if (e.op == 'N')
-			__sync_fetch_and_add(&c->passthrough, 1);
+	if (e.op == 'N' && (!e.sectors || e.sector == NO_SECTOR)) {
+		/* A command whose range only the driver knows; whether it writes is not told. */
+		__sync_fetch_and_add(&c->passthrough, 1);
 		return 0;
 	}
+	if (!e.sectors) /* a flush, or the end of a flush sequence whose data was marked before */
+		return 0;
 	bad = span(d, e.sector, e.sectors, &first, &last);
 	bad |= mark(d, first, last);
 	if (e.op == 'D')
@@ -266,7 +268,7 @@ SEC("tracepoint/block/block_rq_issue") int rehost_issue(void *ctx)
 	struct event e = {};
 	struct disk *d;
 
-	if (read_event(ctx, EVENT_ISSUE, &e) || e.op == 'R' || !e.sectors)
+	if (read_event(ctx, EVENT_ISSUE, &e) || e.op == 'R' || !e.sectors || e.sector == NO_SECTOR)
 		return 0;
 	d = bpf_map_lookup_elem(&disks, &e.dev);
 	if (d)
