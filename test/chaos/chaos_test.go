@@ -138,7 +138,7 @@ func TestKilledProcessesChangeNoPoint(t *testing.T) {
 // are, REHOST_FAULT names one.
 func TestBrokerFaultsChangeNoPoint(t *testing.T) {
 	r := newRun(t, false)
-	for n := int(setting(t, "REHOST_FAULTS", 5)); n > 0; n -= len(faults) {
+	for n := int(setting(t, "REHOST_FAULTS", 4)); n > 0; n -= len(faults) {
 		for _, i := range r.rng.Perm(len(faults))[:min(n, len(faults))] {
 			if only := os.Getenv("REHOST_FAULT"); only != "" && only != faults[i].name {
 				continue
@@ -155,4 +155,28 @@ func TestBrokerFaultsChangeNoPoint(t *testing.T) {
 	}
 	r.thawed()
 	t.Logf("%d points are equal, %d were not taken", r.points, r.missed)
+}
+
+// Something fails while processes are killed. REHOST_STORMS says how often. A fault that the killing prevented is none.
+func TestFaultsAndKillsTogetherChangeNoPoint(t *testing.T) {
+	r := newRun(t, true)
+	k := &killer{w: r.w, rng: rand.New(rand.NewPCG(r.w.Seed, 100)), kills: map[string]int{}}
+	prevented := 0
+	for range setting(t, "REHOST_STORMS", 2) {
+		f := faults[r.rng.IntN(len(faults))]
+		n := 1 + r.rng.IntN(3)
+		done := make(chan []string)
+		go func() { done <- k.burst(n) }()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		err := f.run(ctx, r.w, r.rng)
+		cancel()
+		if err != nil {
+			prevented++
+			t.Logf("  %v", err)
+		}
+		t.Logf("%s; killed: %s", f.name, strings.Join(<-done, ", "))
+		r.thawed()
+		r.heal()
+	}
+	t.Logf("%v killed, %d faults prevented by it; %d points are equal, %d were not taken", k.kills, prevented, r.points, r.missed)
 }
