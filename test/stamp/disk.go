@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -33,6 +34,9 @@ type Disk struct {
 }
 
 const mib = 1 << 20
+
+// busyLimit is how long a filesystem may be in use when it is no longer needed.
+const busyLimit = 10 * time.Second
 
 // layout is what the disks carry. The sizes are about the least with which each mkfs is content.
 // The one for btrfs comes before anything is mounted: it takes loop devices on the same device for one.
@@ -103,7 +107,12 @@ func makeAndMount(tb testing.TB, device, dir, kind string) {
 		tb.Fatalf("mount %s on %s: %v", device, dir, err)
 	}
 	tb.Cleanup(func() {
-		if err := unix.Unmount(dir, 0); err != nil {
+		err := unix.Unmount(dir, 0)
+		// A loop device on a file there is detached a moment later when somebody just looks at it, as any agent does.
+		for deadline := time.Now().Add(busyLimit); errors.Is(err, unix.EBUSY) && time.Now().Before(deadline); err = unix.Unmount(dir, 0) {
+			<-time.After(poll)
+		}
+		if err != nil {
 			tb.Errorf("unmount %s: %v", dir, err)
 		}
 	})

@@ -181,17 +181,9 @@ func (w *World) prepareAgent(o Options, hello welcome) {
 	if !o.SkipFree {
 		cfg.FreeSpace = agent.FreeSpaceCopy
 	}
-	force(w.TB, &cfg, o.Tier)
+	cfg.Tracker = o.Tier
 	w.identity(cfg.StateDir, hello.Agent)
 	w.Agent = newProcess(w.TB, w.dir, "agent", w.config("agent", cfg))
-}
-
-// force makes the agent track by one tier.
-func force(tb testing.TB, _ *agent.Config, tier string) {
-	tb.Helper()
-	if tier != "" && tier != "btf" {
-		tb.Skip("this tier cannot be chosen yet")
-	}
 }
 
 func (w *World) identity(dir string, id bus.Identity) {
