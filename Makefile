@@ -30,8 +30,8 @@ bench: build ## run the benchmarks (root; an hour; BENCH="-rounds 1 lag-20" choo
 stamp: build ## compare 200 points of each tracker tier with the frozen source, byte by byte
 	REHOST_POINTS=200 $(GO) test -timeout 60m -count=1 -v -run TestEveryPoint ./test/stamp
 
-chaos: build ## 100 kills and each fault of broker and volumes twice; no point may differ
-	REHOST_KILLS=100 REHOST_FAULTS=26 $(GO) test -timeout 60m -count=1 -v ./test/chaos
+chaos: build ## 100 kills, each fault of broker and volumes twice, both at once; no point may differ
+	REHOST_KILLS=100 REHOST_FAULTS=28 REHOST_STORMS=30 $(GO) test -timeout 60m -count=1 -v ./test/chaos
 
 mutants: build ## break each rule of the engine on purpose; the tests must notice
 	$(GO) run ./test/mutants

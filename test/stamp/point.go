@@ -15,7 +15,7 @@ import (
 const (
 	poll = 20 * time.Millisecond
 	// pointLimit bounds a point, from the order to the hold. One whose frame was lost on the way is never held.
-	pointLimit = 20 * time.Second
+	pointLimit = 30 * time.Second
 	// keptCopies is how many points may pass before a late one is held, whose frozen copy is still needed.
 	keptCopies = 6
 )

@@ -37,7 +37,7 @@ func TestEveryPointEqualsTheFrozenSource(t *testing.T) {
 			t.Logf("seed %d, %d points", seed, points)
 			w := New(t, Options{Seed: seed, Rate: int(setting(t, "REHOST_RATE", 1)), Tier: tier})
 			w.StartWriters()
-			w.AwaitContinuous(time.Minute)
+			w.AwaitContinuous(2 * time.Minute)
 			failed := 0
 			for good := 0; good < points; {
 				id := fmt.Sprintf("p%d", good+failed)
