@@ -70,6 +70,9 @@ type Tracker = ship.Tracker
 // Freezer stops the writers of the disks for a moment; see package ship.
 type Freezer = ship.Freezer
 
+// Place is a run of bytes of one of the disks; see package ship.
+type Place = ship.Place
+
 // Range is a run of bytes of a disk.
 type Range = ship.Range
 
@@ -96,6 +99,8 @@ type Source struct {
 	// kernel wrote to the disks, in sectors.
 	Periodic bool
 	Writes   func() (uint64, error)
+	// Scratch writes to a file of the agent's own, for a test of the tracker; see package ship.
+	Scratch func() (Place, error)
 	// Check says whether the disks are still those that the source began with; nil: they are.
 	Check func() error
 	// Close releases the source. With forget, nothing stays behind that tracks.

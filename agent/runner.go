@@ -198,7 +198,7 @@ func (r *runner) startShipping(ctx context.Context, generation string) error {
 	shipper, err := ship.New(cfg, ship.Deps{
 		// A second shipper of this process continues the tracker that the first one had.
 		Tracker: r.source.Tracker, Resumed: r.source.Resumed || r.started > 0,
-		Conn: r.nc, Freezer: r.source.Freezer, Free: r.source.Free, Check: r.source.Check, Writes: r.source.Writes, Fenced: func() bool { fenced, _ := r.fence.state(); return fenced },
+		Conn: r.nc, Freezer: r.source.Freezer, Free: r.source.Free, Check: r.source.Check, Scratch: r.source.Scratch, Writes: r.source.Writes, Fenced: func() bool { fenced, _ := r.fence.state(); return fenced },
 		PreFreeze: r.preFreeze, PostThaw: r.postThaw, Logger: r.log.Named("ship"),
 	})
 	if err != nil {

@@ -87,6 +87,8 @@ func openSource(ctx context.Context, cfg Config, log hclog.Logger) (*Source, err
 	if cfg.FreeSpace != FreeSpaceCopy {
 		s.Free = func(ctx context.Context) ([][]Range, error) { return freeSpace(ctx, cfg.Disks, log) }
 	}
+	own := scratch{path: filepath.Join(cfg.StateDir, cfg.Server+".scratch"), disks: cfg.Disks}
+	s.Scratch = own.write
 	var identities []string
 	for _, d := range s.Disks {
 		identities = append(identities, d.Identity)
@@ -216,7 +218,7 @@ func Remove(ctx context.Context, cfg Config) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, release()) }()
-	return errors.Join(forgetPins(cfg), os.RemoveAll(cfg.serverRunDir()), removeAll(cfg.identityPath(), filepath.Join(cfg.StateDir, cfg.Server+".fenced")))
+	return errors.Join(forgetPins(cfg), os.RemoveAll(cfg.serverRunDir()), removeAll(cfg.identityPath(), filepath.Join(cfg.StateDir, cfg.Server+".fenced"), filepath.Join(cfg.StateDir, cfg.Server+".scratch")))
 }
 
 // removePatience is how long an agent that was just stopped may take to end.

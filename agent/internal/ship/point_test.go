@@ -71,6 +71,24 @@ func TestADiskThatIsNotWhatItWasOffersNoPoint(t *testing.T) {
 	}
 }
 
+func TestATrackerThatMissesTheAgentsOwnWriteLeadsToAComparison(t *testing.T) {
+	s := newStill(t, &still{})
+	s.granules.begin(syncSend, nil)
+	s.granules.settle(take(s.granules, 1, 1<<40), true)
+	s.deps.Scratch = func() (Place, error) { return Place{}, errors.New("no such place") }
+	if s.selfTest(t.Context()); !s.granules.synced() {
+		t.Fatal("a test that could not be made counts as failed")
+	}
+	s.deps.Scratch = func() (Place, error) { return Place{Disk: 0, Offset: 4096, Length: 4096}, nil }
+	if s.selfTest(t.Context()); s.granules.synced() || !s.granules.undecided() {
+		t.Error("the tracker saw nothing, and nothing is compared")
+	}
+	var r protocol.AgentReport
+	if s.Report(&r); len(r.Problems) != 1 || r.Problems[0].Code != protocol.ProblemTracker {
+		t.Errorf("problems %+v", r.Problems)
+	}
+}
+
 func TestAnUnprovenTrackerOffersNoPoint(t *testing.T) {
 	tracker := &still{unproven: errors.New("no counters")}
 	s := newStill(t, tracker)

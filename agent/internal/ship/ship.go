@@ -119,6 +119,9 @@ type Deps struct {
 	// Free says for each disk which ranges no filesystem uses: a sync leaves them out. It is asked when the tracker has
 	// been at work already, and must answer with what the kernel knows, not with what is on the disk. It may be nil.
 	Free func(ctx context.Context) ([][]Range, error)
+	// Scratch writes to a file of the agent's own and says where on the disks it lies, for a test of the tracker; an error
+	// says why there can be none. It may be nil.
+	Scratch func() (Place, error)
 	// Check says whether the disks are still those that the replica is of; it may be nil.
 	Check func() error
 	// Writes counts what the kernel has written to the disks, in sectors; needed where Periodic is set.
@@ -154,8 +157,9 @@ type Shipper struct {
 	left []*job        // given up by publishLoop while a reader may still have them; for release
 	over chan struct{} // closed when Run ends
 
-	drainMu sync.Mutex // whoever drains; guards tainted
-	tainted string     // why everything is sent again, until it is logged: not while frozen
+	drainMu  sync.Mutex // whoever drains; guards the two beneath
+	untested bool       // it was told that the tracker cannot be tested
+	tainted  string     // why everything is sent again, until it is logged: not while frozen
 
 	pointMu sync.Mutex // one point at a time; guards stopped
 	stopped bool
@@ -309,6 +313,7 @@ func (s *Shipper) drainLoop(ctx context.Context) error {
 		if time.Since(proven) >= proveEvery {
 			proven = time.Now()
 			_ = s.prove(ctx) // it is in the report, and no point is taken
+			s.selfTest(ctx)
 		}
 		s.drain()
 		select {
@@ -347,11 +352,17 @@ func (s *Shipper) drain() {
 }
 
 // drainLocked is drain for those who hold drainMu. It returns how many granules had been written.
-func (s *Shipper) drainLocked() int {
+func (s *Shipper) drainLocked() int { return s.drainedLocked(func(int, int, uint64) {}) }
+
+// drainedLocked is drainLocked, and tells what is handed out.
+func (s *Shipper) drainedLocked(tell func(disk, word int, bits uint64)) int {
 	now, n := time.Now(), 0
 	s.granules.shutFor(true)
 	for disk := range s.cfg.Disks {
-		n += s.deps.Tracker.Drain(disk, func(word int, bits uint64) { s.granules.mark(disk, word, bits) })
+		n += s.deps.Tracker.Drain(disk, func(word int, bits uint64) {
+			s.granules.mark(disk, word, bits)
+			tell(disk, word, bits)
+		})
 	}
 	s.granules.shutFor(false)
 	s.granules.drained(now, n)
