@@ -414,9 +414,7 @@ func (w *world) fill(rng *rand.Rand, writes int) {
 
 // takePoint orders a point and, when the replica holds it, returns after check compared both sides. It returns false
 // when the agent says that the point failed.
-func (w *world) takePoint(id string) bool { w.tb.Helper(); return w.takePointOf(id, w.compare) }
-
-func (w *world) takePointOf(id string, compare func(what string, want [][]byte)) bool {
+func (w *world) takePoint(id string) bool {
 	w.tb.Helper()
 	var want [][]byte
 	take := func() {
@@ -455,7 +453,7 @@ func (w *world) takePointOf(id string, compare func(what string, want [][]byte))
 	if len(w.replica.Replicas) > 0 && w.replica.Replicas[0].Held != nil {
 		held := w.replica.Replicas[0].Held
 		if held.ID == id {
-			compare(id, want)
+			w.compare(id, want)
 			failed = false
 			if w.after != nil {
 				w.after(id)
