@@ -18,7 +18,7 @@ func TestAVolumeSmallerThanItsDiskIsRefused(t *testing.T) {
 	}
 	for size, fits := range map[int64]bool{1 << 20: true, 1<<20 + 512: false} {
 		w := &worker{
-			server: &server{cfg: Config{ByID: dir, WorkDir: t.TempDir()}},
+			server: &server{cfg: Config{ByID: dir, WorkDir: t.TempDir()}, open: OpenVolume},
 			assignment: protocol.ReplicaAssignment{
 				Server: "web-1", Disks: []protocol.ReplicaVolume{{Volume: "vol-0123456789abcdef0", SizeBytes: size}},
 			},
