@@ -35,8 +35,9 @@ type Disk struct {
 
 const mib = 1 << 20
 
-// busyLimit is how long a filesystem may be in use when it is no longer needed.
-const busyLimit = 10 * time.Second
+// busyLimit is how long a filesystem may be in use when it is no longer needed: a mount namespace that was made meanwhile,
+// by other tests for one, has it mounted too, and with it the loop devices on its files.
+const busyLimit = time.Minute
 
 // layout is what the disks carry. The sizes are about the least with which each mkfs is content.
 // The one for btrfs comes before anything is mounted: it takes loop devices on the same device for one.
@@ -108,7 +109,6 @@ func makeAndMount(tb testing.TB, device, dir, kind string) {
 	}
 	tb.Cleanup(func() {
 		err := unix.Unmount(dir, 0)
-		// A loop device on a file there is detached a moment later when somebody just looks at it, as any agent does.
 		for deadline := time.Now().Add(busyLimit); errors.Is(err, unix.EBUSY) && time.Now().Before(deadline); err = unix.Unmount(dir, 0) {
 			<-time.After(poll)
 		}
