@@ -111,8 +111,8 @@ func (s *Shipper) takePoint(ctx context.Context, order protocol.PointOrder) (mar
 		return mark, err
 	}
 	s.drain()
-	if !s.granules.synced() {
-		return mark, hint.New("the initial sync is not complete", "wait until the server is CONTINUOUS")
+	if err := s.unsynced(); err != nil {
+		return mark, err
 	}
 	defer s.hold(false)
 	f, err := s.still(ctx, g)
@@ -136,10 +136,19 @@ func (s *Shipper) still(ctx context.Context, g group) (*frozen, error) {
 	if err := s.gather(ctx, g); err != nil {
 		return &frozen{}, err
 	}
-	if err := s.status.unread(); err != nil {
+	// The replica may have asked for everything meanwhile, as after the loss of its checkpoint.
+	if err := errors.Join(s.unsynced(), s.status.unread()); err != nil {
 		return &frozen{}, err
 	}
 	return s.hooked(ctx, g)
+}
+
+// unsynced is an error while a sync is not complete.
+func (s *Shipper) unsynced() error {
+	if s.granules.synced() {
+		return nil
+	}
+	return hint.New("a sync with the replica is not complete", "wait until the server is CONTINUOUS")
 }
 
 // checkDisks returns a problem when a disk is not what it was.
