@@ -18,7 +18,7 @@ import (
 
 const (
 	// layout is the version of what is in the maps; a program that was pinned with another one is not resumed.
-	layout    = 1
+	layout    = 2
 	minorBits = 20
 
 	kernelBTF = "/sys/kernel/btf/vmlinux"
@@ -30,6 +30,8 @@ type btfTracker struct {
 	disks    []Disk
 	words    [][]uint64 // per disk, views of memory
 	memory   []byte     // the marks map, shared with the kernel
+	slots    []trackSlot
+	slotsMem []byte // behind slots, shared with the kernel
 	maps     map[string]*ebpf.Map
 	programs map[string]*ebpf.Program
 	links    []link.Link
@@ -164,6 +166,22 @@ func (t *btfTracker) mapMarks() error {
 		t.words = append(t.words, words[:n:n])
 		words = words[n:]
 	}
+	if !t.tier.slots {
+		return nil
+	}
+	return t.mapSlots()
+}
+
+// mapSlots shares the notes' slots with the kernel.
+func (t *btfTracker) mapSlots() error {
+	m := t.maps[trackMapSlots]
+	page := os.Getpagesize()
+	n := int(m.MaxEntries())
+	memory, err := unix.Mmap(m.FD(), 0, (n*int(unsafe.Sizeof(trackSlot{}))+page-1)/page*page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return fmt.Errorf("map the notes: %w", err)
+	}
+	t.slotsMem, t.slots = memory, unsafe.Slice((*trackSlot)(unsafe.Pointer(&memory[0])), n)
 	return nil
 }
 
@@ -181,6 +199,10 @@ func (t *btfTracker) Close() error {
 	if t.memory != nil {
 		errs = append(errs, unix.Munmap(t.memory))
 		t.memory, t.words = nil, nil
+	}
+	if t.slotsMem != nil {
+		errs = append(errs, unix.Munmap(t.slotsMem))
+		t.slotsMem, t.slots = nil, nil
 	}
 	for _, l := range t.links {
 		errs = append(errs, l.Close())

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"sync/atomic"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -56,6 +57,11 @@ func (t *btfTracker) notes(disk int) ([]noted, error) {
 		addresses [noteBatch]uint64
 		notes     [noteBatch]trackNote
 	)
+	for i := range t.slots {
+		if n, ok := readSlot(&t.slots[i]); ok && n.note.Index == uint32(disk) {
+			all = append(all, n)
+		}
+	}
 	for {
 		n, err := t.maps[trackMapNotes].BatchLookup(&cursor, addresses[:], notes[:], nil)
 		for i := range n {
@@ -103,6 +109,32 @@ func (t *btfTracker) drainNotes(disk int, keep func(word int, bits uint64)) int 
 	return granules
 }
 
+// readSlot reads a slot that the kernel may be writing to. One that is being claimed is not seen: its request has just
+// been issued, and the next drain sees it.
+func readSlot(s *trackSlot) (n noted, ok bool) {
+	n.address, n.note.Issued = atomic.LoadUint64(&s.Address), atomic.LoadUint64(&s.Note.Issued)
+	if n.address == 0 || n.note.Issued == 0 {
+		return n, false
+	}
+	n.note.First, n.note.Last = atomic.LoadUint64(&s.Note.First), atomic.LoadUint64(&s.Note.Last)
+	n.note.Sectors, n.note.Base = atomic.LoadUint64(&s.Note.Sectors), atomic.LoadUint64(&s.Note.Base)
+	n.note.Index = atomic.LoadUint32(&s.Note.Index)
+	return n, atomic.LoadUint64(&s.Note.Issued) == n.note.Issued && atomic.LoadUint64(&s.Address) == n.address
+}
+
+// slotOf returns the slot that holds this note, or nil.
+func (t *btfTracker) slotOf(n noted) *trackSlot {
+	if len(t.slots) == 0 {
+		return nil
+	}
+	const golden = 0x9e3779b1 // as in the program
+	s := &t.slots[uint32(n.address)*golden>>(32-bits.Len(uint(len(t.slots)-1)))]
+	if now, ok := readSlot(s); ok && now.address == n.address && now.note.Issued == n.note.Issued {
+		return s
+	}
+	return nil
+}
+
 // removeNote removes a note that was handed out after its request had completed.
 func (t *btfTracker) removeNote(disk int, n noted) {
 	b, err := t.baseline(disk)
@@ -111,6 +143,11 @@ func (t *btfTracker) removeNote(disk int, n noted) {
 	}
 	b.Recovered += n.note.Sectors
 	if err := t.maps[mapBaselines].Put(uint32(disk), b); err != nil {
+		return
+	}
+	if s := t.slotOf(n); s != nil {
+		atomic.StoreUint64(&s.Note.Issued, 0)
+		atomic.CompareAndSwapUint64(&s.Address, n.address, 0)
 		return
 	}
 	_ = t.maps[trackMapNotes].Delete(n.address)

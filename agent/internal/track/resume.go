@@ -31,6 +31,13 @@ func (t *btfTracker) loadPins(o Options) error {
 		}
 		t.maps[name] = m
 	}
+	if t.tier.slots {
+		m, err := ebpf.LoadPinnedMap(filepath.Join(o.PinDir, trackMapSlots), nil)
+		if err != nil {
+			return fmt.Errorf("open the pinned map %s: %w", trackMapSlots, err)
+		}
+		t.maps[trackMapSlots] = m
+	}
 	pinned := map[uint32]trackDisk{}
 	var key uint32
 	var entry trackDisk

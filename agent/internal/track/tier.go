@@ -25,6 +25,7 @@ type tier struct {
 	// available says why this kernel cannot do it, before anything is tried.
 	available func() error
 	spec      func() (*ebpf.CollectionSpec, error)
+	slots     bool                                  // notes lie in slots, too
 	configure func(maps map[string]*ebpf.Map) error // after the maps were made; may be nil
 	// programs are in the order in which they are attached. A request that is issued before the first and completes after
 	// the last one is attached is marked, too.
@@ -79,6 +80,7 @@ var btfTier = &tier{
 		return spec, nil
 	},
 	programs: btfPrograms,
+	slots:    true,
 	attach: func(_ string, p *ebpf.Program) (link.Link, error) {
 		return link.AttachTracing(link.TracingOptions{Program: p})
 	},

@@ -46,6 +46,12 @@ type trackNote struct {
 	Unused  uint32
 }
 
+type trackSlot struct {
+	_       structs.HostLayout
+	Address uint64
+	Note    trackNote
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
@@ -54,6 +60,7 @@ const (
 	trackMapDisks           = "disks"
 	trackMapMarks           = "marks"
 	trackMapNotes           = "notes"
+	trackMapSlots           = "slots"
 	trackProgRehostComplete = "rehost_complete"
 	trackProgRehostIssue    = "rehost_issue"
 	trackProgRehostMutant   = "rehost_mutant"
@@ -114,6 +121,7 @@ type trackMapSpecs struct {
 	Disks    *ebpf.MapSpec `ebpf:"disks"`
 	Marks    *ebpf.MapSpec `ebpf:"marks"`
 	Notes    *ebpf.MapSpec `ebpf:"notes"`
+	Slots    *ebpf.MapSpec `ebpf:"slots"`
 }
 
 // trackVariableSpecs contains global variables before they are loaded into the kernel.
@@ -146,6 +154,7 @@ type trackMaps struct {
 	Disks    *ebpf.Map `ebpf:"disks"`
 	Marks    *ebpf.Map `ebpf:"marks"`
 	Notes    *ebpf.Map `ebpf:"notes"`
+	Slots    *ebpf.Map `ebpf:"slots"`
 }
 
 func (m *trackMaps) Close() error {
@@ -154,6 +163,7 @@ func (m *trackMaps) Close() error {
 		m.Disks,
 		m.Marks,
 		m.Notes,
+		m.Slots,
 	)
 }
 

@@ -45,6 +45,7 @@ struct request___with_disk {
 
 #pragma clang attribute pop
 
+#define barrier() asm volatile("" ::: "memory")
 #define SEC(name) __attribute__((section(name), used))
 #define field_exists(field) __builtin_preserve_field_info(field, 2)
 

@@ -91,6 +91,34 @@ struct {
 	__type(value, struct note);
 } notes SEC(".maps");
 
+/* A request's note lies in the slot that its address hashes to; when another one has that, in the map above. A slot costs
+ * a tenth of the map's locks. */
+#define SLOT_BITS 13
+
+struct slot {
+	u64 address; /* of the request; 0: free */
+	struct note note; /* valid while issued is not 0: that is written last and cleared first */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1 << SLOT_BITS);
+	__type(key, u32);
+	__type(value, struct slot);
+} slots SEC(".maps");
+
+static __attribute__((always_inline)) struct slot *slot_of(u64 address)
+{
+	u32 low = address; /* the verifier lets nobody compute with the whole of a pointer */
+	u32 key;
+
+	asm volatile("" : "+w"(low)); /* nor may the compiler */
+	key = low * 0x9e3779b1U >> (32 - SLOT_BITS); /* Fibonacci hashing: requests lie in arrays, at equal distances */
+
+	return bpf_map_lookup_elem(&slots, &key);
+}
+
 /* mark_chunk sets the bits first..last, which start in the word `word` and span at most WORDS_PER_CHUNK words.
  * The functions that loop are global: the verifier then checks each of them once, and not once per caller's loop. */
 __attribute__((noinline)) int mark_chunk(u64 base, u64 first, u64 last)
@@ -210,6 +238,7 @@ SEC("tp_btf/block_rq_complete") int rehost_complete(u64 *ctx)
 	u32 op = op_of(rq);
 	struct counts *c;
 	struct disk *d;
+	struct slot *s;
 	u32 key;
 	int bad;
 
@@ -239,8 +268,16 @@ SEC("tp_btf/block_rq_complete") int rehost_complete(u64 *ctx)
 	__sync_fetch_and_add(&c->requests, 1);
 	if (bad)
 		__sync_fetch_and_add(&c->unmarked, 1);
-	if (bytes >= rq->__data_len) /* else a part, and the rest is still to come */
+	if (bytes < rq->__data_len) /* a part, and the rest is still to come */
+		return 0;
+	s = slot_of(address);
+	if (s && s->address == address) {
+		s->note.issued = 0;
+		barrier();
+		s->address = 0;
+	} else {
 		bpf_map_delete_elem(&notes, &address);
+	}
 	return 0;
 }
 
@@ -273,6 +310,7 @@ SEC("tp_btf/block_rq_issue") int rehost_issue(u64 *ctx)
 	struct note *old;
 	struct counts *c;
 	struct disk *d;
+	struct slot *s;
 	u32 key;
 
 	if (op == REQ_OP_READ || op >= REQ_OP_PASSTHROUGH || !rq->__data_len)
@@ -290,7 +328,8 @@ SEC("tp_btf/block_rq_issue") int rehost_issue(u64 *ctx)
 		span_bios(d, rq->bio, &n);
 	if (n.last >= d->granules)
 		n.last = d->granules - 1;
-	old = bpf_map_lookup_elem(&notes, &address);
+	s = slot_of(address);
+	old = s && s->address == address ? &s->note : bpf_map_lookup_elem(&notes, &address);
 	if (old) { /* its completion was skipped; a request that is issued again after a requeue looks the same */
 		key = old->index;
 		c = bpf_map_lookup_elem(&counters, &key);
@@ -299,6 +338,17 @@ SEC("tp_btf/block_rq_issue") int rehost_issue(u64 *ctx)
 			if (mark_granules(old->base, old->first, old->last))
 				__sync_fetch_and_add(&c->unmarked, 1);
 		}
+	}
+	if (s && (s->address == address || !__sync_val_compare_and_swap(&s->address, 0, address))) {
+		s->note.issued = 0;
+		barrier();
+		s->note.first = n.first;
+		s->note.last = n.last;
+		s->note.sectors = n.sectors;
+		s->note.base = n.base;
+		s->note.index = n.index;
+		__sync_lock_test_and_set(&s->note.issued, n.issued); /* orders: a reader that sees it sees the rest */
+		return 0;
 	}
 	key = d->index;
 	if (bpf_map_update_elem(&notes, &address, &n, 0)) {
