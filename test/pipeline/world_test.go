@@ -3,6 +3,7 @@
 package pipeline
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -477,18 +478,21 @@ func (w *world) compare(what string, want [][]byte) {
 		if err != nil {
 			w.tb.Fatal(err)
 		}
-		different := 0
+		different, zero := 0, 0
 		first := -1
 		for at := 0; at < len(want[i]); at += 4096 {
 			if !slices.Equal(got[at:at+4096], want[i][at:at+4096]) {
 				different++
+				if len(bytes.Trim(got[at:at+4096], "\x00")) == 0 {
+					zero++
+				}
 				if first < 0 {
 					first = at
 				}
 			}
 		}
 		if different > 0 {
-			w.tb.Fatalf("%s: disk %d and its volume differ in %d blocks, first at %d", what, i, different, first)
+			w.tb.Fatalf("%s: disk %d and its volume differ in %d blocks, %d of them zeros on the volume, first at %d", what, i, different, zero, first)
 		}
 	}
 }
