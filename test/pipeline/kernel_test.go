@@ -130,8 +130,8 @@ func TestPointsOfAMountedFilesystemEqualTheFrozenDisk(t *testing.T) {
 	start := func() *process {
 		return w.startHostAgent(func(c *agent.Config) {
 			c.Disks, c.PinDir = []string{disk.device}, pins
-			c.StateDir = filepath.Join(disk.dir, "state") // so that the tracker's self-test has a place
-			c.FreeSpace = agent.FreeSpaceCopy             // files are removed before the sync begins, and whole disks are compared
+			c.StateDir = filepath.Join(disk.dir, "state")                                                                      // so that the tracker's self-test has a place
+			c.FreeSpace = agent.FreeSpaceCopy                                                                                  // files are removed before the sync begins, and whole disks are compared
 			c.FrozenHook = []string{"/bin/sh", "-c", `exec cp --reflink=auto --sparse=always "$0" "$1.$2"`, disk.file, frozen} // and the point's id
 		})
 	}
