@@ -31,7 +31,7 @@ var classicEvents = []struct{ event, program string }{
 	{"block_rq_complete", classicProgRehostComplete}, {"block_rq_issue", classicProgRehostIssue}, {"block_bio_queue", classicProgRehostQueue},
 }
 
-// classicTier marks bytes from the classic tracepoints, whose fields tracefs describes: kernels from 4.14, without type
+// classicTier marks bytes from the classic tracepoints, whose fields tracefs describes: kernels from 5.5, whose arrays can be mapped, without type
 // information.
 var classicTier = &tier{
 	name:      TierClassic,

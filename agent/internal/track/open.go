@@ -40,7 +40,7 @@ func Choose(wanted string) (name string, reasons []string, err error) {
 
 func unavailable(name string, err error) error {
 	return hint.Wrap(fmt.Errorf("tracker %q cannot work here: %w", name, err),
-		`write tracker = "auto" in agent.hcl, which takes the best that the kernel offers; btf needs a kernel as of Debian 11, Ubuntu 22.04, RHEL 8.2 or newer, classic one from 4.14 with tracefs`)
+		`write tracker = "auto" in agent.hcl, which takes the best that the kernel offers; btf needs a kernel as of Debian 11, Ubuntu 22.04, RHEL 8.2 or newer, classic one from 5.5 with tracefs`)
 }
 
 // Open starts to track the disks, or goes on where an earlier process with the same disks, granules and PinDir left it.
