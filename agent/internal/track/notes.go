@@ -135,22 +135,23 @@ func (t *btfTracker) slotOf(n noted) *trackSlot {
 	return nil
 }
 
-// removeNote removes a note that was handed out after its request had completed.
+// removeNote removes a note that was handed out after its request had completed. It is removed first and accounted for
+// then: a kill in between looks like sectors that were missed, the other way round it would hide some that are.
 func (t *btfTracker) removeNote(disk int, n noted) {
 	b, err := t.baseline(disk)
 	if err != nil {
 		return // the note stays until the next drain
 	}
-	b.Recovered += n.note.Sectors
-	if err := t.maps[mapBaselines].Put(uint32(disk), b); err != nil {
-		return
-	}
 	if s := t.slotOf(n); s != nil {
-		atomic.StoreUint64(&s.Note.Issued, 0)
+		if !atomic.CompareAndSwapUint64(&s.Note.Issued, n.note.Issued, 0) {
+			return // the kernel has used the slot again, and accounted for this note
+		}
 		atomic.CompareAndSwapUint64(&s.Address, n.address, 0)
-		return
+	} else if t.maps[trackMapNotes].Delete(n.address) != nil {
+		return // likewise
 	}
-	_ = t.maps[trackMapNotes].Delete(n.address)
+	b.Recovered += n.note.Sectors
+	_ = t.maps[mapBaselines].Put(uint32(disk), b) // else the sectors count as missed, and the disk is compared
 }
 
 // keepSpan hands out the granules first..last and returns how many they are.

@@ -311,6 +311,7 @@ SEC("tp_btf/block_rq_issue") int rehost_issue(u64 *ctx)
 	struct counts *c;
 	struct disk *d;
 	struct slot *s;
+	int own;
 	u32 key;
 
 	if (op == REQ_OP_READ || op >= REQ_OP_PASSTHROUGH || !rq->__data_len)
@@ -329,8 +330,9 @@ SEC("tp_btf/block_rq_issue") int rehost_issue(u64 *ctx)
 	if (n.last >= d->granules)
 		n.last = d->granules - 1;
 	s = slot_of(address);
-	old = s && s->address == address ? &s->note : bpf_map_lookup_elem(&notes, &address);
-	if (old) { /* its completion was skipped; a request that is issued again after a requeue looks the same */
+	own = s && s->address == address;
+	old = own ? &s->note : bpf_map_lookup_elem(&notes, &address);
+	if (old && old->issued) { /* its completion was skipped; a request that is issued again after a requeue looks the same */
 		key = old->index;
 		c = bpf_map_lookup_elem(&counters, &key);
 		if (c) {
@@ -338,8 +340,10 @@ SEC("tp_btf/block_rq_issue") int rehost_issue(u64 *ctx)
 			if (mark_granules(old->base, old->first, old->last))
 				__sync_fetch_and_add(&c->unmarked, 1);
 		}
+		if (!own) /* the new note may get the slot, and this one would be counted for ever */
+			bpf_map_delete_elem(&notes, &address);
 	}
-	if (s && (s->address == address || !__sync_val_compare_and_swap(&s->address, 0, address))) {
+	if (s && (own || !__sync_val_compare_and_swap(&s->address, 0, address))) {
 		s->note.issued = 0;
 		barrier();
 		s->note.first = n.first;
