@@ -28,7 +28,7 @@ func (s *Shipper) periodicLoop(ctx context.Context) error {
 			return nil
 		}
 		if s.granules.synced() {
-			s.Rescan("there is no tracker, and the last comparison is " + s.cfg.RescanEvery.String() + " ago")
+			s.rescan("there is no tracker, and the last comparison is " + s.cfg.RescanEvery.String() + " ago")
 		}
 	}
 }
@@ -47,7 +47,7 @@ func (s *Shipper) quiet(ctx context.Context, g group) (*frozen, error) {
 	if err != nil {
 		return f, fmt.Errorf("ask the kernel what was written: %w", err)
 	}
-	s.Rescan("a point is taken without a tracker")
+	s.rescan("a point is taken without a tracker")
 	err = s.waitFor(ctx, func() bool {
 		return s.granules.synced() && s.granules.needBytes() == 0 && s.busy == 0 && len(s.sess.frames) == 0
 	})

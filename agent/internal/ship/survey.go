@@ -137,8 +137,8 @@ func (g *granules) syncing() syncMode {
 	return g.file.mode
 }
 
-// Rescan compares everything with the replica and sends what differs. No point is taken until that is done.
-func (s *Shipper) Rescan(why string) {
+// rescan compares everything with the replica and sends what differs. No point is taken until that is done.
+func (s *Shipper) rescan(why string) {
 	s.log.Info("rescan begins", "reason", why)
 	s.granules.needAll()
 	s.mu.Lock()

@@ -191,7 +191,10 @@ func (s *Shipper) verifyRange(ctx context.Context, sp span, buffer []byte, repor
 			s.heal(sp.disk, bad)
 			return true
 		}
-		report.Problem = problemOf(protocol.ProblemReplicaUnreachable, err)
+		var ok bool
+		if report.Problem, ok = errors.AsType[*protocol.Problem](err); !ok {
+			report.Problem = problemOf(protocol.ProblemReplicaUnreachable, err)
+		}
 		s.status.verifying(*report)
 		select {
 		case <-time.After(verifyRetry):
@@ -257,7 +260,7 @@ func (s *Shipper) differing(ctx context.Context, sp span, buffer []byte) ([]bool
 	e := s.extents([]span{sp})[0]
 	b := buffer[:e.Length]
 	if err := s.read(ctx, e, b, readTries); err != nil {
-		return nil, err
+		return nil, problemOf(protocol.ProblemSourceRead, err)
 	}
 	size := s.cfg.Disks[sp.disk].GranuleBytes
 	differ := make([]bool, sp.count)

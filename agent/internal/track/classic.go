@@ -22,7 +22,6 @@ const (
 	levels        = 3
 	levelShift    = 6
 	marksPerWord  = 8
-	wholeWord     = 0x0101010101010101
 	maxFieldStart = 255
 )
 
@@ -31,8 +30,8 @@ var classicEvents = []struct{ event, program string }{
 	{"block_rq_complete", classicProgRehostComplete}, {"block_rq_issue", classicProgRehostIssue}, {"block_bio_queue", classicProgRehostQueue},
 }
 
-// classicTier marks bytes from the classic tracepoints, whose fields tracefs describes: kernels from 5.5, whose arrays can be mapped, without type
-// information.
+// classicTier marks bytes from the classic tracepoints, whose fields tracefs describes. It is for kernels without type
+// information whose arrays can be mapped: from 5.5 on.
 var classicTier = &tier{
 	name:      TierClassic,
 	available: func() error { _, err := readLayout(); return err },

@@ -287,7 +287,7 @@ func TestTheCountersAgreeWithTheKernel(t *testing.T) {
 		t.Errorf("got %+v", s)
 	}
 	// A tracker that is blind to a write must fail its proof.
-	blind := tr.(*btfTracker)
+	blind := tr.(*kernelTracker)
 	for _, l := range blind.links {
 		if err := l.Close(); err != nil {
 			t.Fatal(err)
@@ -577,7 +577,7 @@ func TestALostCompletionIsDrained(t *testing.T) {
 	disk := loopDisk(t, 64*mib)
 	tr, _ := track(t, disk.Path)
 	d := openDisk(t, disk.Path, os.O_RDWR|unix.O_DIRECT)
-	kernel := tr.(*btfTracker)
+	kernel := tr.(*kernelTracker)
 	waitProven(t, tr)
 	// With only the program at issue attached, no completion is seen.
 	if err := kernel.links[1].Close(); err != nil {

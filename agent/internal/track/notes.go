@@ -50,7 +50,7 @@ func checkIssueEvent() error {
 }
 
 // notes returns the notes of a disk. A note that exists during the whole call is returned.
-func (t *btfTracker) notes(disk int) ([]noted, error) {
+func (t *kernelTracker) notes(disk int) ([]noted, error) {
 	var (
 		all       []noted
 		cursor    ebpf.MapBatchCursor
@@ -80,7 +80,7 @@ func (t *btfTracker) notes(disk int) ([]noted, error) {
 
 // drainNotes hands out what the noted requests change, and settles the notes of requests that completed unseen.
 // It comes after the marks: a completion in between is a mark for the next drain.
-func (t *btfTracker) drainNotes(disk int, keep func(word int, bits uint64)) int {
+func (t *kernelTracker) drainNotes(disk int, keep func(word int, bits uint64)) int {
 	now := monotonic()
 	// Nothing in flight: each request issued before now is complete.
 	kernel, err := readKernelCount(t.disks[disk])
@@ -123,7 +123,7 @@ func readSlot(s *trackSlot) (n noted, ok bool) {
 }
 
 // slotOf returns the slot that holds this note, or nil.
-func (t *btfTracker) slotOf(n noted) *trackSlot {
+func (t *kernelTracker) slotOf(n noted) *trackSlot {
 	if len(t.slots) == 0 {
 		return nil
 	}
@@ -137,7 +137,7 @@ func (t *btfTracker) slotOf(n noted) *trackSlot {
 
 // removeNote removes a note that was handed out after its request had completed. It is removed first and accounted for
 // then: a kill in between looks like sectors that were missed, the other way round it would hide some that are.
-func (t *btfTracker) removeNote(disk int, n noted) {
+func (t *kernelTracker) removeNote(disk int, n noted) {
 	b, err := t.baseline(disk)
 	if err != nil {
 		return // the note stays until the next drain

@@ -80,7 +80,7 @@ func Open(ctx context.Context, o Options) (Tracker, error) {
 }
 
 // openTier resumes or starts one tier.
-func openTier(ctx context.Context, o Options, k *tier) (*btfTracker, error) {
+func openTier(ctx context.Context, o Options, k *tier) (*kernelTracker, error) {
 	if o.PinDir != "" {
 		if err := makePinDir(o.PinDir); err != nil {
 			return nil, err

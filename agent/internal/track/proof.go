@@ -73,7 +73,7 @@ func parseKernelCount(text string) (kernelCount, error) {
 }
 
 // readCounts sums up what the program counted for a disk on each CPU.
-func (t *btfTracker) readCounts(disk int) (trackCounts, error) {
+func (t *kernelTracker) readCounts(disk int) (trackCounts, error) {
 	var sum trackCounts
 	var perCPU []trackCounts
 	if err := t.maps[trackMapCounters].Lookup(uint32(disk), &perCPU); err != nil {
@@ -103,7 +103,7 @@ type observation struct {
 // observe reads the kernel's account first, then the notes, then the counters. A request is noted or counted by the
 // tracker before the kernel counts it, and counted before its note goes. So whatever runs meanwhile, the tracker's sum is
 // never behind, unless it missed something.
-func (t *btfTracker) observe(disk int) (observation, error) {
+func (t *kernelTracker) observe(disk int) (observation, error) {
 	var o observation
 	before, err := readKernelCount(t.disks[disk])
 	if err != nil {
@@ -147,7 +147,7 @@ func missed(o observation, b baseline) uint64 {
 }
 
 // settle records the baselines of the disks that are quiet.
-func (t *btfTracker) settle(ctx context.Context) error {
+func (t *kernelTracker) settle(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, settleTime)
 	defer cancel()
 	for i := range t.disks {
@@ -172,7 +172,7 @@ func pause(ctx context.Context) bool {
 }
 
 // baseline returns the recorded baseline, or records it now if the disk is quiet.
-func (t *btfTracker) baseline(disk int) (baseline, error) {
+func (t *kernelTracker) baseline(disk int) (baseline, error) {
 	var b baseline
 	if err := t.maps[mapBaselines].Lookup(uint32(disk), &b); err != nil {
 		return b, fmt.Errorf("read a baseline: %w", err)
@@ -192,7 +192,7 @@ func (t *btfTracker) baseline(disk int) (baseline, error) {
 }
 
 // Status implements [Tracker].
-func (t *btfTracker) Status() Status {
+func (t *kernelTracker) Status() Status {
 	s := Status{Tier: t.tier.name, Reasons: t.reasons, Resumed: t.resumed}
 	if info, err := t.maps[trackMapMarks].Info(); err == nil {
 		if id, ok := info.ID(); ok {
@@ -215,7 +215,7 @@ func (t *btfTracker) Status() Status {
 	return s
 }
 
-func (t *btfTracker) diskStatus(disk int) (DiskStatus, error) {
+func (t *kernelTracker) diskStatus(disk int) (DiskStatus, error) {
 	n, err := t.readCounts(disk)
 	ds := DiskStatus{
 		WrittenSectors: n.Written, DiscardedSectors: n.Discarded, Requests: n.Requests,
@@ -239,7 +239,7 @@ func (t *btfTracker) diskStatus(disk int) (DiskStatus, error) {
 }
 
 // Prove implements [Tracker].
-func (t *btfTracker) Prove(ctx context.Context) error {
+func (t *kernelTracker) Prove(ctx context.Context) error {
 	for {
 		s := t.Status()
 		proven := true

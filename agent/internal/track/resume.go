@@ -15,15 +15,15 @@ var errOther = errors.New("the pins belong to other disks, granules or another v
 
 // resume opens what an earlier process pinned. It fails when a pin is missing or when the disks, their
 // granules or the layout differ; then nothing of it can be used.
-func resume(o Options, kind *tier) (*btfTracker, error) {
-	t := &btfTracker{tier: kind, disks: o.Disks, maps: map[string]*ebpf.Map{}, programs: map[string]*ebpf.Program{}, resumed: true}
+func resume(o Options, kind *tier) (*kernelTracker, error) {
+	t := &kernelTracker{tier: kind, disks: o.Disks, maps: map[string]*ebpf.Map{}, programs: map[string]*ebpf.Program{}, resumed: true}
 	if err := t.loadPins(o); err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
 	return t, nil
 }
 
-func (t *btfTracker) loadPins(o Options) error {
+func (t *kernelTracker) loadPins(o Options) error {
 	for _, name := range []string{trackMapMarks, trackMapDisks, trackMapCounters, trackMapNotes, mapBaselines} {
 		m, err := ebpf.LoadPinnedMap(filepath.Join(o.PinDir, name), nil)
 		if err != nil {
@@ -56,7 +56,7 @@ func (t *btfTracker) loadPins(o Options) error {
 }
 
 // loadLink opens one pinned attachment and the program behind it.
-func (t *btfTracker) loadLink(o Options, name string) error {
+func (t *kernelTracker) loadLink(o Options, name string) error {
 	l, err := link.LoadPinnedLink(linkPath(o.PinDir, name), nil)
 	if err != nil {
 		return fmt.Errorf("open a pinned link: %w", err)

@@ -16,7 +16,7 @@ import (
 func TestANoteIsInASlotOrInTheMapAndNeverInBoth(t *testing.T) {
 	disk := loopDisk(t, 64*mib)
 	tr, _ := track(t, disk.Path)
-	kernel, ok := tr.(*btfTracker)
+	kernel, ok := tr.(*kernelTracker)
 	if !ok || !kernel.tier.slots {
 		t.Skip("this tier has no slots")
 	}

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /* The tracker for kernels without type information: the classic tracepoints of the block layer, whose fields user space
- * finds in tracefs and puts into a map. It needs nothing that 4.14 lacks: no BTF, no atomic or, no loop, no call between
- * programs. A mark is a byte, since a byte is stored without reading its neighbours.
+ * finds in tracefs and puts into a map. But for the mapping of an array (5.5) it needs nothing that 4.14 lacks: no BTF, no
+ * atomic or, no loop, no call between programs. A mark is a byte, since a byte is stored without reading its neighbours.
  *
  * Marks have three levels, each 64 times coarser than the one before, so that a request of any length is marked by few
  * stores; a coarse mark stands for more than was written, never for less. See track.bpf.c for why a request is noted

@@ -24,8 +24,8 @@ const (
 	kernelBTF = "/sys/kernel/btf/vmlinux"
 )
 
-// btfTracker is a tracker with programs in the kernel, of a tier that says which.
-type btfTracker struct {
+// kernelTracker is a tracker with programs in the kernel, of a tier that says which.
+type kernelTracker struct {
 	tier     *tier
 	disks    []Disk
 	words    [][]uint64 // per disk, views of memory
@@ -41,7 +41,7 @@ type btfTracker struct {
 	settled []map[uint64]uint64
 }
 
-var _ Tracker = (*btfTracker)(nil)
+var _ Tracker = (*kernelTracker)(nil)
 
 // diskKey is a device number as the program computes it.
 func diskKey(d Disk) uint32 { return d.Major<<minorBits | d.Minor }
@@ -79,8 +79,8 @@ func diskseq(d Disk) uint64 {
 }
 
 // start loads and attaches the programs and pins everything.
-func start(o Options, kind *tier) (*btfTracker, error) {
-	t := &btfTracker{tier: kind, disks: o.Disks}
+func start(o Options, kind *tier) (*kernelTracker, error) {
+	t := &kernelTracker{tier: kind, disks: o.Disks}
 	if err := t.load(o); err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
@@ -110,7 +110,7 @@ func start(o Options, kind *tier) (*btfTracker, error) {
 }
 
 // load brings the maps and programs into the kernel; nothing runs yet.
-func (t *btfTracker) load(o Options) error {
+func (t *kernelTracker) load(o Options) error {
 	spec, err := t.tier.spec()
 	if err != nil {
 		return err
@@ -151,7 +151,7 @@ func (t *btfTracker) load(o Options) error {
 }
 
 // mapMarks shares the marks' memory with the kernel.
-func (t *btfTracker) mapMarks() error {
+func (t *kernelTracker) mapMarks() error {
 	m := t.maps[trackMapMarks]
 	page := os.Getpagesize()
 	bytes := (int(m.MaxEntries())*8 + page - 1) / page * page
@@ -173,7 +173,7 @@ func (t *btfTracker) mapMarks() error {
 }
 
 // mapSlots shares the notes' slots with the kernel.
-func (t *btfTracker) mapSlots() error {
+func (t *kernelTracker) mapSlots() error {
 	m := t.maps[trackMapSlots]
 	page := os.Getpagesize()
 	n := int(m.MaxEntries())
@@ -188,13 +188,13 @@ func (t *btfTracker) mapSlots() error {
 func linkPath(pinDir, program string) string { return filepath.Join(pinDir, program) }
 
 // Drain implements [Tracker].
-func (t *btfTracker) Drain(disk int, keep func(word int, bits uint64)) int {
+func (t *kernelTracker) Drain(disk int, keep func(word int, bits uint64)) int {
 	granules := t.tier.drain(t.disks[disk], t.words[disk], keep)
 	return granules + t.drainNotes(disk, keep)
 }
 
 // Close implements [Tracker].
-func (t *btfTracker) Close() error {
+func (t *kernelTracker) Close() error {
 	var errs []error
 	if t.memory != nil {
 		errs = append(errs, unix.Munmap(t.memory))
