@@ -16,6 +16,9 @@ import (
 // mountSource tells a bpffs that we mounted from the host's. The kernel itself puts files named *.debug into each.
 const mountSource = "rehost"
 
+// hostBPFFS is where systemd mounts the host's.
+const hostBPFFS = "/sys/fs/bpf"
+
 // MountBPFFS makes the folder dir and mounts a bpffs on it, unless it lies in one already.
 func MountBPFFS(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -89,7 +92,12 @@ func unmountOwn(dir string) error {
 	for line := range strings.Lines(string(mounts)) {
 		point, filesystem, _ := strings.Cut(line, " - ")
 		fields := strings.Fields(point)
-		if len(fields) < 5 || !strings.HasPrefix(filesystem, "bpf "+mountSource+" ") || !strings.HasPrefix(dir+"/", fields[4]+"/") {
+		if len(fields) < 5 || !strings.HasPrefix(dir+"/", fields[4]+"/") {
+			continue
+		}
+		// Some kernels, 5.10 among them, forget the source.
+		ours := strings.HasPrefix(filesystem, "bpf "+mountSource+" ") || strings.HasPrefix(filesystem, "bpf none ") && fields[4] != hostBPFFS
+		if !ours {
 			continue
 		}
 		if dir != fields[4] && os.Remove(dir) != nil {

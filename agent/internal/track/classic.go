@@ -2,6 +2,7 @@ package track
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -27,11 +28,15 @@ const (
 
 // classicEvents are the events that the classic programs take, in the order of the program's layout map.
 var classicEvents = []struct{ event, program string }{
-	{"block_rq_complete", classicProgRehostComplete}, {"block_rq_issue", classicProgRehostIssue}, {"block_bio_queue", classicProgRehostQueue},
+	{"block_rq_complete", classicProgRehostComplete}, {"block_rq_issue", classicProgRehostIssue},
+	{"block_bio_queue", classicProgRehostQueue}, {"block_rq_requeue", classicProgRehostRequeue},
 }
 
+// mapsClassic tells whether the classic tier maps its marks; a test makes it false.
+var mapsClassic = canMap
+
 // classicTier marks bytes from the classic tracepoints, whose fields tracefs describes. It is for kernels without type
-// information whose arrays can be mapped: from 5.5 on.
+// information.
 var classicTier = &tier{
 	name:      TierClassic,
 	available: func() error { _, err := readLayout(); return err },
@@ -39,6 +44,11 @@ var classicTier = &tier{
 		spec, err := loadClassic()
 		if err != nil {
 			return nil, fmt.Errorf("read the tracker's program: %w", err)
+		}
+		if mapsClassic() {
+			delete(spec.Programs, classicProgRehostClear)
+		} else {
+			spec.Maps[classicMapMarks].Flags &^= unix.BPF_F_MMAPABLE
 		}
 		return spec, nil
 	},
@@ -54,7 +64,7 @@ var classicTier = &tier{
 		}
 		return nil
 	},
-	programs: []string{classicProgRehostQueue, classicProgRehostIssue, classicProgRehostComplete},
+	programs: []string{classicProgRehostQueue, classicProgRehostRequeue, classicProgRehostIssue, classicProgRehostComplete},
 	attach:   attachClassic,
 	perDisk: func(d Disk) int {
 		words := 0
@@ -63,8 +73,10 @@ var classicTier = &tier{
 		}
 		return words
 	},
-	aliases: partitions,
-	drain:   drainBytes,
+	perValue: chunkMarks / wordBytes,
+	ranges:   discardRanges,
+	aliases:  partitions,
+	drain:    drainBytes,
 }
 
 func attachClassic(name string, p *ebpf.Program) (l link.Link, err error) {
@@ -199,13 +211,11 @@ func levelWords(d Disk, level int) int {
 	return int((levelGranules(d, level) + marksPerWord - 1) / marksPerWord)
 }
 
-// drainBytes moves the marks of all levels out. As with bits, each word is kept before it is cleared, and only if it
-// still is what was kept.
-func drainBytes(d Disk, words []uint64, keep func(word int, bits uint64)) int {
-	granules := 0
+// drainBytes moves the marks of all levels out.
+func drainBytes(d Disk, m marks, keep func(word int, bits uint64)) (int, error) {
+	granules, base := 0, 0
 	for level := range levels {
-		n := levelWords(d, level)
-		granules += drain(words[:n], func(word int, marks uint64) {
+		n, err := m.take(base, levelWords(d, level), func(word int, marks uint64) {
 			for i := range marksPerWord {
 				if marks>>(8*i)&0xff != 0 {
 					first := (uint64(word)*marksPerWord + uint64(i)) << (levelShift * level)
@@ -216,7 +226,24 @@ func drainBytes(d Disk, words []uint64, keep func(word int, bits uint64)) int {
 				}
 			}
 		})
-		words = words[n:]
+		granules += n
+		if err != nil {
+			return granules, err
+		}
+		base += levelWords(d, level)
 	}
-	return granules
+	return granules, nil
+}
+
+// discardRanges is how many ranges one discard of a disk may have. Where the kernel does not say, there may be many.
+func discardRanges(d Disk) uint32 {
+	text, err := os.ReadFile(filepath.Join(blockdev.SysPath(d.Major, d.Minor), "queue", "max_discard_segments"))
+	if err != nil {
+		return math.MaxUint32
+	}
+	n, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 32)
+	if err != nil {
+		return math.MaxUint32
+	}
+	return uint32(n)
 }

@@ -13,6 +13,11 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type classicChunk struct {
+	_     structs.HostLayout
+	Marks [4096]uint8
+}
+
 type classicCounts struct {
 	_           structs.HostLayout
 	Written     uint64
@@ -22,6 +27,7 @@ type classicCounts struct {
 	Unmarked    uint64
 	Recovered   uint64
 	Unnoted     uint64
+	Queued      uint64
 }
 
 type classicDisk struct {
@@ -32,7 +38,7 @@ type classicDisk struct {
 	Shift    uint32
 	Index    uint32
 	Layout   uint32
-	Unused   uint32
+	Ranges   uint32
 }
 
 type classicFields struct {
@@ -52,6 +58,7 @@ type classicNote struct {
 	Base     uint64
 	Index    uint32
 	Requests uint32
+	Queued   uint64
 }
 
 // Names of all BPF objects in the ELF.
@@ -63,9 +70,11 @@ const (
 	classicMapLayout          = "layout"
 	classicMapMarks           = "marks"
 	classicMapNotes           = "notes"
+	classicProgRehostClear    = "rehost_clear"
 	classicProgRehostComplete = "rehost_complete"
 	classicProgRehostIssue    = "rehost_issue"
 	classicProgRehostQueue    = "rehost_queue"
+	classicProgRehostRequeue  = "rehost_requeue"
 )
 
 // loadClassic returns the embedded CollectionSpec for classic.
@@ -110,9 +119,11 @@ type classicSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type classicProgramSpecs struct {
+	RehostClear    *ebpf.ProgramSpec `ebpf:"rehost_clear"`
 	RehostComplete *ebpf.ProgramSpec `ebpf:"rehost_complete"`
 	RehostIssue    *ebpf.ProgramSpec `ebpf:"rehost_issue"`
 	RehostQueue    *ebpf.ProgramSpec `ebpf:"rehost_queue"`
+	RehostRequeue  *ebpf.ProgramSpec `ebpf:"rehost_requeue"`
 }
 
 // classicMapSpecs contains maps before they are loaded into the kernel.
@@ -179,16 +190,20 @@ type classicVariables struct {
 //
 // It can be passed to loadClassicObjects or ebpf.CollectionSpec.LoadAndAssign.
 type classicPrograms struct {
+	RehostClear    *ebpf.Program `ebpf:"rehost_clear"`
 	RehostComplete *ebpf.Program `ebpf:"rehost_complete"`
 	RehostIssue    *ebpf.Program `ebpf:"rehost_issue"`
 	RehostQueue    *ebpf.Program `ebpf:"rehost_queue"`
+	RehostRequeue  *ebpf.Program `ebpf:"rehost_requeue"`
 }
 
 func (p *classicPrograms) Close() error {
 	return _ClassicClose(
+		p.RehostClear,
 		p.RehostComplete,
 		p.RehostIssue,
 		p.RehostQueue,
+		p.RehostRequeue,
 	)
 }
 

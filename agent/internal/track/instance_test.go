@@ -10,6 +10,7 @@ func TestMarksThatAreMadeAnewHaveAnotherName(t *testing.T) {
 	}
 	o := Options{Disks: []Disk{found}, PinDir: pinFolder(t)}
 	first := open(t, o).Status()
+	skipUnpinned(t, o)
 	second := open(t, o).Status()
 	if first.Instance == 0 || first.Resumed || !second.Resumed || second.Instance != first.Instance {
 		t.Fatalf("first %+v, resumed %+v", first, second)

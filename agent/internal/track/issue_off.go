@@ -2,4 +2,4 @@
 
 package track
 
-var btfPrograms = []string{trackProgRehostIssue, trackProgRehostComplete}
+var btfPrograms = []string{trackProgRehostRequeue, trackProgRehostIssue, trackProgRehostComplete}

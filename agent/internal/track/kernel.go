@@ -18,7 +18,7 @@ import (
 
 const (
 	// layout is the version of what is in the maps; a program that was pinned with another one is not resumed.
-	layout    = 2
+	layout    = 3
 	minorBits = 20
 
 	kernelBTF = "/sys/kernel/btf/vmlinux"
@@ -28,8 +28,8 @@ const (
 type kernelTracker struct {
 	tier     *tier
 	disks    []Disk
-	words    [][]uint64 // per disk, views of memory
-	memory   []byte     // the marks map, shared with the kernel
+	marks    []marks // per disk
+	memory   []byte  // the marks map, shared with the kernel; nil where that cannot be
 	slots    []trackSlot
 	slotsMem []byte // behind slots, shared with the kernel
 	maps     map[string]*ebpf.Map
@@ -39,6 +39,7 @@ type kernelTracker struct {
 	reasons  []string // against better tiers
 	// settled has, per disk, the notes by address that were handed out after their requests had completed.
 	settled []map[uint64]uint64
+	unseen  []uint64 // per disk, sectors of discards whose ranges are not known
 }
 
 var _ Tracker = (*kernelTracker)(nil)
@@ -95,11 +96,12 @@ func start(o Options, kind *tier) (*kernelTracker, error) {
 			continue
 		}
 		err = l.Pin(linkPath(o.PinDir, name))
-		if errors.Is(err, link.ErrNotSupported) { // of classic events before 5.15: then they end with this process
+		if errors.Is(err, link.ErrNotSupported) { // of classic events before 5.15
 			if err := Remove(o.PinDir); err != nil {
 				return nil, errors.Join(err, t.Close())
 			}
 			o.PinDir = ""
+			t.reasons = append(t.reasons, kind.name+": tracking ends with the agent, since this kernel pins no tracepoint (before 5.15): a restart leads to a rescan")
 			continue
 		}
 		if err != nil {
@@ -115,7 +117,7 @@ func (t *kernelTracker) load(o Options) error {
 	if err != nil {
 		return err
 	}
-	spec.Maps[trackMapMarks].MaxEntries = uint32(t.tier.elements(o))
+	spec.Maps[trackMapMarks].MaxEntries = uint32(t.tier.values(o))
 	spec.Maps[trackMapDisks].MaxEntries = uint32(len(t.tier.entries(o)))
 	spec.Maps[trackMapCounters].MaxEntries = uint32(len(o.Disks))
 	objects, err := ebpf.NewCollection(spec)
@@ -142,28 +144,43 @@ func (t *kernelTracker) load(o Options) error {
 	}
 	if o.PinDir != "" {
 		for name, m := range t.maps {
+			if strings.HasPrefix(name, ".") { // the program's constants: it holds them itself
+				continue
+			}
 			if err := m.Pin(filepath.Join(o.PinDir, name)); err != nil {
 				return fmt.Errorf("pin the map %s: %w", name, err)
 			}
 		}
+		if p := t.programs[classicProgRehostClear]; p != nil {
+			if err := p.Pin(linkPath(o.PinDir, classicProgRehostClear)); err != nil {
+				return fmt.Errorf("pin the program %s: %w", classicProgRehostClear, err)
+			}
+		}
 	}
-	return t.mapMarks()
+	return t.openMarks()
 }
 
-// mapMarks shares the marks' memory with the kernel.
-func (t *kernelTracker) mapMarks() error {
+// openMarks shares the marks' memory with the kernel, or copies from it where it cannot be mapped.
+func (t *kernelTracker) openMarks() error {
+	t.settled, t.unseen = make([]map[uint64]uint64, len(t.disks)), make([]uint64, len(t.disks))
 	m := t.maps[trackMapMarks]
-	page := os.Getpagesize()
-	bytes := (int(m.MaxEntries())*8 + page - 1) / page * page
-	memory, err := unix.Mmap(m.FD(), 0, bytes, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if m.Flags()&unix.BPF_F_MMAPABLE == 0 {
+		base := 0
+		for _, d := range t.disks {
+			t.marks = append(t.marks, copiedMarks{chunks: m, clear: t.programs[classicProgRehostClear], base: base})
+			base += t.tier.perDisk(d)
+		}
+		return nil
+	}
+	memory, err := mapMemory(m, t.tier.perValue*wordBytes)
 	if err != nil {
 		return fmt.Errorf("map the marks: %w", err)
 	}
-	t.memory, t.settled = memory, make([]map[uint64]uint64, len(t.disks))
-	words := unsafe.Slice((*uint64)(unsafe.Pointer(&memory[0])), len(memory)/8)
+	t.memory = memory
+	words := unsafe.Slice((*uint64)(unsafe.Pointer(&memory[0])), len(memory)/wordBytes)
 	for _, d := range t.disks {
 		n := t.tier.perDisk(d)
-		t.words = append(t.words, words[:n:n])
+		t.marks = append(t.marks, mappedMarks(words[:n:n]))
 		words = words[n:]
 	}
 	if !t.tier.slots {
@@ -172,16 +189,21 @@ func (t *kernelTracker) mapMarks() error {
 	return t.mapSlots()
 }
 
+// mapMemory maps an array of values of so many bytes.
+func mapMemory(m *ebpf.Map, valueBytes int) ([]byte, error) {
+	page := os.Getpagesize()
+	bytes := (int(m.MaxEntries())*valueBytes + page - 1) / page * page
+	return unix.Mmap(m.FD(), 0, bytes, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+}
+
 // mapSlots shares the notes' slots with the kernel.
 func (t *kernelTracker) mapSlots() error {
 	m := t.maps[trackMapSlots]
-	page := os.Getpagesize()
-	n := int(m.MaxEntries())
-	memory, err := unix.Mmap(m.FD(), 0, (n*int(unsafe.Sizeof(trackSlot{}))+page-1)/page*page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	memory, err := mapMemory(m, int(unsafe.Sizeof(trackSlot{})))
 	if err != nil {
 		return fmt.Errorf("map the notes: %w", err)
 	}
-	t.slotsMem, t.slots = memory, unsafe.Slice((*trackSlot)(unsafe.Pointer(&memory[0])), n)
+	t.slotsMem, t.slots = memory, unsafe.Slice((*trackSlot)(unsafe.Pointer(&memory[0])), m.MaxEntries())
 	return nil
 }
 
@@ -189,7 +211,11 @@ func linkPath(pinDir, program string) string { return filepath.Join(pinDir, prog
 
 // Drain implements [Tracker].
 func (t *kernelTracker) Drain(disk int, keep func(word int, bits uint64)) int {
-	granules := t.tier.drain(t.disks[disk], t.words[disk], keep)
+	granules, err := t.tier.drain(t.disks[disk], t.marks[disk], keep)
+	if err != nil {
+		// What was not seen may be anything.
+		granules = keepSpan(0, uint64(t.disks[disk].Granules())-1, keep)
+	}
 	return granules + t.drainNotes(disk, keep)
 }
 
@@ -198,7 +224,7 @@ func (t *kernelTracker) Close() error {
 	var errs []error
 	if t.memory != nil {
 		errs = append(errs, unix.Munmap(t.memory))
-		t.memory, t.words = nil, nil
+		t.memory, t.marks = nil, nil
 	}
 	if t.slotsMem != nil {
 		errs = append(errs, unix.Munmap(t.slotsMem))

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -206,7 +208,8 @@ func TestDiscardsAndZeroesAreWrites(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantMarks(t, tr, 0, between(64, 2111))
-	if s := tr.Status().Disks[0]; s.DiscardedSectors != 300*32 || s.WrittenSectors != 32*mib/512 || s.Taint() != "" {
+	// More are written where the disk cannot zero by itself: the kernel finds out by trying.
+	if s := tr.Status().Disks[0]; s.DiscardedSectors != 300*32 || s.WrittenSectors < 32*mib/512 || !s.Proven || s.Taint() != "" {
 		t.Errorf("got %+v", s)
 	}
 }
@@ -402,6 +405,14 @@ func pinFolder(t *testing.T) string {
 	return pins
 }
 
+// skipUnpinned ends a test where the kernel cannot pin what the tier attaches.
+func skipUnpinned(t *testing.T, o Options) {
+	t.Helper()
+	if _, err := os.Stat(o.PinDir); errors.Is(err, os.ErrNotExist) {
+		t.Skip("nothing can be pinned here")
+	}
+}
+
 func TestPinnedTrackingGoesOnWithoutAProcess(t *testing.T) {
 	disk := loopDisk(t, 64*mib)
 	pins := pinFolder(t)
@@ -412,6 +423,7 @@ func TestPinnedTrackingGoesOnWithoutAProcess(t *testing.T) {
 	o := Options{Disks: []Disk{found}, PinDir: pins}
 	d := openDisk(t, disk.Path, os.O_RDWR|unix.O_DIRECT)
 	first := open(t, o)
+	skipUnpinned(t, o)
 	if first.Status().Resumed {
 		t.Error("a first start claims to have resumed")
 	}
@@ -580,10 +592,7 @@ func TestALostCompletionIsDrained(t *testing.T) {
 	kernel := tr.(*kernelTracker)
 	waitProven(t, tr)
 	// With only the program at issue attached, no completion is seen.
-	if err := kernel.links[1].Close(); err != nil {
-		t.Fatal(err)
-	}
-	kernel.links = kernel.links[:1]
+	lose(t, kernel, trackProgRehostComplete)
 	time.Sleep(100 * time.Millisecond)
 	write(t, d, 100*16384, 4096)
 	time.Sleep(2 * noteQuiet)
@@ -596,6 +605,16 @@ func TestALostCompletionIsDrained(t *testing.T) {
 	if s := tr.Status().Disks[0]; s.RecoveredSectors != 8 || s.Requests != 0 {
 		t.Errorf("got %+v", s)
 	}
+}
+
+// lose detaches one of a tracker's programs.
+func lose(t *testing.T, kernel *kernelTracker, program string) {
+	t.Helper()
+	i := slices.Index(kernel.tier.programs, program)
+	if err := kernel.links[i].Close(); err != nil {
+		t.Fatal(err)
+	}
+	kernel.links = slices.Delete(slices.Clone(kernel.links), i, i+1)
 }
 
 func waitProven(t *testing.T, tr Tracker) {

@@ -49,33 +49,67 @@ func checkIssueEvent() error {
 	return nil
 }
 
+// eachNote reads the map of notes; a test makes it eachByOne.
+var eachNote = eachByBatch
+
 // notes returns the notes of a disk. A note that exists during the whole call is returned.
 func (t *kernelTracker) notes(disk int) ([]noted, error) {
-	var (
-		all       []noted
-		cursor    ebpf.MapBatchCursor
-		addresses [noteBatch]uint64
-		notes     [noteBatch]trackNote
-	)
+	var all []noted
 	for i := range t.slots {
 		if n, ok := readSlot(&t.slots[i]); ok && n.note.Index == uint32(disk) {
 			all = append(all, n)
 		}
 	}
-	for {
-		n, err := t.maps[trackMapNotes].BatchLookup(&cursor, addresses[:], notes[:], nil)
-		for i := range n {
-			if notes[i].Index == uint32(disk) {
-				all = append(all, noted{addresses[i], notes[i]})
-			}
-		}
-		if errors.Is(err, ebpf.ErrKeyNotExist) {
-			return all, nil
-		}
-		if err != nil {
-			return all, fmt.Errorf("read the notes of issued requests: %w", err)
+	add := func(address uint64, note trackNote) {
+		if note.Index == uint32(disk) {
+			all = append(all, noted{address, note})
 		}
 	}
+	err := eachNote(t.maps[trackMapNotes], add)
+	if errors.Is(err, ebpf.ErrNotSupported) || errors.Is(err, unix.EINVAL) { // before 5.6
+		err = eachByOne(t.maps[trackMapNotes], add)
+	}
+	if err != nil {
+		return all, fmt.Errorf("read the notes of issued requests: %w", err)
+	}
+	return all, nil
+}
+
+// eachByBatch calls add for each note in the map.
+func eachByBatch(m *ebpf.Map, add func(address uint64, note trackNote)) error {
+	var (
+		cursor    ebpf.MapBatchCursor
+		addresses [noteBatch]uint64
+		notes     [noteBatch]trackNote
+	)
+	for {
+		n, err := m.BatchLookup(&cursor, addresses[:], notes[:], nil)
+		for i := range n {
+			add(addresses[i], notes[i])
+		}
+		if errors.Is(err, ebpf.ErrKeyNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// eachByOne does the same where the kernel has no batches. A note that goes while it is the cursor makes the kernel begin
+// anew; add is then called again for the same notes.
+func eachByOne(m *ebpf.Map, add func(address uint64, note trackNote)) error {
+	seen := map[uint64]trackNote{}
+	var note trackNote
+	var address uint64
+	notes := m.Iterate()
+	for notes.Next(&address, &note) {
+		seen[address] = note
+	}
+	for address, note := range seen {
+		add(address, note)
+	}
+	return notes.Err()
 }
 
 // drainNotes hands out what the noted requests change, and settles the notes of requests that completed unseen.
@@ -146,7 +180,7 @@ func (t *kernelTracker) removeNote(disk int, n noted) {
 		if !atomic.CompareAndSwapUint64(&s.Note.Issued, n.note.Issued, 0) {
 			return // the kernel has used the slot again, and accounted for this note
 		}
-		atomic.CompareAndSwapUint64(&s.Address, n.address, 0)
+		// The slot stays the request's, which may use it again at this moment.
 	} else if t.maps[trackMapNotes].Delete(n.address) != nil {
 		return // likewise
 	}

@@ -40,7 +40,7 @@ func Choose(wanted string) (name string, reasons []string, err error) {
 
 func unavailable(name string, err error) error {
 	return hint.Wrap(fmt.Errorf("tracker %q cannot work here: %w", name, err),
-		`write tracker = "auto" in agent.hcl, which takes the best that the kernel offers; btf needs a kernel as of Debian 11, Ubuntu 22.04, RHEL 8.2 or newer, classic one from 5.5 with tracefs`)
+		`write tracker = "auto" in agent.hcl, which takes the best that the kernel offers; btf needs a kernel as of Debian 12, Ubuntu 22.04, RHEL 9 or newer, classic one from 4.14 with tracefs`)
 }
 
 // Open starts to track the disks, or goes on where an earlier process with the same disks, granules and PinDir left it.
@@ -67,7 +67,7 @@ func Open(ctx context.Context, o Options) (Tracker, error) {
 			}
 			t, err := openTier(ctx, o, k)
 			if err == nil {
-				t.reasons = reasons
+				t.reasons = append(reasons, t.reasons...)
 				return t, nil
 			}
 			if o.Tier == k.name || ctx.Err() != nil || k.available() != nil {
@@ -114,7 +114,7 @@ func explain(err error) error {
 	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
 		return hint.Wrap(err, "run it as root (or with CAP_BPF and CAP_PERFMON), and without kernel lockdown in confidentiality mode")
 	case errors.Is(err, ebpf.ErrNotSupported), errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOENT):
-		return hint.Wrap(err, `run a kernel from 5.12 with CONFIG_BPF_EVENTS and CONFIG_BPF_JIT, or write tracker = "auto" in agent.hcl`)
+		return hint.Wrap(err, `run a kernel from 4.14 (btf: 5.12) with CONFIG_BPF_EVENTS and CONFIG_BPF_JIT, or write tracker = "auto" in agent.hcl`)
 	}
 	return err
 }

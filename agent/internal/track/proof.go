@@ -34,6 +34,8 @@ type baseline struct {
 	Known   uint64
 	// Recovered is the number of sectors in notes that user space has settled.
 	Recovered uint64
+	// Queued is the tracker's count of queued discards minus that of completed ones.
+	Queued uint64
 }
 
 // kernelCount is the block layer's own account of a disk.
@@ -87,6 +89,7 @@ func (t *kernelTracker) readCounts(disk int) (trackCounts, error) {
 		sum.Unmarked += n.Unmarked
 		sum.Recovered += n.Recovered
 		sum.Unnoted += n.Unnoted
+		sum.Queued += n.Queued
 	}
 	return sum, nil
 }
@@ -146,6 +149,18 @@ func missed(o observation, b baseline) uint64 {
 	return o.kernel.sectors - seen
 }
 
+// unqueued returns by how many sectors the completed discards exceed those that were queued, of a disk whose discards may
+// have several ranges: as many were marked in the wrong place. Only a quiet moment tells; what it told is remembered.
+func (t *kernelTracker) unqueued(disk int, o observation, b baseline) uint64 {
+	if t.tier.ranges == nil || t.tier.ranges(t.disks[disk]) < 2 {
+		return 0
+	}
+	if ahead := o.counts.Queued - b.Queued - o.counts.Discarded; o.quiet && int64(ahead) < 0 {
+		t.unseen[disk] = max(t.unseen[disk], -ahead)
+	}
+	return t.unseen[disk]
+}
+
 // settle records the baselines of the disks that are quiet.
 func (t *kernelTracker) settle(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, settleTime)
@@ -184,7 +199,7 @@ func (t *kernelTracker) baseline(disk int) (baseline, error) {
 	if err != nil || !o.quiet {
 		return b, err
 	}
-	b.Sectors, b.Known = o.kernel.sectors-o.seen()-b.Recovered, 1
+	b.Sectors, b.Queued, b.Known = o.kernel.sectors-o.seen()-b.Recovered, o.counts.Queued-o.counts.Discarded, 1
 	if err := t.maps[mapBaselines].Put(uint32(disk), b); err != nil {
 		return b, fmt.Errorf("record a baseline: %w", err)
 	}
@@ -233,7 +248,7 @@ func (t *kernelTracker) diskStatus(disk int) (DiskStatus, error) {
 	if err != nil {
 		return ds, err
 	}
-	ds.MissedSectors = missed(o, b)
+	ds.MissedSectors = missed(o, b) + t.unqueued(disk, o, b)
 	ds.Proven = o.quiet && ds.MissedSectors == 0
 	return ds, nil
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 )
 
 // errOther says that what is pinned tracks something else than what is asked for.
@@ -44,7 +45,7 @@ func (t *kernelTracker) loadPins(o Options) error {
 	for entries := t.maps[trackMapDisks].Iterate(); entries.Next(&key, &entry); {
 		pinned[key] = entry
 	}
-	if !maps.Equal(pinned, t.tier.entries(o)) || int(t.maps[trackMapMarks].MaxEntries()) != t.tier.elements(o) {
+	if !maps.Equal(pinned, t.tier.entries(o)) || int(t.maps[trackMapMarks].MaxEntries()) != t.tier.values(o) {
 		return errOther
 	}
 	for _, name := range t.tier.programs {
@@ -52,7 +53,14 @@ func (t *kernelTracker) loadPins(o Options) error {
 			return err
 		}
 	}
-	return t.mapMarks()
+	if t.maps[trackMapMarks].Flags()&unix.BPF_F_MMAPABLE == 0 {
+		p, err := ebpf.LoadPinnedProgram(linkPath(o.PinDir, classicProgRehostClear), nil)
+		if err != nil {
+			return fmt.Errorf("open the pinned program %s: %w", classicProgRehostClear, err)
+		}
+		t.programs[classicProgRehostClear] = p
+	}
+	return t.openMarks()
 }
 
 // loadLink opens one pinned attachment and the program behind it.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"runtime"
 	"slices"
 
 	"github.com/cilium/ebpf"
@@ -31,29 +32,37 @@ type tier struct {
 	// the last one is attached is marked, too.
 	programs []string
 	attach   func(name string, p *ebpf.Program) (link.Link, error)
-	perDisk  func(d Disk) int // 64-bit elements of marks
+	perDisk  func(d Disk) int // 64-bit words of marks
+	perValue int              // words in one value of the map of marks
+	// ranges is how many ranges a discard may have, where the programs want to know; may be nil.
+	ranges func(d Disk) uint32
 	// aliases are further device numbers under which events speak of a disk; may be nil.
 	aliases func(d Disk) []uint32
-	drain   func(d Disk, words []uint64, keep func(word int, bits uint64)) int
+	drain   func(d Disk, m marks, keep func(word int, bits uint64)) (int, error)
 }
 
-func (k *tier) elements(o Options) int {
+// values is how many values the map of marks needs.
+func (k *tier) values(o Options) int {
 	n := 0
 	for _, d := range o.Disks {
 		n += k.perDisk(d)
 	}
-	return n
+	return (n + k.perValue - 1) / k.perValue
 }
 
 // entries returns what the disks map must hold.
 func (k *tier) entries(o Options) map[uint32]trackDisk {
 	all := o.entries(k.perDisk)
-	if k.aliases == nil {
-		return all
-	}
 	for _, d := range o.Disks {
-		for _, number := range k.aliases(d) {
-			all[number] = all[diskKey(d)]
+		if k.ranges != nil {
+			entry := all[diskKey(d)]
+			entry.Ranges = k.ranges(d)
+			all[diskKey(d)] = entry
+		}
+		if k.aliases != nil {
+			for _, number := range k.aliases(d) {
+				all[number] = all[diskKey(d)]
+			}
 		}
 	}
 	return all
@@ -76,6 +85,11 @@ var btfTier = &tier{
 		if err != nil {
 			return nil, fmt.Errorf("read the tracker's program: %w", err)
 		}
+		if runtime.GOARCH != "amd64" {
+			if err := spec.Variables[trackVarWeaklyOrdered].Set(uint32(1)); err != nil {
+				return nil, fmt.Errorf("say how the processor orders stores: %w", err)
+			}
+		}
 		maps.DeleteFunc(spec.Programs, func(name string, _ *ebpf.ProgramSpec) bool { return !slices.Contains(btfPrograms, name) })
 		return spec, nil
 	},
@@ -84,6 +98,9 @@ var btfTier = &tier{
 	attach: func(_ string, p *ebpf.Program) (link.Link, error) {
 		return link.AttachTracing(link.TracingOptions{Program: p})
 	},
-	perDisk: Disk.Words,
-	drain:   func(_ Disk, words []uint64, keep func(word int, bits uint64)) int { return drain(words, keep) },
+	perDisk:  Disk.Words,
+	perValue: 1,
+	drain: func(d Disk, m marks, keep func(word int, bits uint64)) (int, error) {
+		return m.take(0, d.Words(), keep)
+	},
 }

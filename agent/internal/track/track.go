@@ -125,7 +125,8 @@ type DiskStatus struct {
 	Passthrough, Unmarked uint64
 	// RecoveredSectors counts what was marked late, because the kernel skipped the program at completion.
 	RecoveredSectors uint64
-	// MissedSectors is by how much the kernel's counters exceed the tracker's, when both were compared.
+	// MissedSectors is by how much the kernel's counters exceed the tracker's, when both were compared, and the completed
+	// discards those that were queued where this matters.
 	MissedSectors uint64
 	// Proven says that the comparison happened in a quiet moment and the counters agreed.
 	Proven bool

@@ -22,6 +22,7 @@ type trackCounts struct {
 	Unmarked    uint64
 	Recovered   uint64
 	Unnoted     uint64
+	Queued      uint64
 }
 
 type trackDisk struct {
@@ -32,18 +33,19 @@ type trackDisk struct {
 	Shift    uint32
 	Index    uint32
 	Layout   uint32
-	Unused   uint32
+	Ranges   uint32
 }
 
 type trackNote struct {
-	_       structs.HostLayout
-	Issued  uint64
-	First   uint64
-	Last    uint64
-	Sectors uint64
-	Base    uint64
-	Index   uint32
-	Unused  uint32
+	_        structs.HostLayout
+	Issued   uint64
+	First    uint64
+	Last     uint64
+	Sectors  uint64
+	Base     uint64
+	Index    uint32
+	Requests uint32
+	Queued   uint64
 }
 
 type trackSlot struct {
@@ -64,6 +66,8 @@ const (
 	trackProgRehostComplete = "rehost_complete"
 	trackProgRehostIssue    = "rehost_issue"
 	trackProgRehostMutant   = "rehost_mutant"
+	trackProgRehostRequeue  = "rehost_requeue"
+	trackVarWeaklyOrdered   = "weakly_ordered"
 )
 
 // loadTrack returns the embedded CollectionSpec for track.
@@ -111,6 +115,7 @@ type trackProgramSpecs struct {
 	RehostComplete *ebpf.ProgramSpec `ebpf:"rehost_complete"`
 	RehostIssue    *ebpf.ProgramSpec `ebpf:"rehost_issue"`
 	RehostMutant   *ebpf.ProgramSpec `ebpf:"rehost_mutant"`
+	RehostRequeue  *ebpf.ProgramSpec `ebpf:"rehost_requeue"`
 }
 
 // trackMapSpecs contains maps before they are loaded into the kernel.
@@ -128,6 +133,7 @@ type trackMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type trackVariableSpecs struct {
+	WeaklyOrdered *ebpf.VariableSpec `ebpf:"weakly_ordered"`
 }
 
 // trackObjects contains all objects after they have been loaded into the kernel.
@@ -171,6 +177,7 @@ func (m *trackMaps) Close() error {
 //
 // It can be passed to loadTrackObjects or ebpf.CollectionSpec.LoadAndAssign.
 type trackVariables struct {
+	WeaklyOrdered *ebpf.Variable `ebpf:"weakly_ordered"`
 }
 
 // trackPrograms contains all programs after they have been loaded into the kernel.
@@ -180,6 +187,7 @@ type trackPrograms struct {
 	RehostComplete *ebpf.Program `ebpf:"rehost_complete"`
 	RehostIssue    *ebpf.Program `ebpf:"rehost_issue"`
 	RehostMutant   *ebpf.Program `ebpf:"rehost_mutant"`
+	RehostRequeue  *ebpf.Program `ebpf:"rehost_requeue"`
 }
 
 func (p *trackPrograms) Close() error {
@@ -187,6 +195,7 @@ func (p *trackPrograms) Close() error {
 		p.RehostComplete,
 		p.RehostIssue,
 		p.RehostMutant,
+		p.RehostRequeue,
 	)
 }
 

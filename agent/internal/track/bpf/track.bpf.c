@@ -38,7 +38,7 @@ struct disk {
 	u32 shift;    /* sectors to granules */
 	u32 index;
 	u32 layout;   /* user space only */
-	u32 unused;
+	u32 ranges;   /* for the classic programs only */
 };
 
 struct counts {
@@ -49,6 +49,7 @@ struct counts {
 	u64 unmarked;    /* requests that were not marked fully */
 	u64 recovered;   /* sectors of requests whose completion was not seen, marked when their memory was used again */
 	u64 unnoted;     /* issued requests for which there was no room */
+	u64 queued;      /* sectors of discards, counted by the classic programs only */
 };
 
 /* What a request will change when it completes. */
@@ -59,7 +60,8 @@ struct note {
 	u64 sectors;
 	u64 base;    /* of the disk */
 	u32 index;   /* of the disk */
-	u32 unused;
+	u32 requests; /* these two for the classic programs only */
+	u64 queued;
 };
 
 struct {
@@ -95,7 +97,7 @@ struct {
  * a tenth of the map's locks. */
 #define SLOT_BITS 13
 
-struct slot {
+struct slot { /* as long as a cache line */
 	u64 address; /* of the request; 0: free */
 	struct note note; /* valid while issued is not 0: that is written last and cleared first */
 };
@@ -117,6 +119,27 @@ static __attribute__((always_inline)) struct slot *slot_of(u64 address)
 	key = low * 0x9e3779b1U >> (32 - SLOT_BITS); /* Fibonacci hashing: requests lie in arrays, at equal distances */
 
 	return bpf_map_lookup_elem(&slots, &key);
+}
+
+/* On a processor that may make stores seen in another order than they were made (set by user space). */
+const volatile u32 weakly_ordered = 0;
+
+/* forget removes the note of a request. */
+static __attribute__((always_inline)) void forget(u64 address)
+{
+	struct slot *s = slot_of(address);
+
+	if (!s || s->address != address) {
+		bpf_map_delete_elem(&notes, &address);
+		return;
+	}
+	/* First the note, then the slot: who takes the slot in between would lose its own note. */
+	if (weakly_ordered)
+		__sync_lock_test_and_set(&s->note.issued, 0);
+	else
+		s->note.issued = 0;
+	barrier();
+	s->address = 0;
 }
 
 /* mark_chunk sets the bits first..last, which start in the word `word` and span at most WORDS_PER_CHUNK words.
@@ -165,22 +188,27 @@ __attribute__((noinline)) int mark_granules(u64 base, u64 first, u64 last)
 	return 1;
 }
 
-static __attribute__((always_inline)) int mark_sectors(struct disk *d, u64 sector, u64 sectors)
+/* mark_range marks the granules, of `1 << shift` sectors, that the sectors first..last lie in. */
+__attribute__((noinline)) int mark_range(u64 base, u64 granules, u32 shift, u64 first, u64 last)
 {
-	u64 first, last;
 	int beyond = 0;
 
-	if (!sectors)
-		return 0;
-	first = sector >> (d->shift & 63);
-	last = (sector + sectors - 1) >> (d->shift & 63);
-	if (first >= d->granules)
+	first >>= shift & 63;
+	last >>= shift & 63;
+	if (first >= granules)
 		return 1;
-	if (last >= d->granules) { /* the disk has grown */
-		last = d->granules - 1;
+	if (last >= granules) { /* the disk has grown */
+		last = granules - 1;
 		beyond = 1;
 	}
-	return mark_granules(d->base, first, last) | beyond;
+	return mark_granules(base, first, last) | beyond;
+}
+
+static __attribute__((always_inline)) int mark_sectors(struct disk *d, u64 sector, u64 sectors)
+{
+	if (!sectors)
+		return 0;
+	return mark_range(d->base, d->granules, d->shift, sector, sector + sectors - 1);
 }
 
 /* mark_bios marks every bio of a discard: a driver may merge discards that are not adjacent, and the request's
@@ -238,7 +266,6 @@ SEC("tp_btf/block_rq_complete") int rehost_complete(u64 *ctx)
 	u32 op = op_of(rq);
 	struct counts *c;
 	struct disk *d;
-	struct slot *s;
 	u32 key;
 	int bad;
 
@@ -268,16 +295,8 @@ SEC("tp_btf/block_rq_complete") int rehost_complete(u64 *ctx)
 	__sync_fetch_and_add(&c->requests, 1);
 	if (bad)
 		__sync_fetch_and_add(&c->unmarked, 1);
-	if (bytes < rq->__data_len) /* a part, and the rest is still to come */
-		return 0;
-	s = slot_of(address);
-	if (s && s->address == address) {
-		s->note.issued = 0;
-		barrier();
-		s->address = 0;
-	} else {
-		bpf_map_delete_elem(&notes, &address);
-	}
+	if (bytes >= rq->__data_len) /* else it is a part, and the rest is still to come */
+		forget(address);
 	return 0;
 }
 
@@ -332,7 +351,7 @@ SEC("tp_btf/block_rq_issue") int rehost_issue(u64 *ctx)
 	s = slot_of(address);
 	own = s && s->address == address;
 	old = own ? &s->note : bpf_map_lookup_elem(&notes, &address);
-	if (old && old->issued) { /* its completion was skipped; a request that is issued again after a requeue looks the same */
+	if (old && old->issued) { /* its completion was skipped */
 		key = old->index;
 		c = bpf_map_lookup_elem(&counters, &key);
 		if (c) {
@@ -360,6 +379,16 @@ SEC("tp_btf/block_rq_issue") int rehost_issue(u64 *ctx)
 		if (c)
 			__sync_fetch_and_add(&c->unnoted, 1);
 	}
+	return 0;
+}
+
+/* A request that the driver gives back is issued again later, and noted again. */
+SEC("tp_btf/block_rq_requeue") int rehost_requeue(u64 *ctx)
+{
+	struct request *rq = (void *)ctx[0];
+
+	if (op_of(rq) != REQ_OP_READ && find(rq))
+		forget((u64)rq);
 	return 0;
 }
 
