@@ -36,6 +36,12 @@ chaos: build ## 100 kills, each fault of broker and volumes twice, both at once;
 mutants: build ## break each rule of the engine on purpose; the tests must notice
 	$(GO) run ./test/mutants
 
+kernels: build ## run the tracker's tests under the kernels of Debian 11, 12 and 13, emulated
+	@$(GO) run ./test/kernels
+
+guest: build ## replicate an emulated Debian 12 server, its agent under systemd, through a kill and a reboot
+	REHOST_GUEST=1 $(GO) test -timeout 40m -count=1 -v ./test/guest
+
 check: packages ## format, vet, generated files unchanged, lint
 	@scripts/check
 
@@ -51,5 +57,5 @@ appliance: build ## build the conversion appliance's disk image
 clean: ## remove what was built here (the image cache stays)
 	rm -rf bin build
 
-.PHONY: help packages build demo test bench stamp chaos mutants check generate lint-fix appliance clean
+.PHONY: help packages build demo test bench stamp chaos mutants kernels guest check generate lint-fix appliance clean
 .DEFAULT_GOAL := help
