@@ -136,7 +136,7 @@ mount -t tmpfs tmp /tmp
 mount -t bpf bpf /sys/fs/bpf
 %s
 export REHOST_TRACK_DISK=/dev/vda
-track.test -test.v -test.timeout 9m %s
+track.test -test.v -test.timeout 19m %s
 echo "rehost: exit $?"
 poweroff -f
 `
