@@ -47,6 +47,8 @@ type Options struct {
 	MAC       string // empty: QEMU's own
 	MemoryMiB int    // 0: 768
 	Forward   []Forward
+	Reach     []Forward // what the guest may reach: an address of its network stands for one of the host
+	Reboots   bool      // a reboot does not end the machine
 }
 
 // Machine is a machine that runs.
@@ -142,16 +144,24 @@ func arguments(o Options, log string) ([]string, error) {
 		}
 		_, _ = fmt.Fprintf(&network, ",hostfwd=tcp:%s:%s-%s:%s", host, hostPort, guest, guestPort)
 	}
-	return []string{
+	for _, f := range o.Reach {
+		// A program for each connection: without one, QEMU has a single connection and opens it at its start.
+		_, _ = fmt.Fprintf(&network, ",guestfwd=tcp:%s-cmd:socat - tcp:%s", f.Guest, f.Host)
+	}
+	args := []string{
 		"-accel", "tcg", "-machine", "pc", "-m", strconv.Itoa(o.MemoryMiB),
-		"-nodefaults", "-display", "none", "-vga", "std", "-no-reboot",
+		"-nodefaults", "-display", "none", "-vga", "std",
 		// A comma in a file name is written twice.
 		"-drive", "if=none,id=disk0,format=raw,snapshot=on,file=" + strings.ReplaceAll(o.Disk, ",", ",,"),
 		"-device", disk + ",drive=disk0,bootindex=1,addr=4",
 		"-netdev", network.String(),
 		"-device", nic,
 		"-serial", "file:" + log,
-	}, nil
+	}
+	if !o.Reboots {
+		args = append(args, "-no-reboot")
+	}
+	return args, nil
 }
 
 // tail returns the last n lines of text.

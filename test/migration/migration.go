@@ -101,6 +101,12 @@ func (m *Migration) Dir() string { return m.cfg.Dir }
 // Bin is the folder with the programs.
 func (m *Migration) Bin() string { return m.cfg.Bin }
 
+// Bus is the address of the bus on this machine.
+func (m *Migration) Bus() string { return m.bus }
+
+// Image is the cached image of the source's disk.
+func (m *Migration) Image() string { return m.img }
+
 // path returns a path in the working folder.
 func (m *Migration) path(parts ...string) string {
 	return filepath.Join(append([]string{m.cfg.Dir}, parts...)...)

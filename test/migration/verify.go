@@ -46,7 +46,7 @@ func (m *Migration) Hash(ctx context.Context, p protocol.Point) (Hashes, error) 
 	for _, side := range []struct {
 		path string
 		to   *string
-	}{{m.frozen(p.ID), &h.Source}, {m.snapshot(p.Snapshots[0]), &h.Snapshot}} {
+	}{{m.frozen(p.ID), &h.Source}, {m.Snapshot(p.Snapshots[0]), &h.Snapshot}} {
 		g.Go(func() (err error) {
 			*side.to, err = hashFile(ctx, side.path)
 			return err
@@ -63,8 +63,8 @@ func (m *Migration) frozen(point string) string {
 	return filepath.Join(m.pool.Root(), "points", point+".raw")
 }
 
-// snapshot is the file behind a snapshot of the local cloud.
-func (m *Migration) snapshot(id string) string {
+// Snapshot is the file behind a snapshot of the local cloud.
+func (m *Migration) Snapshot(id string) string {
 	return filepath.Join(m.dev(), "cloud", "pool", "snapshots", id+".raw")
 }
 
