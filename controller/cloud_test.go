@@ -258,7 +258,10 @@ func (c *memoryCloud) WaitVolume(_ context.Context, id string, _ cloud.Progress)
 func (c *memoryCloud) AttachVolume(ctx context.Context, volume, instance string, _ cloud.Progress) (err error) {
 	errCall := c.change(ctx, func() bool {
 		v, i := c.volumes[volume], c.instances[instance]
-		if v == nil || i == nil || (v.Instance != "" && v.Instance != instance) {
+		if v != nil && v.Instance != "" && v.Instance != instance {
+			c.calls["attachment of a volume that another instance may still write to"]++
+		}
+		if v == nil || i == nil || !i.Alive() || (v.Instance != "" && v.Instance != instance) {
 			err = absent("attachment of " + volume + " to " + instance)
 			return false
 		}
@@ -282,6 +285,19 @@ func (c *memoryCloud) Volumes(_ context.Context, tags cloud.Tags) ([]cloud.Volum
 	defer c.mu.Unlock()
 	return selectBy(c.volumes, func(v *cloud.Volume) bool { return matches(v.Tags, tags) }), nil
 }
+
+func (c *memoryCloud) DetachVolume(ctx context.Context, id string, _ cloud.Progress) error {
+	return c.change(ctx, func() bool {
+		v := c.volumes[id]
+		if v == nil || v.Instance == "" {
+			return false
+		}
+		v.Instance, v.Attachment = "", ""
+		return true
+	})
+}
+
+func (c *memoryCloud) Impairment(context.Context, string) (string, error) { return "", nil }
 
 func (c *memoryCloud) DeleteVolume(ctx context.Context, id string) error {
 	return c.change(ctx, func() bool { _, ok := c.volumes[id]; delete(c.volumes, id); return ok })

@@ -62,6 +62,9 @@ func (c *controller) replicaReport(ctx context.Context, report protocol.ReplicaR
 }
 
 func (c *controller) replicaOrder(name string) (protocol.ReplicaOrder, error) {
+	if rs, err := c.store.Staging.Get(name); err == nil && !rs.Lost.IsZero() {
+		return protocol.ReplicaOrder{Replicas: []protocol.ReplicaAssignment{}}, nil // too late: another one takes over
+	}
 	servers, err := c.store.Servers.List("")
 	if err != nil {
 		return protocol.ReplicaOrder{}, err

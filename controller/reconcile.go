@@ -79,6 +79,9 @@ func (c *controller) reconcile(ctx context.Context) error {
 			w.try(name, func() { c.complain(ctx, name, c.reconcileServer(ctx, name)) })
 		}
 		w.try(retireKey, func() { c.complain(ctx, "", c.staging.Retire(ctx)) })
+		if err := c.guard(ctx, w); err != nil {
+			return err
+		}
 		c.poke(names)
 		select {
 		case <-ctx.Done():
@@ -87,6 +90,18 @@ func (c *controller) reconcile(ctx context.Context) error {
 		case <-c.reports.Changed():
 		}
 	}
+}
+
+// guard looks at every replication server. The keys are no server's: names have no slash.
+func (c *controller) guard(ctx context.Context, w *workers) error {
+	all, err := c.store.Staging.List("")
+	if err != nil {
+		return err
+	}
+	for _, rs := range all {
+		w.try("replicaserver/"+rs.Name, func() { c.complain(ctx, "", c.staging.Guard(ctx, rs.Name)) })
+	}
+	return nil
 }
 
 func (c *controller) complain(ctx context.Context, server string, err error) {

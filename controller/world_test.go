@@ -23,6 +23,9 @@ import (
 	"rehost/protocol"
 )
 
+// lost is the silence from which on a replication server counts as missing.
+const lost = 500 * time.Millisecond
+
 // world is a bus, a cloud in memory, and loops that speak the protocol as agents and
 // replication servers do. Controllers come and go in it.
 type world struct {
@@ -37,6 +40,7 @@ type world struct {
 	slow    string                        // its agent takes no point now
 	failing int                           // points that the agent fails before one succeeds
 	fences  []bool                        // what the agent was ordered, in order
+	mute    map[string]bool               // instances and agents that report nothing
 
 	brokenFence bool          // the agent's fence hook fails
 	taken       time.Duration // how long the cloud may take for snapshots; 0: long
@@ -44,7 +48,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, bus: bustest.Start(t), cloud: newMemoryCloud(), held: map[string]protocol.PointMark{}}
+	w := &world{t: t, bus: bustest.Start(t), cloud: newMemoryCloud(), held: map[string]protocol.PointMark{}, mute: map[string]bool{}}
 	w.operator = bustest.Connect(t, w.bus, protocol.RoleOperator, "test")
 	page := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { _, _ = rw.Write([]byte("it works")) }))
 	t.Cleanup(page.Close)
@@ -103,6 +107,9 @@ func (w *world) agent(server string) {
 		Disks: []protocol.DiskReport{{Name: "/dev/sda", Boot: true, SizeBytes: 4 << 30}, {Name: "/dev/sdb", SizeBytes: 1 << 30}},
 	}
 	w.loop(func(ctx context.Context) bool {
+		if w.muted(server) {
+			return true
+		}
 		report.At = time.Now()
 		order, err := request[protocol.AgentReport, protocol.AgentOrder](ctx, nc, protocol.AgentReportSubject(server), report)
 		if err != nil {
@@ -168,6 +175,9 @@ func (w *world) replicaServer(inst cloud.Instance, userData []byte) {
 		if i, err := w.cloud.Instance(ctx, inst.ID); err != nil || !i.Alive() {
 			return false
 		}
+		if w.muted(inst.ID) {
+			return true
+		}
 		order, err := request[protocol.ReplicaReport, protocol.ReplicaOrder](ctx, nc, protocol.ReplicaReportSubject(data.Name), report)
 		if err != nil {
 			return ctx.Err() == nil
@@ -175,6 +185,18 @@ func (w *world) replicaServer(inst cloud.Instance, userData []byte) {
 		report.Replicas = w.replicas(order)
 		return true
 	})
+}
+
+func (w *world) muted(name string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.mute[name]
+}
+
+func (w *world) setMute(name string, mute bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.mute[name] = mute
 }
 
 func (w *world) replicas(order protocol.ReplicaOrder) []protocol.ReplicaStatus {
@@ -206,7 +228,7 @@ func (w *world) controller(parent context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(parent)
 	external := bustest.Context(w.t, w.bus, protocol.RoleController, "main")
 	cfg := Config{External: &external, Timing: Timing{
-		Tick: 20 * time.Millisecond, Poll: 10 * time.Millisecond, Retry: 20 * time.Millisecond, AgentLost: 3 * time.Second, PointHeld: 10 * time.Second, PointTaken: w.taken,
+		Tick: 20 * time.Millisecond, Poll: 10 * time.Millisecond, Retry: 20 * time.Millisecond, AgentLost: 3 * time.Second, ReplicaLost: lost, PointHeld: 10 * time.Second, PointTaken: w.taken,
 	}}
 	ready, ended := make(chan struct{}), make(chan error, 1)
 	log := hclog.New(&hclog.LoggerOptions{Output: w.t.Output(), Level: hclog.Debug, DisableTime: true})

@@ -38,6 +38,8 @@ type ReplicationSettings struct {
 	Subnet           string            `json:"subnet"`
 	VolumeType       string            `json:"volume_type"`
 	VolumesPerServer int               `json:"volumes_per_server"`
+	Dedicated        bool              `json:"dedicated,omitempty"` // each server has a replication server of its own
+	ReplaceAfter     time.Duration     `json:"replace_after_ns"`    // a replication server's silence after which another one takes over; 0: never for silence alone
 	Window           int64             `json:"window_bytes"`
 	StreamBytes      int64             `json:"stream_bytes"`
 	FreezeBudget     time.Duration     `json:"freeze_budget_ns"`

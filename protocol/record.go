@@ -9,8 +9,10 @@ type Server struct {
 	Since      time.Time       `json:"since"` // of the lifecycle state
 	Generation string          `json:"generation"`
 	Stream     string          `json:"stream"`
-	Replica    string          `json:"replica"` // replication server
+	Replica    string          `json:"replica"`             // replication server
+	Replacing  string          `json:"replacing,omitempty"` // why it gets another replication server now
 	Volumes    []StagingVolume `json:"volumes"`
+	Zone       string          `json:"zone,omitempty"` // availability zone of the volumes
 	Initiation []Initiation    `json:"initiation"`
 	FirstByte  time.Time       `json:"first_byte"`
 	Continuous time.Time       `json:"continuous"` // when the initial sync was first complete
@@ -112,6 +114,9 @@ type ReplicaServer struct {
 	Servers     []string  `json:"servers"`
 	Retired     bool      `json:"retired,omitempty"` // it has no servers and gets none: its instance is being terminated
 	LastSeen    time.Time `json:"last_seen"`
+	Lost        time.Time `json:"lost,omitzero"`    // when it was given up for dead; it never comes back
+	Reason      string    `json:"reason,omitempty"` // why, for people
+	Fenced      time.Time `json:"fenced,omitzero"`  // since when its instance is terminated and no volume is attached to it
 }
 
 // Job is a piece of work over one or more servers. It is persisted before and after each step.

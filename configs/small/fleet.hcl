@@ -18,6 +18,8 @@ replication "default" {
   # image              = "rehost-replicaserver" # name or id
   # volume_type        = "gp3"
   # volumes_per_server = 15
+  # dedicated          = false    # true: a replication server of its own for each server
+  # replace_after      = "3m"     # a replication server that is silent for so long is replaced; "0s": only when its instance has ended
   # window             = "128MiB" # sent by an agent and not yet durable
   # stream_size        = "1GiB"   # of the broker's disk, for each server
   # freeze_budget      = "250ms"  # longest wanted freeze for a point

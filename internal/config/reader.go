@@ -183,6 +183,19 @@ func (r *reader) integer(a *hcl.Attribute, to *int, low, high int) {
 	r.fail(a.Expr.Range(), "Invalid number", "%s is a whole number from %d to %d, without quotes.", a.Name, low, high)
 }
 
+// flag reads true or false.
+func (r *reader) flag(a *hcl.Attribute, to *bool) {
+	v, ok := r.value(a)
+	if !ok {
+		return
+	}
+	if v.Type() != cty.Bool {
+		r.fail(a.Expr.Range(), "Not true or false", "%s is true or false, without quotes.", a.Name)
+		return
+	}
+	*to = v.True()
+}
+
 func wholeNumber(v cty.Value) (int, bool) {
 	var n int
 	if v.Type() != cty.Number {

@@ -16,7 +16,9 @@ func DefaultReplication() protocol.ReplicationSettings {
 		VolumeType:   "gp3",
 		// MGN's ratio; an instance of this size takes up to 27 volumes beside its own.
 		VolumesPerServer: 15,
-		Window:           128 << 20,
+		// Reports come every second, and an instance that reboots is back within a minute or two.
+		ReplaceAfter: 3 * time.Minute,
+		Window:       128 << 20,
 		// Eight windows: a broker's disk is not filled by one server, and a replication server may be away for a while.
 		StreamBytes:  1 << 30,
 		FreezeBudget: 250 * time.Millisecond,
@@ -37,6 +39,8 @@ type replicationBlock struct {
 	Subnet           *hcl.Attribute `hcl:"subnet,optional"`
 	VolumeType       *hcl.Attribute `hcl:"volume_type,optional"`
 	VolumesPerServer *hcl.Attribute `hcl:"volumes_per_server,optional"`
+	Dedicated        *hcl.Attribute `hcl:"dedicated,optional"`
+	ReplaceAfter     *hcl.Attribute `hcl:"replace_after,optional"`
 	Window           *hcl.Attribute `hcl:"window,optional"`
 	StreamSize       *hcl.Attribute `hcl:"stream_size,optional"`
 	FreezeBudget     *hcl.Attribute `hcl:"freeze_budget,optional"`
@@ -61,6 +65,12 @@ const (
 	maxKeep  = 1000
 )
 
+// What replace_after may be: a replication server reports every second, and one that restarts is to be let do so.
+const (
+	minReplace = 20 * time.Second
+	maxReplace = 24 * time.Hour
+)
+
 func (b *pointsBlock) read(r *reader, s *protocol.ReplicationSettings) {
 	if b == nil {
 		return
@@ -81,6 +91,11 @@ func (b replicationBlock) read(r *reader) protocol.ReplicationSettings {
 	r.text(b.Subnet, &s.Subnet)
 	r.oneOf(b.VolumeType, &s.VolumeType, volumeTypes...)
 	r.integer(b.VolumesPerServer, &s.VolumesPerServer, 1, 27)
+	r.flag(b.Dedicated, &s.Dedicated)
+	if r.duration(b.ReplaceAfter, &s.ReplaceAfter, 0, maxReplace); s.ReplaceAfter != 0 && s.ReplaceAfter < minReplace {
+		r.fail(b.ReplaceAfter.Expr.Range(), "Duration out of range", "replace_after is %s to %s, or \"0s\" for never. Write for example %q.",
+			FormatDuration(minReplace), FormatDuration(maxReplace), "3m")
+	}
 	r.size(b.Window, &s.Window, minWindow, maxWindow)
 	r.size(b.StreamSize, &s.StreamBytes, 16<<20, 1<<40)
 	r.duration(b.FreezeBudget, &s.FreezeBudget, minFreeze, maxFreeze)

@@ -15,6 +15,7 @@ type View struct {
 	AgentKnown  bool          // it has reported to this process
 	ReplicaAge  time.Duration
 	Twins       *protocol.Problem // two agents report as this server
+	Replacing   string            // why its replication server is being replaced; empty: it is not
 	Snapshot    bool              // a point is held or its snapshots are being made
 	LostAfter   time.Duration     // a silence longer than this counts as gone
 	ReplicaLost time.Duration
@@ -41,6 +42,12 @@ func Conclude(v View) (protocol.Replication, *protocol.Problem) {
 	}
 	if r.Wanted != protocol.WantReplicate && r.Wanted != protocol.WantPause {
 		return protocol.ReplicationInitiating, r.Problem
+	}
+	if v.Replacing != "" {
+		return protocol.ReplicationStalled, &protocol.Problem{
+			Code: protocol.ProblemReplicaUnreachable, Server: r.Name, Message: v.Replacing + "; another one takes over",
+			Hint: "nothing is to be done: replication goes on from the checkpoint; rehost status shows the step",
+		}
 	}
 	if v.ReplicaAge > v.ReplicaLost {
 		return protocol.ReplicationStalled, &protocol.Problem{

@@ -144,3 +144,20 @@ func (r *Reports) Replica(replicaServer, server, generation string) (protocol.Re
 	}
 	return protocol.ReplicaStatus{}, false
 }
+
+// HeardOfOthers says that an agent, or a replication server other than the named one, was heard of lately.
+func (r *Reports) HeardOfOthers(replicaServer string, lately time.Duration) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, s := range r.agents {
+		if time.Since(s.at) <= lately {
+			return true
+		}
+	}
+	for name, s := range r.replicas {
+		if name != replicaServer && time.Since(s.at) <= lately {
+			return true
+		}
+	}
+	return false
+}

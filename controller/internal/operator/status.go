@@ -67,7 +67,7 @@ func (d *Desk) server(r protocol.Server) (protocol.ServerStatus, []protocol.Prob
 	_, replicaAt, _ := d.reports.ReplicaServer(r.Replica)
 	replication, problem := observe.Conclude(observe.View{
 		Record: r, Agent: report, AgentAge: time.Since(at), AgentKnown: known, ReplicaAge: time.Since(replicaAt),
-		Twins: d.reports.Twins(r.Name), Snapshot: snapshot, LostAfter: d.cfg.LostAfter, ReplicaLost: d.cfg.ReplicaLost,
+		Twins: d.reports.Twins(r.Name), Replacing: d.replacing(r), Snapshot: snapshot, LostAfter: d.cfg.LostAfter, ReplicaLost: d.cfg.ReplicaLost,
 	})
 	s.Replication = replication
 	var problems []protocol.Problem
@@ -88,6 +88,22 @@ func (d *Desk) server(r protocol.Server) (protocol.ServerStatus, []protocol.Prob
 	s.Waiting = waiting(s, problem)
 	s.Next = d.next(r)
 	return s, problems, nil
+}
+
+// replacing says why a server's replication server is being replaced, or "".
+func (d *Desk) replacing(r protocol.Server) string {
+	if rs, err := d.store.Staging.Get(r.Replica); r.Replica != "" && err == nil && !rs.Lost.IsZero() {
+		return fmt.Sprintf("replication server %s was given up: %s", rs.Name, rs.Reason)
+	}
+	if r.Replacing == "" {
+		return ""
+	}
+	for _, i := range r.Initiation {
+		if i.Status != protocol.StepSucceeded && i.Status != protocol.StepSkipped {
+			return fmt.Sprintf("%s, now at %s %s", r.Replacing, i.Step, i.Detail)
+		}
+	}
+	return r.Replacing
 }
 
 // waiting says in words what the server is waiting for.

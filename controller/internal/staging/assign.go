@@ -25,16 +25,16 @@ func (w *work) choose(ctx context.Context) (string, error) {
 		capacity = defaultCapacity
 	}
 	for _, rs := range all {
-		if slices.Contains(rs.Servers, w.rec.Name) && !rs.Retired {
+		if slices.Contains(rs.Servers, w.rec.Name) && !rs.Retired && rs.Lost.IsZero() {
 			return rs.Name, nil
 		}
 	}
 	for _, rs := range all {
-		if rs.Retired || rs.Replication != w.replication.Name || w.volumesOn(rs)+len(w.rec.Volumes) > capacity {
+		if !w.fits(rs, capacity) {
 			continue
 		}
 		_, err := w.store.Staging.Update(ctx, rs.Name, func(rs *protocol.ReplicaServer) error {
-			if rs.Retired {
+			if rs.Retired || !rs.Lost.IsZero() {
 				return errRetired
 			}
 			rs.Servers = append(rs.Servers, w.rec.Name)
@@ -48,6 +48,17 @@ func (w *work) choose(ctx context.Context) (string, error) {
 	name := "rs-" + random(4)
 	rs := protocol.ReplicaServer{Name: name, Replication: w.replication.Name, Servers: []string{w.rec.Name}}
 	return name, w.store.Staging.Create(ctx, name, rs)
+}
+
+// fits says whether a replication server may carry this server too. Volumes that exist are bound to their zone.
+func (w *work) fits(rs protocol.ReplicaServer, capacity int) bool {
+	if rs.Retired || !rs.Lost.IsZero() || rs.Replication != w.replication.Name || (w.rec.Zone != "" && rs.Zone != w.rec.Zone) {
+		return false
+	}
+	if w.replication.Dedicated && len(rs.Servers) > 0 {
+		return false
+	}
+	return w.volumesOn(rs)+len(w.rec.Volumes) <= capacity
 }
 
 func (w *work) volumesOn(rs protocol.ReplicaServer) int {

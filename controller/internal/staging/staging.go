@@ -36,7 +36,9 @@ type Cloud interface {
 	CreateVolume(ctx context.Context, spec cloud.VolumeSpec) (cloud.Volume, error)
 	AttachVolume(ctx context.Context, volume, instance string, progress cloud.Progress) error
 	Volumes(ctx context.Context, tags cloud.Tags) ([]cloud.Volume, error)
+	DetachVolume(ctx context.Context, volume string, progress cloud.Progress) error
 	DeleteVolume(ctx context.Context, id string) error
+	Impairment(ctx context.Context, instance string) (string, error)
 }
 
 // Bus is what staging needs of the bus.
@@ -50,6 +52,7 @@ type Bus interface {
 // Config is how patient staging is.
 type Config struct {
 	Retry       time.Duration // first pause after a failed step; doubled up to a minute
+	ReplicaLost time.Duration // a replication server's silence from which on it is looked at
 	ReplicaBoot time.Duration // from launch to the first report of a replication server, before it is a problem
 	AgentGone   time.Duration // how long a disconnected agent may be silent before it counts as gone
 	Poll        time.Duration
@@ -67,7 +70,8 @@ type Staging struct {
 	assign sync.Mutex // one choice of a replication server at a time
 
 	mu    sync.Mutex
-	pause map[string]pause // by server, after failures
+	pause map[string]pause     // by server, after failures
+	asked map[string]time.Time // by replication server: when the cloud was last asked about it
 }
 
 type pause struct {
@@ -77,7 +81,7 @@ type pause struct {
 
 // New makes a Staging.
 func New(cfg Config, st *store.Store, reports *observe.Reports, c Cloud, b Bus, logger hclog.Logger) *Staging {
-	return &Staging{cfg: cfg, store: st, reports: reports, cloud: c, bus: b, logger: logger, pause: map[string]pause{}}
+	return &Staging{cfg: cfg, store: st, reports: reports, cloud: c, bus: b, logger: logger, pause: map[string]pause{}, asked: map[string]time.Time{}}
 }
 
 // work is one look at one server.
@@ -105,8 +109,14 @@ func (s *Staging) Reconcile(ctx context.Context, server string) error {
 	if err != nil {
 		return err
 	}
-	if rec.Wanted == protocol.WantDisconnect || !rec.Finalized.IsZero() || rec.Lifecycle == protocol.Disconnected || s.paused(server) {
+	if rec.Wanted == protocol.WantDisconnect || !rec.Finalized.IsZero() || rec.Lifecycle == protocol.Disconnected {
 		return nil
+	}
+	if waiting, err := s.leave(ctx, rec); err != nil || waiting || s.paused(server) {
+		return err
+	}
+	if rec, err = s.store.Servers.Get(server); err != nil {
+		return err
 	}
 	settings, replication, _, ok := fleet.Settings(s.store.Applied(), server)
 	if !ok {

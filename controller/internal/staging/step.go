@@ -144,7 +144,7 @@ func (w *work) launch(ctx context.Context, name string) (cloud.Instance, error) 
 		kind = defaultType
 	}
 	return w.cloud.RunInstance(ctx, cloud.InstanceSpec{
-		Token: Token(name, "replicaserver"), Image: found.ID, Type: kind, Subnet: w.replication.Subnet,
+		Token: Token(name, "replicaserver"), Image: found.ID, Type: kind, Subnet: w.replication.Subnet, Zone: w.rec.Zone,
 		SecurityGroups: []string{group}, UserData: text, Own: true,
 		Tags: cloud.Tags(w.replication.Tags).With(replicaServerTags(name)),
 	})
@@ -168,7 +168,11 @@ func bootReplicaServer(ctx context.Context, w *work) (bool, string, error) {
 	}
 	if !inst.Alive() {
 		return false, "", hint.New(fmt.Sprintf("replication server %s: instance %s is %s %s", rs.Name, inst.ID, inst.State, inst.Reason),
-			"look at its console in the cloud, and remove the server from the configuration and add it again to start over")
+			"another one is launched by itself; if this happens again, the reason is in the cloud: quotas, the subnet, the key of encrypted volumes")
+	}
+	if w.rec.Zone != "" && inst.Zone != w.rec.Zone {
+		return false, "", hint.New(fmt.Sprintf("replication server %s is in zone %s, the volumes of %s are in %s", rs.Name, inst.Zone, w.rec.Name, w.rec.Zone),
+			"set `subnet` of the replication block to one in "+w.rec.Zone)
 	}
 	if inst.State != cloud.InstanceRunning {
 		return false, inst.State, nil
@@ -208,12 +212,17 @@ func createVolumes(ctx context.Context, w *work) (bool, string, error) {
 	if err != nil {
 		return false, "", err
 	}
+	if w.rec.Zone == "" { // from now on they are bound to it
+		if err := w.update(ctx, func(r *protocol.Server) { r.Zone = rs.Zone }); err != nil {
+			return false, "", err
+		}
+	}
 	for i, v := range w.rec.Volumes {
 		if v.Volume != "" {
 			continue
 		}
 		created, err := w.cloud.CreateVolume(ctx, cloud.VolumeSpec{
-			Token: Token(w.rec.Name, w.rec.Generation, "volume", strconv.Itoa(i)), Zone: rs.Zone,
+			Token: Token(w.rec.Name, w.rec.Generation, "volume", strconv.Itoa(i)), Zone: w.rec.Zone,
 			SizeBytes: v.SizeBytes, Type: w.replication.VolumeType,
 			Tags: cloud.Tags(w.replication.Tags).With(cloud.Tags{
 				cloud.TagRole: cloud.RoleStagingVolume, cloud.TagServer: w.rec.Name, cloud.TagGeneration: w.rec.Generation,
@@ -263,7 +272,7 @@ func pair(ctx context.Context, w *work) (bool, string, error) {
 		p := status.Problems[0]
 		return false, "", &p
 	}
-	return true, w.rec.Replica, nil
+	return true, w.rec.Replica, w.update(ctx, func(r *protocol.Server) { r.Replacing = "" })
 }
 
 func connectAgent(ctx context.Context, w *work) (bool, string, error) {

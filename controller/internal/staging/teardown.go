@@ -54,6 +54,9 @@ func (s *Staging) Unassign(ctx context.Context, server string) error {
 		if rs.Name != carrier && !slices.Contains(rs.Servers, server) {
 			continue
 		}
+		if !rs.Fenced.IsZero() {
+			continue // it cannot hold anything any more
+		}
 		if err := s.letGo(ctx, rs.Name, server, rec.Generation); err != nil {
 			return err
 		}
@@ -103,7 +106,7 @@ func (s *Staging) Remove(ctx context.Context, server string) error {
 		}
 	}
 	_, err = s.store.Servers.Update(ctx, server, func(r *protocol.Server) error {
-		r.Volumes, r.Stream = nil, ""
+		r.Volumes, r.Stream, r.Zone, r.Replacing = nil, "", "", ""
 		return nil
 	})
 	return err
