@@ -30,6 +30,7 @@ type memoryCloud struct {
 	made      map[string]int // by role
 	calls     map[string]int // EC2 would have charged for these: wrong uses of the API
 	broken    bool           // conversions report a failure
+	stuck     chan struct{}  // terminations wait for it
 	refusing  bool           // no snapshots of an instance's volumes now
 
 	changed func()                                     // after every real change, before the answer
@@ -188,18 +189,24 @@ func (c *memoryCloud) WaitInstance(ctx context.Context, id, state string, _ clou
 	}
 }
 
+// TerminateInstance leaves the volumes attached, as EC2 does for a while.
 func (c *memoryCloud) TerminateInstance(ctx context.Context, id string, _ cloud.Progress) error {
+	c.mu.Lock()
+	stuck := c.stuck
+	c.mu.Unlock()
+	if stuck != nil {
+		select {
+		case <-stuck:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 	return c.change(ctx, func() bool {
 		i := c.instances[id]
 		if i == nil || !i.Alive() {
 			return false
 		}
 		i.State = cloud.InstanceTerminated
-		for _, v := range c.volumes {
-			if v.Instance == id {
-				v.Instance, v.Attachment = "", ""
-			}
-		}
 		return true
 	})
 }

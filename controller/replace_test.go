@@ -76,11 +76,20 @@ func TestASilentReplicationServerIsReplaced(t *testing.T) {
 	defer w.controller(t.Context())()
 	before := w.replicated()
 	old := w.instance(before)
+	stuck := make(chan struct{})
+	w.cloud.mu.Lock()
+	w.cloud.stuck = stuck
+	w.cloud.mu.Unlock()
 	w.setMute(old, true)
 	w.await("its being missed", func() bool {
 		s := w.server()
 		return s.Replication == protocol.ReplicationStalled && strings.Contains(s.Waiting, "was given up: no report for 1s")
 	})
+	time.Sleep(lost)
+	if r := w.server().Record; r.Replica != before.Replica || w.instance(r) != old || w.cloud.left()[cloud.RoleReplicaServer] != 1 {
+		t.Errorf("its replica was taken from it before it had ended: %+v", r)
+	}
+	close(stuck)
 	w.awaitTakeover(before, old)
 	w.setMute(old, false) // it has ended, so it cannot come back
 	wantSucceeded(t, w.awaitJob(w.start(protocol.JobTest).ID))

@@ -110,6 +110,11 @@ func waitFor(t *testing.T, m *migration.Migration, want protocol.Replication) {
 // EC2 starts nothing: there systemd does.
 func killReplicaServer(t *testing.T, m *migration.Migration) {
 	t.Helper()
+	signalReplicaServer(t, m, syscall.SIGKILL)
+}
+
+func signalReplicaServer(t *testing.T, m *migration.Migration, signal syscall.Signal) {
+	t.Helper()
 	entries, err := filepath.Glob("/proc/[0-9]*/exe")
 	if err != nil {
 		t.Fatal(err)
@@ -123,10 +128,10 @@ func killReplicaServer(t *testing.T, m *migration.Migration) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		if err := syscall.Kill(pid, signal); err != nil {
 			t.Fatal(err)
 		}
-		t.Logf("killed replication server, process %d", pid)
+		t.Logf("%s to the replication server, process %d", signal, pid)
 		return
 	}
 	t.Fatal("no replication server runs")

@@ -1,0 +1,116 @@
+package scenario
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"rehost/protocol"
+	"rehost/test/migration"
+)
+
+const (
+	// window is what an agent has sent and does not know to be durable, at most: its default.
+	window = 128 << 20
+	// written is more than the source's application writes during the test.
+	written = 64 << 20
+)
+
+// A replication server's instance ends in the middle of the initial sync, and another one takes over: what the agent
+// reads twice is at most the window. Then the new one hangs, neither dead nor alive, and a third one takes over from it. The
+// replica is the source at a point after each.
+func TestAnotherReplicationServerTakesOver(t *testing.T) {
+	m := start(t)
+	text, err := os.ReadFile(filepath.Join(repo, "configs", "demo", "fleet.hcl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const setting = "freeze_budget = \"500ms\""
+	changed := strings.Replace(string(text), setting, setting+"\n  replace_after = \"20s\"", 1)
+	dir := t.TempDir()
+	if err := errors.Join(os.WriteFile(filepath.Join(dir, "fleet.hcl"), []byte(changed), 0o600), m.Command(t.Context(), "apply", "--yes", dir)); err != nil {
+		t.Fatal(err)
+	}
+
+	replicated(t, m, 700<<20)
+	before := status(t, m)
+	driver, err := m.Driver(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	volume, err := driver.Volume(t.Context(), before.Record.Volumes[0].Volume)
+	if err != nil || volume.Instance == "" {
+		t.Fatalf("the staging volume: %+v, %v", volume, err)
+	}
+	if err := driver.TerminateInstance(t.Context(), volume.Instance, nil); err != nil {
+		t.Fatal(err)
+	}
+	if s := status(t, m); s.Replication != protocol.ReplicationInitialSync && s.Replication != protocol.ReplicationStalled {
+		t.Fatalf("the sync was over before the instance had ended: %s", s.Replication)
+	}
+	after := takenOver(t, m, before)
+	if disk := after.Agent.Disks[0]; after.Agent.Read > disk.SizeBytes+window+written {
+		t.Errorf("the agent read %d MiB of a disk of %d MiB: more than the window was sent twice", after.Agent.Read>>20, disk.SizeBytes>>20)
+	}
+	t.Logf("read %d MiB of a disk of %d MiB in all", after.Agent.Read>>20, after.Agent.Disks[0].SizeBytes>>20)
+	equalAtNewPoint(t, m)
+
+	signalReplicaServer(t, m, syscall.SIGSTOP)
+	last := takenOver(t, m, after)
+	if again := last.Agent.Read - after.Agent.Read; again > window+written {
+		t.Errorf("the agent read %d MiB for the second takeover", again>>20)
+	}
+	equalAtNewPoint(t, m)
+}
+
+func status(t *testing.T, m *migration.Migration) protocol.ServerStatus {
+	t.Helper()
+	s, err := m.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// takenOver waits until another replication server has taken over the same replica, and returns how things are then.
+func takenOver(t *testing.T, m *migration.Migration, before protocol.ServerStatus) (after protocol.ServerStatus) {
+	t.Helper()
+	began := time.Now()
+	until(t, "taken over from "+before.Record.Replica, 4*time.Minute, func() (bool, string) {
+		s, err := m.Status(t.Context())
+		if err != nil {
+			return false, err.Error()
+		}
+		after = s
+		taken := s.Record.Replica != "" && s.Record.Replica != before.Record.Replica && s.Record.Replacing == ""
+		return taken && s.Replication == protocol.ReplicationContinuous, string(s.Replication) + " " + s.Waiting
+	})
+	t.Logf("CONTINUOUS by %s %s later", after.Record.Replica, time.Since(began).Round(time.Second))
+	if after.Record.Generation != before.Record.Generation || after.Record.Volumes[0].Volume != before.Record.Volumes[0].Volume {
+		t.Errorf("the replica is another one: %+v, was %+v", after.Record, before.Record)
+	}
+	return after
+}
+
+// equalAtNewPoint takes a point and compares the frozen source with the point's snapshot, byte by byte.
+func equalAtNewPoint(t *testing.T, m *migration.Migration) {
+	t.Helper()
+	if err := m.Command(t.Context(), "point", "take", migration.Server, "--wait"); err != nil {
+		t.Fatal(err)
+	}
+	s := status(t, m)
+	if s.LastPoint == nil {
+		t.Fatal("there is no point")
+	}
+	hashes, err := m.Hash(t.Context(), *s.LastPoint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !hashes.Equal() {
+		t.Errorf("the source at point %s is %s, the snapshot %s", s.LastPoint.ID, hashes.Source, hashes.Snapshot)
+	}
+}
