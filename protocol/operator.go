@@ -15,6 +15,8 @@ const (
 	VerbJob     Verb = "job"     // JobRequest -> Job
 	VerbPoints  Verb = "points"  // PointsRequest -> []Point
 	VerbPoint   Verb = "point"   // PointRequest -> []Point, as ordered
+	VerbPin     Verb = "pin"     // PinRequest -> []Point, as they are now
+	VerbRemove  Verb = "remove"  // RemoveRequest -> []Point, as they are now
 	VerbVerify  Verb = "verify"  // VerifyRequest -> VerifyReport
 	VerbToken   Verb = "token"   // TokenRequest -> TokenReply
 	VerbVersion Verb = "version" // empty -> VersionReply
@@ -45,9 +47,16 @@ type ReplicationSettings struct {
 	FreezeBudget     time.Duration     `json:"freeze_budget_ns"`
 	Tags             map[string]string `json:"tags,omitempty"`
 	PointsEvery      time.Duration     `json:"points_every_ns"` // age of the newest point at which another is taken; 0: only on request
-	PointsKeep       int               `json:"points_keep"`     // complete scheduled points of a server
+	PointsKeep       int               `json:"points_keep"`     // newest complete scheduled points of a server, however old
+	PointsRetain     []RetentionTier   `json:"points_retain"`   // which older ones stay
 	FreezeAttempts   int               `json:"freeze_attempts"` // of a point that fails for a reason that may pass
 	Bandwidth        BandwidthSettings `json:"bandwidth"`
+}
+
+// RetentionTier keeps one point of each period of a length Every, for a time For after the period's end.
+type RetentionTier struct {
+	Every time.Duration `json:"every_ns"`
+	For   time.Duration `json:"for_ns"`
 }
 
 // BandwidthSettings bounds what the agents of a replication block send, in bytes of frames per second; 0: unlimited.
@@ -154,6 +163,8 @@ type WaveRequest struct {
 	Kind      JobKind `json:"kind"`
 	Confirmed bool    `json:"confirmed"` // the operator says that the sources' writers are stopped (fence = confirmed)
 	Force     string  `json:"force"`     // reason for going on where the lifecycle says no
+	// Points are the ones to launch from, by server: an id, or [NewestPoint]. Of the other servers a new one is taken.
+	Points map[string]string `json:"points,omitempty"`
 }
 
 // JobRequest asks for one job; an empty ID means the newest.
@@ -170,6 +181,23 @@ type PointsRequest struct {
 type PointRequest struct {
 	Server      string `json:"server,omitempty"`
 	Application string `json:"application,omitempty"`
+}
+
+// NewestPoint stands for the newest complete point of a server.
+const NewestPoint = "newest"
+
+// PinRequest keeps a point from being removed by the schedule, or lets go of it. A point that several servers took
+// together is pinned with all of its parts.
+type PinRequest struct {
+	Server string `json:"server"`
+	ID     string `json:"id"`
+	Pinned bool   `json:"pinned"`
+}
+
+// RemoveRequest removes a point and its snapshots, with all parts of a point that several servers took together.
+type RemoveRequest struct {
+	Server string `json:"server"`
+	ID     string `json:"id"`
 }
 
 // VerifyRequest orders a comparison of a server's disks with its replica; with an ID it asks how far that one is.

@@ -79,6 +79,7 @@ type Point struct {
 	Passing   bool          `json:"passing,omitempty"`  // it failed for a reason that may pass
 	Group     string        `json:"group,omitempty"`    // application whose servers take it together
 	Members   []string      `json:"members,omitempty"`  // these servers; each has a record with the same id
+	Pinned    bool          `json:"pinned,omitempty"`   // it stays until it is unpinned, or its server is finalized or removed
 }
 
 // PointOrigin says who wanted a point.

@@ -29,7 +29,9 @@ replication "default" {
   points {
     every = "10m"
 
-    # keep = 6 # complete ones of the schedule, for each server
+    # Of each of these periods one stays; and the newest in any case.
+    # retain = ["10m for 1h", "1h for 1d", "1d for 7d"]
+    # keep   = 1
   }
 
   # What agents may send: each one, and all of them together. Without a limit: "0".

@@ -22,7 +22,12 @@ func DefaultReplication() protocol.ReplicationSettings {
 		// Eight windows: a broker's disk is not filled by one server, and a replication server may be away for a while.
 		StreamBytes:  1 << 30,
 		FreezeBudget: 250 * time.Millisecond,
-		PointsKeep:   6,
+		PointsKeep:   1,
+		PointsRetain: []protocol.RetentionTier{
+			{Every: 10 * time.Minute, For: time.Hour},
+			{Every: time.Hour, For: day},
+			{Every: day, For: 7 * day},
+		},
 		// With the pauses between them, half a minute of a busy source.
 		FreezeAttempts: 5,
 	}
@@ -53,9 +58,10 @@ type replicationBlock struct {
 
 // pointsBlock is the schedule of points.
 type pointsBlock struct {
-	At    hcl.Range      `hcl:",def_range"`
-	Every *hcl.Attribute `hcl:"every,optional"`
-	Keep  *hcl.Attribute `hcl:"keep,optional"`
+	At     hcl.Range      `hcl:",def_range"`
+	Every  *hcl.Attribute `hcl:"every,optional"`
+	Keep   *hcl.Attribute `hcl:"keep,optional"`
+	Retain *hcl.Attribute `hcl:"retain,optional"`
 }
 
 // What a schedule of points may be: each point costs a freeze, and a snapshot of each volume.
@@ -81,6 +87,7 @@ func (b *pointsBlock) read(r *reader, s *protocol.ReplicationSettings) {
 			FormatDuration(minEvery), FormatDuration(maxEvery), "10m")
 	}
 	r.integer(b.Keep, &s.PointsKeep, 1, maxKeep)
+	r.retention(b.Retain, &s.PointsRetain)
 }
 
 func (b replicationBlock) read(r *reader) protocol.ReplicationSettings {

@@ -52,7 +52,7 @@ func (d *Desk) Endpoints() []bus.Endpoint {
 	return []bus.Endpoint{
 		handle(protocol.VerbPlan, d.Plan), handle(protocol.VerbApply, d.Apply), handle(protocol.VerbStatus, d.Status),
 		handle(protocol.VerbWave, d.runner.Start), handle(protocol.VerbJob, d.Job), handle(protocol.VerbPoints, d.Points),
-		handle(protocol.VerbPoint, d.Point), handle(protocol.VerbVerify, d.Verify), handle(protocol.VerbToken, d.Token), handle(protocol.VerbVersion, d.Version),
+		handle(protocol.VerbPoint, d.Point), handle(protocol.VerbPin, d.Pin), handle(protocol.VerbRemove, d.Remove), handle(protocol.VerbVerify, d.Verify), handle(protocol.VerbToken, d.Token), handle(protocol.VerbVersion, d.Version),
 	}
 }
 

@@ -46,3 +46,19 @@ func (d *Desk) pointable(name string) *protocol.Problem {
 	}
 	return nil
 }
+
+// Pin keeps a point, or lets go of it.
+func (d *Desk) Pin(ctx context.Context, req protocol.PinRequest) ([]protocol.Point, error) {
+	if _, err := d.store.Servers.Get(req.Server); err != nil {
+		return nil, unknownServer(req.Server)
+	}
+	return d.points.Pin(ctx, req.Server, req.ID, req.Pinned)
+}
+
+// Remove removes a point.
+func (d *Desk) Remove(ctx context.Context, req protocol.RemoveRequest) ([]protocol.Point, error) {
+	if _, err := d.store.Servers.Get(req.Server); err != nil {
+		return nil, unknownServer(req.Server)
+	}
+	return d.points.Withdraw(ctx, req.Server, req.ID)
+}

@@ -70,19 +70,6 @@ func Again(points []protocol.Point, now time.Time) []protocol.Point {
 	return out
 }
 
-// Surplus returns the complete points of the schedule beyond the newest keep ones, but for those that are in use.
-func Surplus(keep int, points []protocol.Point, used map[string]bool) []protocol.Point {
-	var scheduled []protocol.Point
-	for _, pt := range points {
-		if pt.State == protocol.PointComplete && pt.Origin == protocol.OriginSchedule {
-			scheduled = append(scheduled, pt)
-		}
-	}
-	slices.SortFunc(scheduled, func(a, b protocol.Point) int { return cmp.Or(b.Taken.Compare(a.Taken), cmp.Compare(b.ID, a.ID)) })
-	scheduled = scheduled[min(max(keep, 1), len(scheduled)):]
-	return slices.DeleteFunc(scheduled, func(pt protocol.Point) bool { return used[pt.ID] })
-}
-
 // doubled is start for n = 1, and twice as much for each further n, up to a limit.
 func doubled(start time.Duration, n int, limit time.Duration) time.Duration {
 	for ; n > 1 && start < limit; n-- {

@@ -88,24 +88,3 @@ func TestAgain(t *testing.T) {
 		}
 	}
 }
-
-func TestSurplus(t *testing.T) {
-	points := []protocol.Point{taken("job", protocol.OriginJob, minutes(-100)), taken("asked", protocol.OriginRequest, minutes(-90))}
-	for i := range 5 {
-		points = append(points, taken(fmt.Sprintf("s%d", i), protocol.OriginSchedule, minutes(i)))
-	}
-	points = append(points, failed("lost", 1, t0))
-	for _, c := range []struct {
-		keep int
-		used map[string]bool
-		want string
-	}{{6, nil, "[]"}, {5, nil, "[]"}, {3, nil, "[s1 s0]"}, {3, map[string]bool{"s0": true}, "[s1]"}, {0, nil, "[s3 s2 s1 s0]"}} {
-		ids := []string{}
-		for _, pt := range Surplus(c.keep, points, c.used) {
-			ids = append(ids, pt.ID)
-		}
-		if got := fmt.Sprint(ids); got != c.want {
-			t.Errorf("keep %d: got %s, want %s", c.keep, got, c.want)
-		}
-	}
-}

@@ -71,48 +71,25 @@ func (p *Points) plan(ctx context.Context, rec protocol.Server, all []protocol.P
 			return err
 		}
 	}
-	return p.thin(ctx, rec, settings.PointsKeep, all)
+	return p.thin(ctx, rec, Policy{Newest: settings.PointsKeep, Tiers: settings.PointsRetain}, all, now)
 }
 
-// thin removes the oldest points of the schedule.
-func (p *Points) thin(ctx context.Context, rec protocol.Server, keep int, all []protocol.Point) error {
-	surplus := Surplus(keep, all, nil)
-	if len(surplus) == 0 {
+// thin removes the points of the schedule that its policy does not keep.
+func (p *Points) thin(ctx context.Context, rec protocol.Server, policy Policy, all []protocol.Point, now time.Time) error {
+	if len(Surplus(policy, all, nil, now)) == 0 {
 		return nil
 	}
 	used, err := p.used(rec)
 	if err != nil {
 		return err
 	}
-	for _, pt := range Surplus(keep, all, used) {
-		p.logger.Info("point removed: the schedule keeps newer ones", "server", pt.Server, "point", pt.ID)
+	for _, pt := range Surplus(policy, all, used, now) {
+		p.logger.Info("point removed: the schedule does not keep it", "server", pt.Server, "point", pt.ID)
 		if err := p.Remove(ctx, pt.Server, pt.ID); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// used lists the points of a server that something was launched from or is being launched from.
-func (p *Points) used(rec protocol.Server) (map[string]bool, error) {
-	used := map[string]bool{}
-	for _, launched := range []*protocol.Launched{rec.Test, rec.Cutover} {
-		if launched != nil {
-			used[launched.Point] = true
-		}
-	}
-	jobs, err := p.store.Jobs.List("")
-	if err != nil {
-		return nil, err
-	}
-	for _, job := range jobs {
-		for _, s := range job.Servers {
-			if job.Status != protocol.JobCompleted && s.Server == rec.Name {
-				used[s.Data["point"]] = true
-			}
-		}
-	}
-	return used, nil
 }
 
 // newID makes an id that sorts by time.

@@ -111,7 +111,8 @@ func (w *Work) removeLaunch(ctx context.Context, job, point string) error {
 	if err := w.removeImages(ctx, tags); err != nil {
 		return err
 	}
-	if point == "" {
+	// One that was chosen was there before, and stays.
+	if pt, err := w.points.Get(w.server, point); point == "" || (err == nil && (pt.Job != job || pt.Pinned)) {
 		return nil
 	}
 	return w.points.Remove(ctx, w.server, point)

@@ -72,6 +72,13 @@ func (w *Work) orderFence(ctx context.Context, on bool) error {
 // repaired: the next run takes a new one.
 func takePoint(ctx context.Context, w *Work) error {
 	id := w.data(dataPoint)
+	if w.data(dataChosen) != "" {
+		detail, err := w.useChosen(id)
+		if err == nil {
+			w.progress(ctx)(detail)
+		}
+		return err
+	}
 	if id != "" {
 		if pt, err := w.points.Get(w.server, id); err == nil && (pt.State == protocol.PointLost || pt.State == protocol.PointRemoved) {
 			id = ""

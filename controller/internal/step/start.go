@@ -37,8 +37,15 @@ func (r *Runner) Start(ctx context.Context, req protocol.WaveRequest) (protocol.
 		ID: jobPrefix[req.Kind] + newID(""), Kind: req.Kind, Wave: req.Wave, Status: protocol.JobPending, Created: time.Now(),
 		Force: req.Force, Confirmed: req.Confirmed,
 	}
+	chosen, err := r.choose(plan, req)
+	if err != nil {
+		return protocol.Job{}, err
+	}
 	for _, name := range plan.Servers {
 		s := protocol.JobServer{Server: name, Status: protocol.StepNotStarted, Data: map[string]string{}}
+		if id := chosen[name]; id != "" {
+			s.Data[dataPoint], s.Data[dataChosen] = id, "yes"
+		}
 		for _, st := range steps {
 			s.Steps = append(s.Steps, protocol.JobStep{Name: st.name, Status: protocol.StepNotStarted})
 		}

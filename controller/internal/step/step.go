@@ -84,6 +84,7 @@ var plans = map[protocol.JobKind][]step{
 // Names of what steps hand on in a job server's data.
 const (
 	dataPoint             = "point"
+	dataChosen            = "chosen"    // an operator chose the point: it is not this job's
 	dataSnapshot          = "snapshot"  // of the boot disk
 	dataSnapshots         = "snapshots" // of all disks, in disk order, separated by commas
 	dataTry               = "clone_try"

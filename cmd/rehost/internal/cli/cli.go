@@ -165,6 +165,16 @@ func one(name string) cobra.PositionalArgs {
 	}
 }
 
+// two accepts exactly two arguments.
+func two(first, second string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) == 2 {
+			return nil
+		}
+		return hint.New(fmt.Sprintf("%s needs %s and %s", cmd.CommandPath(), first, second), fmt.Sprintf("write %s %s %s; see %s --help", cmd.CommandPath(), first, second, cmd.CommandPath()))
+	}
+}
+
 // checkArgs makes wrong arguments a usage error in every command.
 func checkArgs(cmd *cobra.Command) {
 	if check := cmd.Args; check != nil {

@@ -45,6 +45,8 @@ func startFake(tb testing.TB) (contextFile string, server *broker.Server) {
 		bus.Handle("job", protocol.OperatorSubject(protocol.VerbJob), f.job),
 		bus.Handle("points", protocol.OperatorSubject(protocol.VerbPoints), f.points),
 		bus.Handle("point", protocol.OperatorSubject(protocol.VerbPoint), f.point),
+		bus.Handle("pin", protocol.OperatorSubject(protocol.VerbPin), f.pin),
+		bus.Handle("remove", protocol.OperatorSubject(protocol.VerbRemove), f.remove),
 		bus.Handle("verify", protocol.OperatorSubject(protocol.VerbVerify), f.verify),
 		bus.Handle("token", protocol.OperatorSubject(protocol.VerbToken), f.token),
 		bus.Handle("version", protocol.OperatorSubject(protocol.VerbVersion), f.version),
@@ -217,6 +219,18 @@ func (f *fake) point(_ context.Context, req protocol.PointRequest) ([]protocol.P
 		out = append(out, pt)
 	}
 	return out, nil
+}
+
+// pin knows one point, and takes the rest for granted.
+func (f *fake) pin(_ context.Context, req protocol.PinRequest) ([]protocol.Point, error) {
+	if req.ID != "p-1" {
+		return nil, hint.New(fmt.Sprintf("no point %q of %s", req.ID, req.Server), "look at what there is: rehost point list "+req.Server)
+	}
+	return []protocol.Point{{ID: req.ID, Server: req.Server, Pinned: req.Pinned, Taken: time.Now().Add(-3 * time.Hour)}}, nil
+}
+
+func (f *fake) remove(_ context.Context, req protocol.RemoveRequest) ([]protocol.Point, error) {
+	return []protocol.Point{{ID: req.ID, Server: req.Server, State: protocol.PointRemoved, Taken: time.Now().Add(-3 * time.Hour)}}, nil
 }
 
 // verify finishes at the third look; the replica of bad-1 differs.

@@ -6,13 +6,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"rehost/internal/hint"
 	"rehost/internal/progress"
 	"rehost/protocol"
 )
 
 func newPoint(env Env, c *client) *cobra.Command {
-	cmd := group(&cobra.Command{Use: "point", Short: "Look at consistency points, and take them"})
-	cmd.AddCommand(newPointList(env, c), newPointTake(env, c))
+	cmd := group(&cobra.Command{Use: "point", Short: "Look at consistency points, take, keep and remove them"})
+	cmd.AddCommand(newPointList(env, c), newPointTake(env, c), newPointPin(env, c, true), newPointPin(env, c, false), newPointRemove(env, c))
 	return cmd
 }
 
@@ -37,11 +38,11 @@ func newPointList(env Env, c *client) *cobra.Command {
 			p.line("no points of %s yet; take one: rehost point take %s", args[0], args[0])
 			return p.flush(env.Stdout)
 		}
-		rows := [][]string{{"POINT", "STATE", "ORIGIN", "GRADE", "AGE", "FROZEN", "FENCED"}}
+		rows := [][]string{{"POINT", "STATE", "ORIGIN", "GRADE", "AGE", "FROZEN", "FENCED", "PINNED"}}
 		for _, pt := range points {
 			rows = append(rows, []string{
 				pt.ID, string(pt.State), orDash(origin(pt)), orDash(strings.TrimSuffix(string(pt.Grade), "-consistent")),
-				age(time.Now(), pt.Taken), progress.Short(pt.Frozen), yesNo(pt.Fenced),
+				age(time.Now(), pt.Taken), progress.Short(pt.Frozen), yesNo(pt.Fenced), yesNo(pt.Pinned),
 			})
 		}
 		p.table(env.Width, 2, rows)
@@ -53,6 +54,69 @@ func newPointList(env Env, c *client) *cobra.Command {
 		return p.flush(env.Stdout)
 	}
 	return cmd
+}
+
+func newPointPin(env Env, c *client, pinned bool) *cobra.Command {
+	verb, short := "pin", "Keep a point, whatever the schedule keeps"
+	if !pinned {
+		verb, short = "unpin", "Let the schedule decide about a point again"
+	}
+	var output string
+	cmd := &cobra.Command{
+		Use: verb + " SERVER POINT", Short: short, Args: two("SERVER", "POINT"), Example: "  rehost point " + verb + " web-1 p20260301-120000-0a1b2c",
+		Long: short + ". A point that several servers took together is pinned and unpinned with all of its parts.\n" +
+			"A pinned point stays until it is unpinned, or its server is finalized or removed from the configuration.",
+	}
+	outputFlag(cmd, &output)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		defer c.close()
+		points, err := ask[protocol.PinRequest, []protocol.Point](cmd.Context(), c, protocol.VerbPin, protocol.PinRequest{Server: args[0], ID: args[1], Pinned: pinned})
+		if err != nil {
+			return err
+		}
+		return tellPoints(env, output, verb+"ned", points)
+	}
+	return cmd
+}
+
+func newPointRemove(env Env, c *client) *cobra.Command {
+	var output string
+	var yes bool
+	cmd := &cobra.Command{
+		Use: "remove SERVER POINT", Short: "Remove a point and its snapshots", Args: two("SERVER", "POINT"), Example: "  rehost point remove web-1 p20260301-120000-0a1b2c",
+		Long: "Remove a point and its snapshots, with all parts of a point that several servers took together. One that is pinned,\nor that a test, a cutover or a running job uses, stays.",
+	}
+	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+	outputFlag(cmd, &output)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		defer c.close()
+		if !yes {
+			if output == "json" {
+				return usage(hint.New("-o json cannot ask", "pass --yes as well"))
+			}
+			if err := confirm(env, "The snapshots of this point will be deleted:\n  "+args[1]+" of "+args[0], args[1]); err != nil {
+				return err
+			}
+		}
+		points, err := ask[protocol.RemoveRequest, []protocol.Point](cmd.Context(), c, protocol.VerbRemove, protocol.RemoveRequest{Server: args[0], ID: args[1]})
+		if err != nil {
+			return err
+		}
+		return tellPoints(env, output, "removed", points)
+	}
+	return cmd
+}
+
+// tellPoints prints what became of the parts of a point.
+func tellPoints(env Env, output, what string, points []protocol.Point) error {
+	if output == "json" {
+		return writeJSON(env.Stdout, points)
+	}
+	var p printer
+	for _, pt := range points {
+		p.line("%s: point %s, %s old, %s", pt.Server, pt.ID, age(time.Now(), pt.Taken), what)
+	}
+	return p.flush(env.Stdout)
 }
 
 // origin is who wanted a point, and with which servers it is taken.

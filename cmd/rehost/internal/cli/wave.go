@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -74,10 +76,18 @@ func newWaveVerb(env Env, c *client, v waveVerb) *cobra.Command {
 	if v.kind == protocol.JobCutover {
 		cmd.Flags().BoolVar(&req.Confirmed, "writers-stopped", false, "the writers of servers with fence = \"confirmed\" are stopped")
 	}
+	if v.kind == protocol.JobTest || v.kind == protocol.JobCutover {
+		cmd.Flags().StringToStringVar(&req.Points, "point", nil, "launch a server from an earlier point: `SERVER=POINT`, or SERVER=newest (again for each server)")
+	}
 	outputFlag(cmd, &output)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		defer c.close()
 		req.Wave = args[0]
+		if output != "json" {
+			if err := tellChosen(cmd.Context(), env, c, req.Points); err != nil {
+				return err
+			}
+		}
 		if v.warning != "" && !yes {
 			if output == "json" {
 				return usage(hint.New("-o json cannot ask", "pass --yes as well"))
@@ -101,6 +111,25 @@ func newWaveVerb(env Env, c *client, v waveVerb) *cobra.Command {
 		return followJob(cmd.Context(), env, c, job, timeout, output == "json")
 	}
 	return cmd
+}
+
+// tellChosen says how old the points are that something is to be launched from. Whether they will do, the controller says.
+func tellChosen(ctx context.Context, env Env, c *client, chosen map[string]string) error {
+	var p printer
+	for _, server := range slices.Sorted(maps.Keys(chosen)) {
+		points, err := ask[protocol.PointsRequest, []protocol.Point](ctx, c, protocol.VerbPoints, protocol.PointsRequest{Server: server})
+		if err != nil {
+			return err
+		}
+		for _, pt := range points {
+			newest := chosen[server] == protocol.NewestPoint && pt.State == protocol.PointComplete
+			if newest || pt.ID == chosen[server] {
+				p.line("%s: from point %s, %s, %s old: what was written since is not in it", server, pt.ID, orDash(string(pt.Grade)), age(time.Now(), pt.Taken))
+				break
+			}
+		}
+	}
+	return p.flush(env.Stdout)
 }
 
 func confirmWave(cmd *cobra.Command, env Env, c *client, v waveVerb, wave string) error {

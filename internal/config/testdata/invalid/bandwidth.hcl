@@ -4,6 +4,7 @@ replication "default" {
   points {
     every = "5s"
     keep  = "six"
+    retain = ["10m for 1h", "1h until tomorrow"]
   }
 
   bandwidth {
