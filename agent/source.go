@@ -44,7 +44,7 @@ func openSource(ctx context.Context, cfg Config, log hclog.Logger) (*Source, err
 	}
 	s := &Source{Host: protocol.Host{
 		Hostname: facts.Hostname, BootID: facts.BootID, Kernel: facts.Kernel, OS: facts.OS, BootMode: facts.BootMode,
-		Cores: facts.Cores, MemoryBytes: facts.MemoryBytes,
+		Cores: facts.Cores, MemoryBytes: facts.MemoryBytes, Address: facts.Address,
 	}}
 	options := track.Options{PinDir: filepath.Join(cfg.PinDir, cfg.Server), Tier: cfg.Tracker}
 	var devices []*blockdev.Device

@@ -35,6 +35,7 @@ type Host struct {
 	BootMode    string `json:"boot_mode"` // bios or uefi
 	Cores       int    `json:"cores"`
 	MemoryBytes int64  `json:"memory_bytes"`
+	Address     string `json:"address,omitempty"` // IPv4, of the interface that the default route leads through
 }
 
 // DiskReport counts the bytes of one disk. Total = clean + Need + Pending.

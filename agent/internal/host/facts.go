@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"runtime"
 	"strings"
@@ -23,6 +24,7 @@ type Facts struct {
 	OSID        string // such as debian
 	OSVersion   string // such as 12
 	BootMode    string // bios or uefi
+	Address     string // IPv4, of the interface that the default route leads through; empty: there is none
 }
 
 // ReadFacts reads the facts of this host.
@@ -50,12 +52,26 @@ func ReadFacts() (Facts, error) {
 	if _, err := os.Stat("/sys/firmware/efi"); err == nil {
 		f.BootMode = "uefi"
 	}
+	f.Address = routed()
 	release, err := os.ReadFile("/etc/os-release")
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return f, fmt.Errorf("read the system's name: %w", err)
 	}
 	f.OS, f.OSID, f.OSVersion = parseRelease(string(release))
 	return f, nil
+}
+
+// routed returns the address from which this host reaches others. Connecting a datagram socket sends nothing.
+func routed() string {
+	conn, err := net.Dial("udp4", "192.0.2.1:9") //nolint:noctx // it only looks at the routes
+	if err != nil {
+		return ""
+	}
+	defer func() { _ = conn.Close() }() // nothing was sent
+	if at, ok := conn.LocalAddr().(*net.UDPAddr); ok && !at.IP.IsLoopback() {
+		return at.IP.String()
+	}
+	return ""
 }
 
 // parseRelease reads an os-release file.

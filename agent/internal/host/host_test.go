@@ -1,6 +1,7 @@
 package host
 
 import (
+	"net"
 	"errors"
 	"os"
 	"path/filepath"
@@ -191,6 +192,9 @@ func TestFacts(t *testing.T) {
 	}
 	if f.Kernel == "" || len(f.BootID) != 36 || f.Cores < 1 || f.MemoryBytes < 1<<27 || f.Hostname == "" {
 		t.Errorf("got %+v", f)
+	}
+	if f.Address != "" && net.ParseIP(f.Address).To4() == nil {
+		t.Errorf("the address is %q", f.Address)
 	}
 	name, id, version := parseRelease("PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nID=debian\nVERSION_ID=\"12\"\n")
 	if name != "Debian GNU/Linux 12 (bookworm)" || id != "debian" || version != "12" {
