@@ -63,6 +63,7 @@ type InstanceSpec struct {
 	UserData       []byte
 	Own            bool // one of our helpers: it asks for metadata with a token only
 	Tags           Tags // must name this instance alone
+	Options        LaunchOptions
 }
 
 // RunInstance launches one instance, or returns the live one that carries the tags, or
@@ -86,6 +87,7 @@ func (c *Client) RunInstance(ctx context.Context, spec InstanceSpec) (Instance, 
 	if spec.Own {
 		in.MetadataOptions = &types.InstanceMetadataOptionsRequest{HttpTokens: types.HttpTokensStateRequired, HttpEndpoint: types.InstanceMetadataEndpointStateEnabled}
 	}
+	spec.Options.apply(in)
 	out, err := c.ec2.RunInstances(ctx, in)
 	if code(err) == "IdempotentParameterMismatch" {
 		// The token launched it before, with other user data (a secret that is not kept).
