@@ -88,6 +88,29 @@ type LaunchSettings struct {
 	BootMode        string            `json:"boot_mode"`     // source, bios, uefi
 	Network         string            `json:"network"`       // dhcp or keep
 	Tags            map[string]string `json:"tags,omitempty"`
+
+	SecurityGroups     []string     `json:"security_groups,omitempty"`      // ids; ours is added when there are ingress ports, or no ids
+	TestSecurityGroups []string     `json:"test_security_groups,omitempty"` // the same for tests; empty: as for cutovers
+	PrivateIP          string       `json:"private_ip"`                     // auto, or copy: the source's
+	Profile            string       `json:"instance_profile,omitempty"`
+	Tenancy            string       `json:"tenancy,omitempty"`     // default, dedicated, host
+	HTTPTokens         string       `json:"http_tokens,omitempty"` // of the metadata service: required, optional
+	HopLimit           int          `json:"http_hop_limit,omitempty"`
+	UserData           string       `json:"user_data,omitempty"`
+	Disposition        string       `json:"disposition"` // started or stopped
+	VolumeType         string       `json:"volume_type"`
+	Disks              []LaunchDisk `json:"disks,omitempty"` // those that are to have another volume
+}
+
+// InstanceTypeAuto stands for the cheapest type that has the source's cores and memory.
+const InstanceTypeAuto = "auto"
+
+// LaunchDisk says what volume one of a source's disks becomes.
+type LaunchDisk struct {
+	Name       string `json:"name"` // such as /dev/sdb
+	VolumeType string `json:"volume_type"`
+	IOPS       int    `json:"iops,omitempty"`             // 0: what the type gives by itself
+	Throughput int    `json:"throughput_mibps,omitempty"` // MiB/s; 0: what the type gives by itself
 }
 
 // ServerSettings is a server block.
@@ -135,6 +158,8 @@ type PlanRequest struct {
 type Plan struct {
 	Changes []PlanChange `json:"changes"`
 	Hash    string       `json:"hash"`
+	// Warnings say what could not be checked; they are no part of the hash.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // PlanChange is one line of a plan.

@@ -1,8 +1,8 @@
 # A small fleet: three servers of one shop, in two waves. Every commented line shows a default.
 
 variable "subnet" {
-  description = "where replication servers and targets live"
-  default     = "subnet-0123456789abcdef0"
+  description = "where replication servers and targets live, such as subnet-0123456789abcdef0; empty: the region's default one"
+  default     = ""
 }
 
 locals {
@@ -57,16 +57,20 @@ launch "default" {
   ingress_ports = [22]
   tags          = local.team
 
-  # instance_type            = "t3.small"
+  # instance_type            = "t3.small" # or "auto": the cheapest with the source's cores and memory
+  # private_ip               = "auto"     # or "copy": the source's own
+  # volume_type              = "gp3"      # of all disks; a disk block changes one
+  # disposition              = "started"  # or "stopped"
   # conversion_image         = "rehost-convert" # name or id
   # conversion_instance_type = "t3.small"
   # boot_mode                = "source" # or bios, uefi
   # network                  = "dhcp"   # or keep
 }
 
+# It inherits from the other one, as a block for a single server may.
 launch "web" {
-  instance_type = "m7i.large"
-  subnet        = var.subnet
+  from          = launch.default
+  instance_type = "m5.large"
   ingress_ports = [22, 80, 443]
 }
 

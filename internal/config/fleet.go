@@ -162,7 +162,7 @@ func readAll[B block[T], T any](r *reader, blocks []B) []T {
 func (r *reader) read(raw *fleetFile) protocol.Fleet {
 	fleet := protocol.Fleet{
 		Replications: readAll(r, raw.Replications),
-		Launches:     readAll(r, raw.Launches),
+		Launches:     r.launches(raw.Launches),
 		Servers:      readAll(r, raw.Servers),
 		Applications: readAll(r, raw.Applications),
 		Waves:        readAll(r, raw.Waves),

@@ -74,7 +74,7 @@ func TestDiagnosticsHaveTheSameOrderEachTime(t *testing.T) {
 }
 
 func TestValidFleets(t *testing.T) {
-	for _, dir := range []string{"testdata/valid/dynamic", "testdata/valid/defaults", "../../configs/small", "../../configs/demo"} {
+	for _, dir := range []string{"testdata/valid/dynamic", "testdata/valid/defaults", "testdata/valid/launch", "../../configs/small", "../../configs/demo"} {
 		t.Run(filepath.Base(dir), func(t *testing.T) {
 			fleet, err := LoadFleet(dir, nil)
 			if err != nil {

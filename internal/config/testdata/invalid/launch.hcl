@@ -1,0 +1,28 @@
+replication "default" {}
+
+launch "a" {
+  from = launch.b
+}
+
+launch "b" {
+  from = launch.a
+}
+
+launch "default" {
+  from           = launch.base
+  private_ip     = "10.0.0.7"
+  tenancy        = "shared"
+  http_hop_limit = 0
+  disposition    = "paused"
+  volume_type    = "sc1"
+
+  disk "sdb" {}
+  disk "/dev/sdb" {
+    volume_type = "st1"
+    iops        = 4000
+    throughput  = 250
+  }
+  disk "/dev/sdc" {
+    volume_type = "io2"
+  }
+}

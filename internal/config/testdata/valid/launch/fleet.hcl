@@ -1,0 +1,47 @@
+# Launch blocks that inherit, in an order that does not help.
+
+replication "default" {}
+
+launch "db-1" {
+  from          = launch.base
+  instance_type = "r5.large"
+  private_ip    = "copy"
+  tags          = { tier = "db" }
+
+  disk "/dev/sdb" {
+    volume_type = "io2"
+    iops        = 9000
+  }
+  disk "/dev/sdc" {
+    volume_type = "gp3"
+    throughput  = 500
+  }
+}
+
+launch "db-2" {
+  from        = launch.db-1
+  disposition = "stopped"
+
+  disk "/dev/sdb" {
+    iops = 4000
+  }
+}
+
+launch "base" {
+  instance_type        = "auto"
+  subnet               = "subnet-1"
+  test_subnet          = "subnet-2"
+  security_groups      = ["sg-1"]
+  test_security_groups = ["sg-2", "sg-3"]
+  instance_profile     = "web"
+  tenancy              = "dedicated"
+  http_tokens          = "required"
+  http_hop_limit       = 2
+  user_data            = "#!/bin/sh\n"
+  volume_type          = "gp2"
+  tags                 = { team = "shop", tier = "web" }
+}
+
+server "db-1" {
+  launch = launch.db-1
+}
