@@ -27,11 +27,12 @@ type memoryCloud struct {
 	groups    map[string]string
 	tokens    map[string]string
 	userData  map[string][]byte
-	made      map[string]int // by role
-	calls     map[string]int // EC2 would have charged for these: wrong uses of the API
-	broken    bool           // conversions report a failure
-	stuck     chan struct{}  // terminations wait for it
-	refusing  bool           // no snapshots of an instance's volumes now
+	specs     map[string]cloud.InstanceSpec // of instances
+	made      map[string]int                // by role
+	calls     map[string]int                // EC2 would have charged for these: wrong uses of the API
+	broken    bool                          // conversions report a failure
+	stuck     chan struct{}                 // terminations wait for it
+	refusing  bool                          // no snapshots of an instance's volumes now
 
 	changed func()                                     // after every real change, before the answer
 	started func(inst cloud.Instance, userData []byte) // a replication server boots
@@ -41,7 +42,7 @@ func newMemoryCloud() *memoryCloud {
 	return &memoryCloud{
 		volumes: map[string]*cloud.Volume{}, snapshots: map[string]*cloud.Snapshot{}, images: map[string]*cloud.Image{},
 		instances: map[string]*cloud.Instance{}, groups: map[string]string{}, tokens: map[string]string{},
-		userData: map[string][]byte{}, made: map[string]int{}, calls: map[string]int{}, changed: func() {},
+		userData: map[string][]byte{}, specs: map[string]cloud.InstanceSpec{}, made: map[string]int{}, calls: map[string]int{}, changed: func() {},
 	}
 }
 
@@ -149,6 +150,7 @@ func (c *memoryCloud) RunInstance(ctx context.Context, spec cloud.InstanceSpec) 
 		}
 		role := spec.Tags[cloud.TagRole]
 		inst := &cloud.Instance{ID: c.id("i"), State: cloud.InstanceRunning, Zone: "z1", Private: "127.0.0.1", Tags: spec.Tags, Image: spec.Image, Launched: time.Now()}
+		c.specs[inst.ID] = spec
 		c.instances[inst.ID], c.tokens[spec.Token], c.userData[inst.ID] = inst, inst.ID, spec.UserData
 		c.made[role]++
 		if role == cloud.RoleReplicaServer {
@@ -302,6 +304,30 @@ func (c *memoryCloud) DetachVolume(ctx context.Context, id string, _ cloud.Progr
 		v.Instance, v.Attachment = "", ""
 		return true
 	})
+}
+
+func (c *memoryCloud) InstanceType(_ context.Context, name string) (cloud.Type, error) {
+	return cloud.Type{Name: name, BootModes: []string{"bios"}}, nil
+}
+
+func (c *memoryCloud) NetworkOf(_ context.Context, subnet string) (cloud.Network, error) {
+	if subnet != "subnet-1" {
+		return cloud.Network{}, &cloud.Error{Op: "describe subnet " + subnet, Code: "InvalidSubnetID.NotFound"}
+	}
+	return cloud.Network{ID: "vpc-1", Zone: "z1", CIDR: "10.0.0.0/8"}, nil
+}
+
+func (c *memoryCloud) GroupNetwork(context.Context, string) (string, error) { return "vpc-1", nil }
+
+func (c *memoryCloud) StopInstance(ctx context.Context, id string, _ cloud.Progress) (out cloud.Instance, err error) {
+	err = c.change(ctx, func() bool {
+		i := c.instances[id]
+		changed := i.State != cloud.InstanceStopped
+		i.State = cloud.InstanceStopped
+		out = *i
+		return changed
+	})
+	return out, err
 }
 
 func (c *memoryCloud) Impairment(context.Context, string) (string, error) { return "", nil }

@@ -6,6 +6,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"rehost/controller/internal/point"
+	"rehost/controller/internal/preflight"
 	"rehost/controller/internal/staging"
 	"rehost/controller/internal/step"
 	"rehost/internal/broker"
@@ -71,6 +72,7 @@ type Cloud interface {
 	staging.Cloud
 	point.Cloud
 	step.Cloud
+	preflight.Cloud
 }
 
 // Deps is what a controller uses and does not make itself.

@@ -142,7 +142,7 @@ func wire(cfg Config, deps Deps, at protocol.Bus, authority *broker.Authority, n
 	if authority != nil {
 		tokens = authority
 	}
-	c.desk = operator.NewDesk(operator.Config{LostAfter: t.AgentLost, ReplicaLost: t.ReplicaLost, Bus: at}, st, c.reports, c.runner, c.points, tokens)
+	c.desk = operator.NewDesk(operator.Config{LostAfter: t.AgentLost, ReplicaLost: t.ReplicaLost, Bus: at}, st, c.reports, c.runner, c.points, deps.Cloud, tokens)
 	return c
 }
 

@@ -103,7 +103,7 @@ func (w *world) loop(fn func(ctx context.Context) (more bool)) {
 func (w *world) agent(server string) {
 	nc := bustest.Connect(w.t, w.bus, protocol.RoleAgent, server)
 	report := protocol.AgentReport{
-		Server: server, Host: protocol.Host{BootMode: "bios"},
+		Server: server, Host: protocol.Host{BootMode: "bios", Cores: 2, MemoryBytes: 7800 << 20, Address: "10.0.0.7"},
 		Disks: []protocol.DiskReport{{Name: "/dev/sda", Boot: true, SizeBytes: 4 << 30}, {Name: "/dev/sdb", SizeBytes: 1 << 30}},
 	}
 	w.loop(func(ctx context.Context) bool {

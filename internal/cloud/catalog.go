@@ -2,6 +2,7 @@ package cloud
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -77,7 +78,8 @@ func (c *Client) GroupNetwork(ctx context.Context, id string) (string, error) {
 
 // Unknown says that EC2 does not know a thing by the id or name that it was asked for, or that this cannot be one.
 func Unknown(err error) bool {
-	return NotFound(err) || slices.Contains([]string{
-		"InvalidInstanceType", "InvalidSubnetID.Malformed", "InvalidGroupId.Malformed", "InvalidParameterValue", "InvalidGroup.NotFound",
-	}, code(err))
+	e, ok := errors.AsType[*Error](err)
+	return NotFound(err) || ok && slices.Contains([]string{
+		"InvalidInstanceType", "InvalidSubnetID.Malformed", "InvalidGroupId.Malformed", "InvalidParameterValue",
+	}, e.Code)
 }

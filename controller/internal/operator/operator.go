@@ -12,6 +12,7 @@ import (
 	"rehost/controller/internal/fleet"
 	"rehost/controller/internal/observe"
 	"rehost/controller/internal/point"
+	"rehost/controller/internal/preflight"
 	"rehost/controller/internal/step"
 	"rehost/controller/internal/store"
 	"rehost/internal/broker"
@@ -39,12 +40,13 @@ type Desk struct {
 	reports *observe.Reports
 	runner  *step.Runner
 	points  *point.Points
+	cloud   preflight.Cloud
 	tokens  Tokens // nil: the bus is not ours
 }
 
 // NewDesk makes a Desk.
-func NewDesk(cfg Config, st *store.Store, reports *observe.Reports, runner *step.Runner, points *point.Points, tokens Tokens) *Desk {
-	return &Desk{cfg: cfg, store: st, reports: reports, runner: runner, points: points, tokens: tokens}
+func NewDesk(cfg Config, st *store.Store, reports *observe.Reports, runner *step.Runner, points *point.Points, c preflight.Cloud, tokens Tokens) *Desk {
+	return &Desk{cfg: cfg, store: st, reports: reports, runner: runner, points: points, cloud: c, tokens: tokens}
 }
 
 // Endpoints lists what the desk answers.
@@ -61,16 +63,41 @@ func handle[Req, Reply any](verb protocol.Verb, fn func(context.Context, Req) (R
 }
 
 // Plan says what applying a configuration would change.
-func (d *Desk) Plan(_ context.Context, req protocol.PlanRequest) (protocol.Plan, error) {
-	if p := fleet.Validate(req.Fleet); p != nil {
+func (d *Desk) Plan(ctx context.Context, req protocol.PlanRequest) (protocol.Plan, error) {
+	warnings, p := d.validate(ctx, req.Fleet)
+	if p != nil {
 		return protocol.Plan{}, p
 	}
-	return fleet.Plan(d.store.Applied(), req.Fleet)
+	plan, err := fleet.Plan(d.store.Applied(), req.Fleet)
+	plan.Warnings = warnings
+	return plan, err
 }
+
+// validate says what is wrong with a configuration, by itself and as the cloud sees it. A cloud that cannot be asked is no
+// reason to refuse it.
+func (d *Desk) validate(ctx context.Context, f protocol.Fleet) (warnings []string, p *protocol.Problem) {
+	if p := fleet.Validate(f); p != nil {
+		return nil, p
+	}
+	limited, cancel := context.WithTimeout(ctx, preflightWithin)
+	defer cancel()
+	p, err := preflight.Check(limited, d.cloud, f, func(server string) protocol.Host {
+		report, _, _ := d.reports.Agent(server)
+		return report.Host
+	})
+	if err != nil {
+		warnings = append(warnings, preflight.Warning(err))
+	}
+	return warnings, p
+}
+
+// preflightWithin is how long the cloud may take: a person waits, and the bus's patience is not much longer.
+const preflightWithin = 5 * time.Second
 
 // Apply makes a configuration the applied one, if the world is as the plan saw it.
 func (d *Desk) Apply(ctx context.Context, req protocol.ApplyRequest) (protocol.Plan, error) {
-	if p := fleet.Validate(req.Fleet); p != nil {
+	warnings, p := d.validate(ctx, req.Fleet)
+	if p != nil {
 		return protocol.Plan{}, p
 	}
 	err := d.store.Fleet.Create(ctx, store.AppliedKey, protocol.Fleet{})
@@ -95,6 +122,7 @@ func (d *Desk) Apply(ctx context.Context, req protocol.ApplyRequest) (protocol.P
 		*applied = req.Fleet
 		return nil
 	})
+	plan.Warnings = warnings
 	return plan, err
 }
 

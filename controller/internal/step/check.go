@@ -27,6 +27,9 @@ func check(ctx context.Context, w *Work) error {
 	if err != nil {
 		return err
 	}
+	if w.data(dataStopped) != "" {
+		return &skip{"the target is stopped, as its launch block wants it"}
+	}
 	if len(settings.Checks) == 0 {
 		return &skip{"no checks are configured"}
 	}

@@ -3,17 +3,13 @@ package step
 import (
 	"context"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"rehost/controller/internal/await"
-	"rehost/controller/internal/staging"
 	"rehost/internal/cloud"
 	"rehost/protocol"
 )
-
-const defaultType = "t3.medium"
 
 // makeImage snapshots the converted clone, and registers it with the point's other snapshots.
 func makeImage(ctx context.Context, w *Work) error {
@@ -147,34 +143,46 @@ func launch(ctx context.Context, w *Work) error {
 	if err != nil {
 		return err
 	}
-	subnet := w.subnet(settings)
-	group, err := w.cloud.EnsureSecurityGroup(ctx, cloud.GroupSpec{
-		Name: "rehost-launch-" + settings.Name, Description: "rehost targets of launch block " + settings.Name, Subnet: subnet, Ports: settings.IngressPorts,
-		Tags: cloud.Tags{cloud.TagRole: cloud.RoleTarget, cloud.TagName: "rehost-launch-" + settings.Name},
-	})
+	spec, detail, err := w.target(settings)
 	if err != nil {
 		return err
 	}
-	inst, err := w.cloud.RunInstance(ctx, cloud.InstanceSpec{
-		Token: staging.Token(w.job, w.server, "launch", strconv.Itoa(w.attempt)), Image: w.data(dataImage), Type: or(settings.InstanceType, defaultType),
-		Subnet: subnet, SecurityGroups: []string{group}, Tags: named(w.tags(cloud.RoleTarget), w.server, settings.Tags),
-	})
+	if spec.SecurityGroups, err = w.groups(ctx, settings); err != nil {
+		return err
+	}
+	inst, err := w.cloud.RunInstance(ctx, spec)
 	if err != nil {
 		return err
 	}
 	if err := w.set(ctx, dataInstance, inst.ID); err != nil {
 		return err
 	}
-	if inst, err = w.awaitAddress(ctx, inst.ID); err != nil {
+	// One that is stopped was stopped by a run of this step that was cut off.
+	if inst.State != cloud.InstanceStopped {
+		if inst, err = w.awaitAddress(ctx, inst.ID); err != nil {
+			return err
+		}
+	}
+	if settings.Disposition == dispositionStopped && inst.State != cloud.InstanceStopped {
+		w.progress(ctx)("stopping " + inst.ID)
+		if inst, err = w.cloud.StopInstance(ctx, inst.ID, nil); err != nil {
+			return err
+		}
+	}
+	if err := w.set(ctx, dataAddress, inst.Address(), dataStopped, stopped(inst)); err != nil {
 		return err
 	}
-	if err := w.set(ctx, dataAddress, inst.Address()); err != nil {
-		return err
-	}
-	w.progress(ctx)(inst.ID + " at " + inst.Address())
+	w.progress(ctx)(inst.ID + " at " + inst.Address() + ", " + detail)
 	return w.recordLaunch(ctx, protocol.Launched{
 		Job: w.job, Point: w.data(dataPoint), Image: w.data(dataImage), Instance: inst.ID, Address: inst.Address(), At: time.Now(),
 	})
+}
+
+func stopped(inst cloud.Instance) string {
+	if inst.State == cloud.InstanceStopped {
+		return "yes"
+	}
+	return ""
 }
 
 func (w *Work) awaitAddress(ctx context.Context, id string) (cloud.Instance, error) {

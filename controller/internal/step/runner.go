@@ -33,6 +33,7 @@ type Cloud interface {
 	RunInstance(ctx context.Context, spec cloud.InstanceSpec) (cloud.Instance, error)
 	Instance(ctx context.Context, id string) (cloud.Instance, error)
 	Instances(ctx context.Context, tags cloud.Tags) ([]cloud.Instance, error)
+	StopInstance(ctx context.Context, id string, progress cloud.Progress) (cloud.Instance, error)
 	WaitInstance(ctx context.Context, id, state string, progress cloud.Progress) (cloud.Instance, error)
 	TerminateInstance(ctx context.Context, id string, progress cloud.Progress) error
 	ConsoleOutput(ctx context.Context, id string) (string, error)

@@ -96,6 +96,7 @@ const (
 	dataImage             = "image"
 	dataInstance          = "instance"
 	dataAddress           = "address"
+	dataStopped           = "stopped" // the instance was launched and stopped, as its launch block wants it
 )
 
 // skip is what a step returns when there is nothing for it to do.

@@ -103,6 +103,9 @@ func makePlan(ctx context.Context, c *client, dir string, vars map[string]string
 
 func printPlan(env Env, plan protocol.Plan) error {
 	var p printer
+	for _, w := range plan.Warnings {
+		p.line("warning: %s", w)
+	}
 	if len(plan.Changes) == 0 {
 		p.line("No changes: the fleet is as the configuration says.")
 		return p.flush(env.Stdout)

@@ -1,0 +1,119 @@
+package preflight
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"rehost/internal/cloud"
+	"rehost/protocol"
+)
+
+// region has a few things, and counts the questions.
+type region struct {
+	asked int
+	err   error
+}
+
+// absent is EC2's answer about what is not there.
+func absent(code string) error { return &cloud.Error{Op: "look", Code: code} }
+
+func (r *region) InstanceType(_ context.Context, name string) (cloud.Type, error) {
+	r.asked++
+	if r.err != nil {
+		return cloud.Type{}, r.err
+	}
+	t := cloud.Type{Name: name, Architectures: []string{"x86_64"}, BootModes: []string{"bios", "uefi"}}
+	switch name {
+	case "t3.small":
+	case "t2.small":
+		t.BootModes = []string{"bios"}
+	case "t4g.small":
+		t.Architectures, t.BootModes = []string{"arm64"}, []string{"uefi"}
+	default:
+		return cloud.Type{}, absent("InvalidInstanceType")
+	}
+	return t, nil
+}
+
+func (r *region) NetworkOf(_ context.Context, subnet string) (cloud.Network, error) {
+	r.asked++
+	switch subnet {
+	case "subnet-1":
+		return cloud.Network{ID: "vpc-1", CIDR: "10.1.0.0/16"}, nil
+	case "subnet-2":
+		return cloud.Network{ID: "vpc-2", CIDR: "10.2.0.0/16"}, nil
+	}
+	return cloud.Network{}, absent("InvalidSubnetID.NotFound")
+}
+
+func (r *region) GroupNetwork(_ context.Context, id string) (string, error) {
+	r.asked++
+	if id == "sg-1" || id == "sg-2" {
+		return "vpc-" + id[3:], nil
+	}
+	return "", absent("InvalidGroup.NotFound")
+}
+
+func TestCheck(t *testing.T) {
+	hosts := map[string]protocol.Host{"old": {BootMode: "bios", Address: "10.1.0.7"}, "new": {BootMode: "uefi", Address: "10.2.0.7"}}
+	for name, c := range map[string]struct {
+		launch protocol.LaunchSettings
+		want   string // of the message; empty: nothing is wrong
+		hint   string
+	}{
+		"nothing is set":     {protocol.LaunchSettings{}, "", ""},
+		"all is well":        {protocol.LaunchSettings{InstanceType: "t3.small", Subnet: "subnet-1", SecurityGroups: []string{"sg-1"}, TestSubnet: "subnet-2", TestSecurityGroups: []string{"sg-2"}}, "", ""},
+		"any type":           {protocol.LaunchSettings{InstanceType: "auto"}, "", ""},
+		"no such type":       {protocol.LaunchSettings{InstanceType: "t9.small"}, `launch web: there is no instance type "t9.small"`, "such as t3.small"},
+		"no such helper":     {protocol.LaunchSettings{ConversionType: "t9.small"}, `no instance type "t9.small"`, "conversion_instance_type"},
+		"another processor":  {protocol.LaunchSettings{InstanceType: "t4g.small", BootMode: "uefi"}, "t4g.small is for arm64, sources are x86_64", "x86_64"},
+		"boots by BIOS only": {protocol.LaunchSettings{InstanceType: "t2.small"}, "t2.small boots by bios, server new by uefi", "boots by uefi"},
+		"boots as it is set": {protocol.LaunchSettings{InstanceType: "t2.small", BootMode: "bios"}, "", ""},
+		"no such subnet":     {protocol.LaunchSettings{Subnet: "subnet-9"}, `there is no subnet "subnet-9"`, "`subnet`"},
+		"no such group":      {protocol.LaunchSettings{SecurityGroups: []string{"sg-1", "sg-9"}}, `there is no security group "sg-9"`, "`security_groups`"},
+		"a group elsewhere":  {protocol.LaunchSettings{Subnet: "subnet-1", SecurityGroups: []string{"sg-2"}}, "sg-2 is in vpc-2, the subnet in vpc-1", "groups of vpc-1"},
+		"no group for tests": {protocol.LaunchSettings{Subnet: "subnet-1", SecurityGroups: []string{"sg-1"}, TestSubnet: "subnet-2"}, "sg-1 is in vpc-1, the subnet in vpc-2", ""},
+		"an address":         {protocol.LaunchSettings{Subnet: "subnet-1", PrivateIP: "copy"}, "the address 10.2.0.7 of server new is to be copied, and its subnet has 10.1.0.0/16", "private_ip"},
+		"two mistakes":       {protocol.LaunchSettings{InstanceType: "t9.small", Subnet: "subnet-9"}, `"t9.small" in the region; launch web: there is no subnet`, ""},
+	} {
+		l := c.launch
+		l.Name = "web"
+		f := protocol.Fleet{Launches: []protocol.LaunchSettings{l}, Servers: []protocol.ServerSettings{{Name: "old", Launch: "web"}, {Name: "new", Launch: "web"}, {Name: "silent", Launch: "web"}}}
+		p, err := Check(t.Context(), &region{}, f, func(server string) protocol.Host { return hosts[server] })
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if (p == nil) != (c.want == "") {
+			t.Errorf("%s: got %v, want %q", name, p, c.want)
+		}
+		if p != nil && (!strings.Contains(p.Message, c.want) || p.Hint == "" || !strings.Contains(p.Hint, c.hint) || p.Code != protocol.ProblemInvalid) {
+			t.Errorf("%s: got %q, hint %q, want %q, %q", name, p.Message, p.Hint, c.want, c.hint)
+		}
+	}
+}
+
+func TestACloudThatIsAwayRefusesNothing(t *testing.T) {
+	r := &region{err: errors.New("connection refused")}
+	f := protocol.Fleet{
+		Replications: []protocol.ReplicationSettings{{Name: "default", InstanceType: "t3.small", Subnet: "subnet-9"}},
+		Launches:     []protocol.LaunchSettings{{Name: "web", InstanceType: "t9.small", Subnet: "subnet-9"}},
+	}
+	p, err := Check(t.Context(), r, f, func(string) protocol.Host { return protocol.Host{} })
+	if p != nil || err == nil || r.asked != 1 {
+		t.Errorf("got %v, %v after %d questions", p, err, r.asked)
+	}
+}
+
+func TestEachThingIsAskedForOnce(t *testing.T) {
+	r := &region{}
+	f := protocol.Fleet{Replications: []protocol.ReplicationSettings{{Name: "default", InstanceType: "t9.small", Subnet: "subnet-1"}}}
+	for _, name := range []string{"a", "b", "c"} {
+		f.Launches = append(f.Launches, protocol.LaunchSettings{Name: name, InstanceType: "t9.small", Subnet: "subnet-1"})
+	}
+	p, _ := Check(t.Context(), r, f, func(string) protocol.Host { return protocol.Host{} })
+	if r.asked != 2 || p == nil || strings.Count(p.Message, "t9.small") != 4 {
+		t.Errorf("%d questions, %v", r.asked, p)
+	}
+}
