@@ -1,8 +1,8 @@
 package host
 
 import (
-	"net"
 	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"

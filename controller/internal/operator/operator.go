@@ -92,7 +92,7 @@ func (d *Desk) validate(ctx context.Context, f protocol.Fleet) (warnings []strin
 }
 
 // preflightWithin is how long the cloud may take: a person waits, and the bus's patience is not much longer.
-const preflightWithin = 5 * time.Second
+const preflightWithin = 2500 * time.Millisecond
 
 // Apply makes a configuration the applied one, if the world is as the plan saw it.
 func (d *Desk) Apply(ctx context.Context, req protocol.ApplyRequest) (protocol.Plan, error) {

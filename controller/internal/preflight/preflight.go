@@ -24,22 +24,30 @@ type Cloud interface {
 // architecture is the only one that is replicated.
 const architecture = "x86_64"
 
-// checker asks about each thing once.
+// checker collects what is wrong.
 type checker struct {
-	ctx      context.Context
-	cloud    Cloud
 	wrong    []string
 	hint     string // what to do about the first mistake
 	unasked  error  // why the cloud could not say
-	types    map[string]*cloud.Type
-	networks map[string]*cloud.Network
-	groups   map[string]*string
+	types    catalog[cloud.Type]
+	networks catalog[cloud.Network]
+	groups   catalog[string] // their networks
+}
+
+// catalog is things of one kind in the cloud. It asks for each once.
+type catalog[T any] struct {
+	known map[string]*T // nil: the cloud has none of that name
+	ask   func(id string) (T, error)
+}
+
+func newCatalog[T any](ctx context.Context, ask func(context.Context, string) (T, error)) catalog[T] {
+	return catalog[T]{known: map[string]*T{}, ask: func(id string) (T, error) { return ask(ctx, id) }}
 }
 
 // Check returns everything that is wrong with a configuration as the cloud sees it, or nil. unasked says why the cloud could
 // not be asked about all of it. host returns what is known of a server; before its agent has reported, nothing is.
 func Check(ctx context.Context, c Cloud, f protocol.Fleet, host func(server string) protocol.Host) (problem *protocol.Problem, unasked error) {
-	k := &checker{ctx: ctx, cloud: c, types: map[string]*cloud.Type{}, networks: map[string]*cloud.Network{}, groups: map[string]*string{}}
+	k := &checker{types: newCatalog(ctx, c.InstanceType), networks: newCatalog(ctx, c.NetworkOf), groups: newCatalog(ctx, c.GroupNetwork)}
 	for _, r := range f.Replications {
 		k.kind("replication "+r.Name, "instance_type", r.InstanceType)
 		k.subnet("replication "+r.Name, "subnet", r.Subnet)
@@ -93,29 +101,26 @@ func (k *checker) say(next, format string, args ...any) {
 	}
 }
 
-// look asks the cloud about one thing, once. It returns nil when the cloud does not know it, or did not say.
-func look[T any](k *checker, known map[string]*T, id string, unknown func(), ask func(context.Context, string) (T, error)) *T {
-	if v, asked := known[id]; asked {
-		if v == nil && k.unasked == nil {
-			unknown()
+// look returns a thing, or nil when the cloud does not know it or does not say.
+func look[T any](k *checker, c catalog[T], id string, unknown func()) *T {
+	v, asked := c.known[id]
+	if !asked && k.unasked == nil {
+		found, err := c.ask(id)
+		switch {
+		case err == nil:
+			v, asked = &found, true
+		case cloud.Unknown(err):
+			asked = true
+		default:
+			k.unasked = err
+			return nil
 		}
-		return v
+		c.known[id] = v
 	}
-	if k.unasked != nil {
-		return nil
-	}
-	v, err := ask(k.ctx, id)
-	switch {
-	case err == nil:
-		known[id] = &v
-		return &v
-	case cloud.Unknown(err):
-		known[id] = nil
+	if asked && v == nil {
 		unknown()
-	default:
-		k.unasked = err
 	}
-	return nil
+	return v
 }
 
 func (k *checker) kind(where, setting, name string) *cloud.Type {
@@ -124,7 +129,7 @@ func (k *checker) kind(where, setting, name string) *cloud.Type {
 	}
 	t := look(k, k.types, name, func() {
 		k.say(fmt.Sprintf("set `%s` to one that the region offers, such as t3.small", setting), "%s: there is no instance type %q in the region", where, name)
-	}, k.cloud.InstanceType)
+	})
 	if t != nil && len(t.Architectures) > 0 && !slices.Contains(t.Architectures, architecture) {
 		k.say("set `"+setting+"` to one for "+architecture, "%s: instance type %s is for %s, sources are %s", where, name, strings.Join(t.Architectures, ", "), architecture)
 	}
@@ -137,14 +142,14 @@ func (k *checker) subnet(where, setting, id string) *cloud.Network {
 	}
 	return look(k, k.networks, id, func() {
 		k.say(fmt.Sprintf("set `%s` to one of the controller's account and region", setting), "%s: there is no subnet %q", where, id)
-	}, k.cloud.NetworkOf)
+	})
 }
 
 func (k *checker) securityGroups(where, setting string, ids []string, network *cloud.Network) {
 	for _, id := range ids {
 		vpc := look(k, k.groups, id, func() {
 			k.say(fmt.Sprintf("set `%s` to ids of the controller's account and region, such as sg-0123456789abcdef0", setting), "%s: there is no security group %q", where, id)
-		}, k.cloud.GroupNetwork)
+		})
 		if vpc != nil && network != nil && *vpc != network.ID {
 			k.say(fmt.Sprintf("set `%s` to groups of %s", setting, network.ID), "%s: security group %s is in %s, the subnet in %s", where, id, *vpc, network.ID)
 		}
