@@ -5,8 +5,8 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"rehost/controller/internal/operator"
 	"rehost/controller/internal/point"
-	"rehost/controller/internal/preflight"
 	"rehost/controller/internal/staging"
 	"rehost/controller/internal/step"
 	"rehost/internal/broker"
@@ -72,7 +72,7 @@ type Cloud interface {
 	staging.Cloud
 	point.Cloud
 	step.Cloud
-	preflight.Cloud
+	operator.Cloud
 }
 
 // Deps is what a controller uses and does not make itself.

@@ -17,6 +17,7 @@ const (
 	VerbPoint   Verb = "point"   // PointRequest -> []Point, as ordered
 	VerbPin     Verb = "pin"     // PinRequest -> []Point, as they are now
 	VerbRemove  Verb = "remove"  // RemoveRequest -> []Point, as they are now
+	VerbSweep   Verb = "sweep"   // SweepRequest -> []Leftover
 	VerbVerify  Verb = "verify"  // VerifyRequest -> VerifyReport
 	VerbToken   Verb = "token"   // TokenRequest -> TokenReply
 	VerbVersion Verb = "version" // empty -> VersionReply
@@ -223,6 +224,31 @@ type PinRequest struct {
 type RemoveRequest struct {
 	Server string `json:"server"`
 	ID     string `json:"id"`
+}
+
+// Kinds of leftovers.
+const (
+	LeftoverInstance = "instance"
+	LeftoverImage    = "image"
+	LeftoverVolume   = "volume"
+	LeftoverSnapshot = "snapshot"
+)
+
+// Leftover is a thing in the cloud that carries our tags, and that no record explains.
+type Leftover struct {
+	Kind    string    `json:"kind"`
+	ID      string    `json:"id"`
+	Role    string    `json:"role"`
+	Server  string    `json:"server,omitempty"`
+	Job     string    `json:"job,omitempty"`
+	Created time.Time `json:"created,omitzero"`
+	Removed bool      `json:"removed,omitempty"`
+	Error   string    `json:"error,omitempty"` // why it could not be removed
+}
+
+// SweepRequest asks for leftovers. Those that are named in Remove are removed, if they still are leftovers.
+type SweepRequest struct {
+	Remove []string `json:"remove,omitempty"`
 }
 
 // VerifyRequest orders a comparison of a server's disks with its replica; with an ID it asks how far that one is.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"rehost/controller/internal/fleet"
+	"rehost/controller/internal/leftover"
 	"rehost/controller/internal/observe"
 	"rehost/controller/internal/point"
 	"rehost/controller/internal/preflight"
@@ -26,6 +27,12 @@ type Tokens interface {
 	Token(role, name string, ttl time.Duration) (text, id string, err error)
 }
 
+// Cloud is what the desk needs of the cloud.
+type Cloud interface {
+	preflight.Cloud
+	leftover.Cloud
+}
+
 // Config is what the answers need besides records.
 type Config struct {
 	LostAfter   time.Duration // of an agent's silence
@@ -40,12 +47,12 @@ type Desk struct {
 	reports *observe.Reports
 	runner  *step.Runner
 	points  *point.Points
-	cloud   preflight.Cloud
+	cloud   Cloud
 	tokens  Tokens // nil: the bus is not ours
 }
 
 // NewDesk makes a Desk.
-func NewDesk(cfg Config, st *store.Store, reports *observe.Reports, runner *step.Runner, points *point.Points, c preflight.Cloud, tokens Tokens) *Desk {
+func NewDesk(cfg Config, st *store.Store, reports *observe.Reports, runner *step.Runner, points *point.Points, c Cloud, tokens Tokens) *Desk {
 	return &Desk{cfg: cfg, store: st, reports: reports, runner: runner, points: points, cloud: c, tokens: tokens}
 }
 
@@ -54,7 +61,8 @@ func (d *Desk) Endpoints() []bus.Endpoint {
 	return []bus.Endpoint{
 		handle(protocol.VerbPlan, d.Plan), handle(protocol.VerbApply, d.Apply), handle(protocol.VerbStatus, d.Status),
 		handle(protocol.VerbWave, d.runner.Start), handle(protocol.VerbJob, d.Job), handle(protocol.VerbPoints, d.Points),
-		handle(protocol.VerbPoint, d.Point), handle(protocol.VerbPin, d.Pin), handle(protocol.VerbRemove, d.Remove), handle(protocol.VerbVerify, d.Verify), handle(protocol.VerbToken, d.Token), handle(protocol.VerbVersion, d.Version),
+		handle(protocol.VerbPoint, d.Point), handle(protocol.VerbPin, d.Pin), handle(protocol.VerbRemove, d.Remove), handle(protocol.VerbSweep, d.Sweep),
+		handle(protocol.VerbVerify, d.Verify), handle(protocol.VerbToken, d.Token), handle(protocol.VerbVersion, d.Version),
 	}
 }
 

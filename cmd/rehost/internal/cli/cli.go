@@ -123,7 +123,7 @@ func newRoot(env Env) *cobra.Command {
 	root.AddCommand(
 		newDev(env), newLocalCloud(env),
 		newValidate(env), newPlan(env, c), newApply(env, c),
-		newStatus(env, c), newServer(env, c), newWave(env, c), newJob(env, c), newPoint(env, c), newVerify(env, c),
+		newStatus(env, c), newServer(env, c), newWave(env, c), newJob(env, c), newPoint(env, c), newSweep(env, c), newVerify(env, c),
 		newVersion(env, c),
 	)
 	group(root)

@@ -47,6 +47,7 @@ func startFake(tb testing.TB) (contextFile string, server *broker.Server) {
 		bus.Handle("point", protocol.OperatorSubject(protocol.VerbPoint), f.point),
 		bus.Handle("pin", protocol.OperatorSubject(protocol.VerbPin), f.pin),
 		bus.Handle("remove", protocol.OperatorSubject(protocol.VerbRemove), f.remove),
+		bus.Handle("sweep", protocol.OperatorSubject(protocol.VerbSweep), f.sweep),
 		bus.Handle("verify", protocol.OperatorSubject(protocol.VerbVerify), f.verify),
 		bus.Handle("token", protocol.OperatorSubject(protocol.VerbToken), f.token),
 		bus.Handle("version", protocol.OperatorSubject(protocol.VerbVersion), f.version),
@@ -231,6 +232,19 @@ func (f *fake) pin(_ context.Context, req protocol.PinRequest) ([]protocol.Point
 
 func (f *fake) remove(_ context.Context, req protocol.RemoveRequest) ([]protocol.Point, error) {
 	return []protocol.Point{{ID: req.ID, Server: req.Server, State: protocol.PointRemoved, Taken: time.Now().Add(-3 * time.Hour)}}, nil
+}
+
+// sweep has two things, one of which cannot be removed.
+func (f *fake) sweep(_ context.Context, req protocol.SweepRequest) ([]protocol.Leftover, error) {
+	out := []protocol.Leftover{
+		{Kind: protocol.LeftoverVolume, ID: "vol-1", Role: "clone", Server: "web-1", Job: "test-1", Created: time.Now().Add(-3 * time.Hour)},
+		{Kind: protocol.LeftoverSnapshot, ID: "snap-1", Role: "point-snapshot", Server: "web-9", Created: time.Now().Add(-3 * time.Hour)},
+	}
+	out[0].Removed = slices.Contains(req.Remove, "vol-1")
+	if slices.Contains(req.Remove, "snap-1") {
+		out[1].Error = "an image uses it"
+	}
+	return out, nil
 }
 
 // verify finishes at the third look; the replica of bad-1 differs.
