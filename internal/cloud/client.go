@@ -4,10 +4,10 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/hashicorp/go-hclog"
@@ -30,6 +30,8 @@ type Config struct {
 	Region          string        // empty: from the environment or the profile
 	Profile         string        // of the shared configuration; empty: default
 	CredentialsFile string        // shared credentials file; empty: the usual place
+	RoleARN         string        // role to assume, in the target account; empty: none
+	ExternalID      string        // that the role's trust policy asks for; empty: none
 	Poll            time.Duration // between two looks while waiting; 0: 3 s, or 250 ms with an Endpoint
 	Logger          hclog.Logger  // nil: none
 	HTTPClient      *http.Client  // nil: the SDK's
@@ -38,17 +40,16 @@ type Config struct {
 // Client speaks to one region of one account. It is safe for concurrent use.
 type Client struct {
 	ec2    *ec2.Client
+	pace   *pace
 	poll   time.Duration
 	logger hclog.Logger
+
+	attaching sync.Mutex // one choice of a device name at a time
 }
 
 // Open loads the credentials and makes a client. It asks EC2 nothing; see [Client.Check].
 func Open(ctx context.Context, cfg Config) (*Client, error) {
-	opts := []func(*config.LoadOptions) error{
-		config.WithRetryer(func() aws.Retryer {
-			return retry.AddWithMaxBackoffDelay(retry.AddWithMaxAttempts(retry.NewStandard(), maxAttempts), maxBackoff)
-		}),
-	}
+	opts := []func(*config.LoadOptions) error{config.WithRetryer(func() aws.Retryer { return newPace() })}
 	if cfg.Region != "" {
 		opts = append(opts, config.WithRegion(cfg.Region))
 	}
@@ -72,7 +73,8 @@ func Open(ctx context.Context, cfg Config) (*Client, error) {
 	if sdk.Region == "" {
 		return nil, hint.New("no region for the cloud", "set `region` in the controller's cloud block, or AWS_REGION")
 	}
-	c := &Client{poll: cfg.Poll, logger: cfg.Logger}
+	wallet := newWallet(&sdk, cfg, opts)
+	c := &Client{pace: newPace(), poll: cfg.Poll, logger: cfg.Logger}
 	if c.logger == nil {
 		c.logger = hclog.NewNullLogger()
 	}
@@ -87,6 +89,8 @@ func Open(ctx context.Context, cfg Config) (*Client, error) {
 			o.BaseEndpoint = aws.String(cfg.Endpoint)
 		}
 		o.HTTPClient = wholeBody{o.HTTPClient}
+		o.Retryer = c.pace
+		o.APIOptions = append(o.APIOptions, wallet.watch)
 	})
 	return c, nil
 }

@@ -3,11 +3,15 @@ package cloud
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
+	"slices"
 	"strings"
 
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"rehost/internal/hint"
 )
@@ -31,7 +35,7 @@ func NotFound(err error) bool {
 	return ok && (strings.HasSuffix(e.Code, ".NotFound") || strings.HasSuffix(e.Code, ".NotFoundException") || e.Code == "InvalidAMIID.Unavailable")
 }
 
-// Throttled says that EC2 asked for patience, or has no capacity now.
+// Throttled says that EC2 asked for patience, or has no capacity now, or trouble of its own.
 func Throttled(err error) bool {
 	e, ok := errors.AsType[*Error](err)
 	if !ok {
@@ -39,7 +43,8 @@ func Throttled(err error) bool {
 	}
 	switch e.Code {
 	case "RequestLimitExceeded", "Throttling", "ThrottlingException", "SnapshotCreationPerVolumeRateExceeded",
-		"InsufficientInstanceCapacity", "InsufficientVolumeCapacity", "ConcurrentSnapshotLimitExceeded":
+		"InsufficientInstanceCapacity", "InsufficientVolumeCapacity", "ConcurrentSnapshotLimitExceeded", "PendingSnapshotLimitExceeded",
+		"Unavailable", "ServiceUnavailable", "InternalError", "InternalFailure":
 		return true
 	}
 	return false
@@ -48,29 +53,50 @@ func Throttled(err error) bool {
 // Permanent says that the same call will be refused again: a person must change something.
 func Permanent(err error) bool {
 	e, ok := errors.AsType[*Error](err)
-	if !ok || Throttled(err) {
+	if !ok || Throttled(err) || Expired(err) {
 		return false
 	}
 	switch e.Code {
 	case "InvalidInstanceID.NotFound", "InvalidVolume.NotFound", "InvalidSnapshot.NotFound", "InvalidAMIID.NotFound", "InvalidAMIID.Unavailable",
 		"InvalidGroup.NotFound", "InvalidSnapshot.InUse", "InvalidGroup.InUse":
 		return false // EC2 shows what is new, and that something is gone, late
-	case "UnauthorizedOperation", "AuthFailure", "OptInRequired", "Blocked", "UnsupportedOperation", "Unsupported":
+	case "UnauthorizedOperation", "AccessDenied", "AuthFailure", "OptInRequired", "Blocked", "UnsupportedOperation", "Unsupported":
 		return true
 	}
 	return strings.HasPrefix(e.Code, "Invalid") || strings.HasPrefix(e.Code, "Missing") || strings.HasSuffix(e.Code, "LimitExceeded")
 }
 
+// expiredCodes are what EC2 and STS say of credentials that were right once.
+var expiredCodes = []string{"RequestExpired", "ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"}
+
+// Expired says that there are no valid credentials now: a person or the instance's role will
+// renew them, and the same call is done then.
+func Expired(err error) bool { return expired(err) }
+
+func expired(err error) bool {
+	if err == nil {
+		return false
+	}
+	_, none := errors.AsType[*noCredentials](err)
+	return none || slices.Contains(expiredCodes, code(err))
+}
+
+// unanswered says that nobody knows whether a call was done: its answer was lost, or EC2 failed inside.
+func unanswered(err error) bool {
+	if e, ok := errors.AsType[*awshttp.ResponseError](err); ok && e.HTTPStatusCode() > 0 {
+		return e.HTTPStatusCode() >= http.StatusInternalServerError && !throttles.IsErrorThrottle(err).Bool()
+	}
+	_, lost := errors.AsType[*smithyhttp.RequestSendError](err)
+	_, torn := errors.AsType[*smithy.DeserializationError](err)
+	return lost || torn || errors.Is(err, io.ErrUnexpectedEOF)
+}
+
+// renew is the hint for credentials that have expired.
+const renew = "renew the credentials (`credentials_file` or `profile` in the controller's cloud block, or the role of its instance); what waits goes on by itself"
+
 // hints by error code: imperative, and naming what to touch.
 var hints = map[string]string{
-	"UnauthorizedOperation":             "grant the action named above to the controller's credentials; the response's encoded message has the details (`aws sts decode-authorization-message`)",
 	"AuthFailure":                       "check the access key and the clock of this machine, and `credentials_file` in the controller's cloud block",
-	"RequestExpired":                    "renew the credentials; the job waits and goes on by itself",
-	"ExpiredToken":                      "renew the credentials; the job waits and goes on by itself",
-	"VcpuLimitExceeded":                 "raise the vCPU quota of the instance family in Service Quotas, or set a smaller `instance_type` in the launch block",
-	"InstanceLimitExceeded":             "raise the instance quota in Service Quotas",
-	"VolumeLimitExceeded":               "raise the EBS volume quota in Service Quotas, or remove unused volumes",
-	"SnapshotLimitExceeded":             "raise the EBS snapshot quota in Service Quotas, or remove old points",
 	"InsufficientInstanceCapacity":      "set another `instance_type` or `subnet` in the launch block",
 	"InvalidSubnetID.NotFound":          "set `subnet` to one that exists in the region",
 	"InvalidParameterValue":             "compare the value named above with EC2's documentation of the call",
@@ -95,16 +121,34 @@ func fail(err error, format string, args ...any) error {
 		if re, ok := errors.AsType[*awshttp.ResponseError](err); ok {
 			e.Request = re.ServiceRequestID()
 		}
-		if text, ok := hints[e.Code]; ok {
-			return hint.Wrap(e, text)
-		}
-		return e
+		return hinted(e, api, err)
 	}
 	wrapped := fmt.Errorf("%s: %w", op, err)
+	if expired(err) {
+		return hint.Wrap(wrapped, renew)
+	}
 	if _, ok := errors.AsType[*net.OpError](err); ok {
 		return hint.Wrap(wrapped, "check that the `endpoint` of the controller's cloud block answers from this machine")
 	}
 	return wrapped
+}
+
+// hinted adds what a person can do about an error of EC2, when that is known.
+func hinted(e *Error, api smithy.APIError, err error) error {
+	operation := ""
+	if o, ok := errors.AsType[*smithy.OperationError](err); ok {
+		operation = o.OperationName
+	}
+	texts := []string{hintOfDenial(e.Code, operation, api.ErrorMessage()), hintOfQuota(e.Code, api.ErrorMessage()), hints[e.Code]}
+	if expired(err) {
+		texts = []string{renew}
+	}
+	for _, text := range texts {
+		if text != "" {
+			return hint.Wrap(e, text)
+		}
+	}
+	return e
 }
 
 // code returns EC2's error code of err, or "".

@@ -87,11 +87,9 @@ func (c *Client) RegisterImage(ctx context.Context, spec ImageSpec, progress Pro
 		return Image{}, err
 	}
 	if err != nil {
-		id, err := c.register(ctx, spec)
-		if err != nil {
+		if image, err = c.register(ctx, spec); err != nil {
 			return Image{}, err
 		}
-		image = Image{ID: id}
 	}
 	err = c.wait(ctx, "image "+spec.Name, progress, func(ctx context.Context) (bool, string, error) {
 		list, err := c.images(ctx, &ec2.DescribeImagesInput{ImageIds: []string{image.ID}})
@@ -107,7 +105,8 @@ func (c *Client) RegisterImage(ctx context.Context, spec ImageSpec, progress Pro
 	return image, err
 }
 
-func (c *Client) register(ctx context.Context, spec ImageSpec) (string, error) {
+// register registers the image, or finds the one of that name which an earlier call made without an answer.
+func (c *Client) register(ctx context.Context, spec ImageSpec) (image Image, err error) {
 	in := &ec2.RegisterImageInput{
 		Name: aws.String(spec.Name), Architecture: types.ArchitectureValuesX8664, VirtualizationType: aws.String("hvm"),
 		EnaSupport: aws.Bool(true), RootDeviceName: aws.String(rootDevice), BootMode: types.BootModeValuesLegacyBios,
@@ -121,10 +120,17 @@ func (c *Client) register(ctx context.Context, spec ImageSpec) (string, error) {
 		in.BlockDeviceMappings = append(in.BlockDeviceMappings, mapping(deviceName(i), s))
 	}
 	out, err := c.ec2.RegisterImage(ctx, in)
-	if err != nil {
-		return "", fail(err, "register image %s", spec.Name)
+	if code(err) == "InvalidAMIName.Duplicate" {
+		err = c.wait(ctx, "image "+spec.Name, nil, func(ctx context.Context) (bool, string, error) {
+			image, err = c.FindImage(ctx, spec.Name)
+			return err == nil, "", err
+		})
+		return image, err
 	}
-	return aws.ToString(out.ImageId), nil
+	if err != nil {
+		return Image{}, fail(err, "register image %s", spec.Name)
+	}
+	return Image{ID: aws.ToString(out.ImageId)}, nil
 }
 
 func mapping(device, snapshot string) types.BlockDeviceMapping {

@@ -75,7 +75,7 @@ func (c *Client) RunInstance(ctx context.Context, spec InstanceSpec) (Instance, 
 	in := &ec2.RunInstancesInput{
 		ClientToken: optional(spec.Token), ImageId: aws.String(spec.Image), InstanceType: types.InstanceType(spec.Type),
 		MinCount: aws.Int32(1), MaxCount: aws.Int32(1), SubnetId: optional(spec.Subnet), SecurityGroupIds: spec.SecurityGroups,
-		TagSpecifications:                 spec.Tags.specification(types.ResourceTypeInstance, types.ResourceTypeVolume),
+		TagSpecifications:                 spec.Tags.specification(types.ResourceTypeInstance, types.ResourceTypeVolume, types.ResourceTypeNetworkInterface),
 		InstanceInitiatedShutdownBehavior: types.ShutdownBehaviorStop, // nobody's shutdown may delete a volume
 	}
 	if spec.Zone != "" && spec.Subnet == "" {

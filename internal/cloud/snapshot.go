@@ -3,6 +3,7 @@ package cloud
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -33,18 +34,11 @@ type Snapshot struct {
 // them already are from a call before, and are not taken again. They come back in the
 // order of the volumes, pending or completed.
 func (c *Client) SnapshotVolumes(ctx context.Context, instance string, volumes []string, tags Tags) ([]Snapshot, error) {
-	found, err := c.snapshotsByVolume(ctx, volumes, tags)
+	found, err := c.snapshotOnce(ctx, volumes, tags, func(ctx context.Context, missing []string) ([]Snapshot, error) {
+		return c.snapshotInstance(ctx, instance, missing, tags)
+	})
 	if err != nil {
 		return nil, err
-	}
-	if missing := without(volumes, found); len(missing) > 0 {
-		created, err := c.snapshotInstance(ctx, instance, missing, tags)
-		if err != nil {
-			return nil, err
-		}
-		for _, s := range created {
-			found[s.Volume] = s
-		}
 	}
 	out := make([]Snapshot, len(volumes))
 	for i, v := range volumes {
@@ -66,14 +60,24 @@ func (c *Client) snapshotsByVolume(ctx context.Context, volumes []string, tags T
 	if err != nil {
 		return nil, err
 	}
+	found := FirstOfEach(list)
+	maps.DeleteFunc(found, func(volume string, _ Snapshot) bool { return !slices.Contains(volumes, volume) })
+	return found, nil
+}
+
+// FirstOfEach returns the oldest usable snapshot of each volume. When a call whose answer was lost
+// is done late, there is a second one, which may hold what was written later: only the first is what was asked for.
+func FirstOfEach(list []Snapshot) map[string]Snapshot {
 	found := map[string]Snapshot{}
 	for _, s := range list {
-		if s.State == string(types.SnapshotStateError) || !slices.Contains(volumes, s.Volume) {
+		if s.State == string(types.SnapshotStateError) {
 			continue
 		}
-		found[s.Volume] = s
+		if first, ok := found[s.Volume]; !ok || s.Started.Before(first.Started) || (s.Started.Equal(first.Started) && s.ID < first.ID) {
+			found[s.Volume] = s
+		}
 	}
-	return found, nil
+	return found
 }
 
 func (c *Client) snapshotInstance(ctx context.Context, instance string, volumes []string, tags Tags) ([]Snapshot, error) {
@@ -109,7 +113,7 @@ func (c *Client) snapshotInstance(ctx context.Context, instance string, volumes 
 		},
 		Description:       aws.String("rehost point"),
 		TagSpecifications: tags.specification(types.ResourceTypeSnapshot),
-	})
+	}, c.onRefusal)
 	if err != nil {
 		return nil, fail(err, "snapshot %d volumes of instance %s", len(volumes), instance)
 	}
@@ -125,23 +129,19 @@ func (c *Client) snapshotInstance(ctx context.Context, instance string, volumes 
 
 // SnapshotVolume takes a snapshot of one volume, or returns the one of it that carries the tags.
 func (c *Client) SnapshotVolume(ctx context.Context, volume string, tags Tags) (Snapshot, error) {
-	found, err := c.snapshotsByVolume(ctx, []string{volume}, tags)
-	if err != nil {
-		return Snapshot{}, err
-	}
-	if s, ok := found[volume]; ok {
-		return s, nil
-	}
-	out, err := c.ec2.CreateSnapshot(ctx, &ec2.CreateSnapshotInput{
-		VolumeId: aws.String(volume), TagSpecifications: tags.specification(types.ResourceTypeSnapshot),
+	found, err := c.snapshotOnce(ctx, []string{volume}, tags, func(ctx context.Context, _ []string) ([]Snapshot, error) {
+		out, err := c.ec2.CreateSnapshot(ctx, &ec2.CreateSnapshotInput{
+			VolumeId: aws.String(volume), TagSpecifications: tags.specification(types.ResourceTypeSnapshot),
+		}, c.onRefusal)
+		if err != nil {
+			return nil, fail(err, "snapshot volume %s", volume)
+		}
+		return []Snapshot{{
+			ID: aws.ToString(out.SnapshotId), Volume: aws.ToString(out.VolumeId), State: string(out.State), Progress: aws.ToString(out.Progress),
+			SizeBytes: int64(aws.ToInt32(out.VolumeSize)) * gib, Tags: fromTags(out.Tags), Started: timeOf(out.StartTime),
+		}}, nil
 	})
-	if err != nil {
-		return Snapshot{}, fail(err, "snapshot volume %s", volume)
-	}
-	return Snapshot{
-		ID: aws.ToString(out.SnapshotId), Volume: aws.ToString(out.VolumeId), State: string(out.State), Progress: aws.ToString(out.Progress),
-		SizeBytes: int64(aws.ToInt32(out.VolumeSize)) * gib, Tags: fromTags(out.Tags), Started: timeOf(out.StartTime),
-	}, nil
+	return found[volume], err
 }
 
 // Snapshots lists our own snapshots that carry all of the tags.

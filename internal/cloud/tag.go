@@ -94,4 +94,12 @@ func optional(s string) *string {
 	return aws.String(s)
 }
 
+// number leaves out what is not given.
+func number(n int) *int32 {
+	if n == 0 {
+		return nil
+	}
+	return aws.Int32(int32(n))
+}
+
 func timeOf(t *time.Time) time.Time { return aws.ToTime(t) }

@@ -1,0 +1,98 @@
+package cloud
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	"golang.org/x/time/rate"
+)
+
+// EC2 throttles each API of an account by a bucket of tokens. These are the sizes and refill
+// rates (calls per second) that it documents. Others use the account too, so the adaptive mode
+// below goes further down as soon as EC2 says so.
+const (
+	readRate, readBurst     = 20, 100
+	changeRate, changeBurst = 5, 50
+	runRate, runBurst       = 2, 5
+)
+
+// pace decides how often each API is called, and when a call is repeated: the SDK's adaptive
+// mode behind a rate limit, both per API, as EC2 counts. An API that is throttled slows down no other.
+type pace struct {
+	*retry.Standard // what needs no API: which errors are repeated, how often and after what pause
+
+	mu   sync.Mutex
+	apis map[string]*api
+}
+
+// api is the pace of one API.
+type api struct {
+	limit    *rate.Limiter
+	adaptive *retry.AdaptiveMode
+}
+
+var _ aws.RetryerV2 = (*pace)(nil)
+
+func newPace() *pace {
+	return &pace{Standard: retry.NewStandard(patience), apis: map[string]*api{}}
+}
+
+func patience(o *retry.StandardOptions) { o.MaxAttempts, o.MaxBackoff = maxAttempts, maxBackoff }
+
+func (p *pace) of(ctx context.Context) *api {
+	name := awsmiddleware.GetOperationName(ctx)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.apis[name] == nil {
+		p.apis[name] = &api{limit: limitOf(name), adaptive: retry.NewAdaptiveMode(func(o *retry.AdaptiveModeOptions) {
+			o.StandardOptions = append(o.StandardOptions, patience)
+		})}
+	}
+	return p.apis[name]
+}
+
+func limitOf(name string) *rate.Limiter {
+	switch {
+	case strings.HasPrefix(name, "Describe"), strings.HasPrefix(name, "Get"), strings.HasPrefix(name, "List"):
+		return rate.NewLimiter(readRate, readBurst)
+	case name == "RunInstances":
+		return rate.NewLimiter(runRate, runBurst)
+	}
+	return rate.NewLimiter(changeRate, changeBurst)
+}
+
+// GetAttemptToken waits until the API may be called.
+func (p *pace) GetAttemptToken(ctx context.Context) (func(error) error, error) {
+	a := p.of(ctx)
+	if err := a.limit.Wait(ctx); err != nil {
+		return nil, err
+	}
+	return a.adaptive.GetAttemptToken(ctx)
+}
+
+// GetRetryToken takes the price of a repetition from the API's budget.
+func (p *pace) GetRetryToken(ctx context.Context, cause error) (func(error) error, error) {
+	return p.of(ctx).adaptive.GetRetryToken(ctx, cause)
+}
+
+// refusals is the pace of a call that makes something new each time it is done: it is repeated
+// only when EC2 says that it was not done.
+type refusals struct{ *pace }
+
+// IsErrorRetryable implements [aws.Retryer].
+func (r refusals) IsErrorRetryable(err error) bool { return throttles.IsErrorThrottle(err).Bool() }
+
+// RetryDelay implements [aws.Retryer]. It is short: a replica may stand still meanwhile.
+func (r refusals) RetryDelay(attempt int, err error) (time.Duration, error) {
+	d, err := r.pace.RetryDelay(attempt, err)
+	return min(d, refusedBackoff), err
+}
+
+const refusedBackoff = 5 * time.Second
+
+var throttles = retry.IsErrorThrottles(retry.DefaultThrottles)
