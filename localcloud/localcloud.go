@@ -24,6 +24,7 @@ import (
 	"rehost/internal/pool"
 	"rehost/localcloud/internal/api"
 	"rehost/localcloud/internal/cloud"
+	"rehost/localcloud/internal/fault"
 	"rehost/localcloud/internal/imds"
 	"rehost/localcloud/internal/instance"
 	"rehost/localcloud/internal/state"
@@ -53,7 +54,12 @@ type Config struct {
 	Outbound bool
 	// StopGrace is how long an instance may take to power down when asked.
 	StopGrace time.Duration
+	// Faults are troubles that clients meet on purpose. None by default.
+	Faults Faults
 }
+
+// Faults is a plan of troubles, for tests of clients.
+type Faults = fault.Plan
 
 // Image is an image of the configuration: a raw bootable disk (Path), or a
 // program that instances run as a host process (Program, its command line).
@@ -82,6 +88,8 @@ type Deps struct {
 	Log hclog.Logger
 	// Ready, if not nil, is called once when the endpoint answers.
 	Ready func(Info)
+	// Fault, if not nil, is told of each trouble that a client met: throttle, fail, fail-done or lose.
+	Fault func(action, kind string)
 }
 
 // CredentialsFile is where the local cloud with the data folder dir keeps its
@@ -119,7 +127,9 @@ func Run(ctx context.Context, cfg Config, deps Deps) (err error) {
 	}
 	info := Info{Endpoint: "http://" + listener.Addr().String(), Region: cfg.Region, CredentialsFile: CredentialsFile(cfg.Dir)}
 	srv := &http.Server{
-		Handler:           &api.Server{Cloud: c, Credentials: credentials, Endpoint: info.Endpoint, Log: deps.Log.Named("api")},
+		Handler: &api.Server{
+			Cloud: c, Credentials: credentials, Endpoint: info.Endpoint, Log: deps.Log.Named("api"), Faults: fault.NewInjector(cfg.Faults, deps.Fault),
+		},
 		ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog:          deps.Log.StandardLogger(&hclog.StandardLoggerOptions{InferLevels: true}),
 	}

@@ -43,8 +43,8 @@ const (
 	lingerMoment = 3 * time.Millisecond
 )
 
-func linger(ctx context.Context) {
-	t := time.NewTimer(lingerMoment)
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
@@ -58,7 +58,9 @@ type Server struct {
 	Credentials Credentials
 	// Endpoint is the server's own URL.
 	Endpoint string
-	Log      hclog.Logger
+	// Faults are the troubles that clients meet; nil: none.
+	Faults *fault.Injector
+	Log    hclog.Logger
 }
 
 // action answers one call. Its result is encoded as the body of the response.
@@ -97,7 +99,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		err = s.Credentials.verify(r, body, service, time.Now())
 	}
 	if err == nil {
-		result, err = s.call(r.Context(), service, name, form)
+		result, err = s.troubled(r.Context(), service, name, form)
 	}
 	var out []byte
 	if err == nil {
@@ -111,11 +113,30 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	s.Log.Trace("call", "action", name, "ms", time.Since(began).Milliseconds())
 	if len(out) > shortAnswer {
-		linger(r.Context())
+		pause(r.Context(), lingerMoment)
 	}
 	// With a length the client sees the end with the last byte, not in a chunk after it.
 	w.Header().Set("Content-Length", strconv.Itoa(len(out)))
 	_, _ = w.Write(out)
+}
+
+// troubled makes a call as the plan of faults lets it.
+func (s *Server) troubled(ctx context.Context, service, name string, form url.Values) (any, error) {
+	if d := s.Faults.Delay(); d > 0 {
+		pause(ctx, d)
+	}
+	if err := s.Faults.Before(name); err != nil {
+		return nil, err
+	}
+	result, err := s.call(ctx, service, name, form)
+	if err != nil {
+		return nil, err
+	}
+	lost, err := s.Faults.After(name, form)
+	if lost {
+		panic(http.ErrAbortHandler) // cuts the connection
+	}
+	return result, err
 }
 
 func (s *Server) call(ctx context.Context, service, name string, form url.Values) (any, error) {

@@ -1,5 +1,6 @@
-// Package fault has the errors that EC2 clients know. It owns the codes and
-// their HTTP status; how an error looks on the wire is the api package's job.
+// Package fault has the errors that EC2 clients know, and the troubles that a client can be given
+// on purpose. It owns the codes and their HTTP status, and which call meets which trouble; how an
+// error looks on the wire is the api package's job.
 package fault
 
 import (

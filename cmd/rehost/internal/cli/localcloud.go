@@ -29,6 +29,7 @@ type cloudOptions struct {
 	program  string
 	kvm      bool
 	outbound bool
+	faults   []string
 }
 
 func (o *cloudOptions) flags(cmd *cobra.Command, listenFlag string) {
@@ -38,6 +39,7 @@ func (o *cloudOptions) flags(cmd *cobra.Command, listenFlag string) {
 	f.StringArrayVar(&o.images, "image", nil, "disk image to offer, as `NAME=PATH`; may be given several times")
 	f.StringVar(&o.program, "replicaserver", "", "`program` of the image "+imageReplicaServer+" (default: beside this program)")
 	f.BoolVar(&o.kvm, "kvm", false, "run guests on /dev/kvm")
+	f.StringArrayVar(&o.faults, "fault", nil, "trouble for clients, as `NAME=VALUE`: throttle=0.3, fail=0.1, lose=CreateSnapshot, delay=1s, seed=7; may be given several times")
 	f.BoolVar(&o.outbound, "outbound", false, "let guests reach this host and what it reaches")
 }
 
@@ -50,6 +52,11 @@ func (o *cloudOptions) config(dir string) (localcloud.Config, error) {
 		return cfg, usage(hint.Wrap(fmt.Errorf("--pool-size: %w", err), "write a number and a unit, such as --pool-size 128GiB"))
 	}
 	cfg.PoolSizeBytes = size
+	for _, text := range o.faults {
+		if err := cfg.Faults.Set(text); err != nil {
+			return cfg, usage(hint.Wrap(fmt.Errorf("--fault %s: %w", text, err), "write for example --fault throttle=0.3 --fault lose=CreateSnapshot"))
+		}
+	}
 	self, err := os.Executable()
 	if err != nil {
 		return cfg, fmt.Errorf("find this program: %w", err)
