@@ -21,6 +21,8 @@ cloud {
   # endpoint         = "" # EC2's own for the region
   # credentials_file = "" # the AWS SDK's chain: environment, instance role
   # profile          = ""
+  # role_arn         = "" # role of the target account to assume, such as "arn:aws:iam::123456789012:role/rehost-controller"
+  # external_id      = "" # that the role's trust policy asks for
 }
 
 # The bus as replication servers reach it from their subnet.

@@ -83,6 +83,7 @@ func load(path string) (controller.Config, config.Log, error) {
 		Dir: file.DataDir, ReplicaBus: file.ReplicaBus,
 		Cloud: cloud.Config{
 			Endpoint: file.Cloud.Endpoint, Region: file.Cloud.Region, Profile: file.Cloud.Profile, CredentialsFile: file.Cloud.CredentialsFile,
+			RoleARN: file.Cloud.RoleARN, ExternalID: file.Cloud.ExternalID,
 		},
 	}
 	if file.Bus.External != nil {

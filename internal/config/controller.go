@@ -1,6 +1,8 @@
 package config
 
 import (
+	"regexp"
+
 	"github.com/hashicorp/hcl/v2"
 )
 
@@ -37,6 +39,8 @@ type Cloud struct {
 	Region          string
 	CredentialsFile string // empty: the SDK's chain (environment, instance role)
 	Profile         string
+	RoleARN         string // to assume, in the target account; empty: none
+	ExternalID      string // that the role's trust policy asks for
 }
 
 // DefaultController returns a controller's defaults.
@@ -75,6 +79,8 @@ type cloudBlock struct {
 	Region          *hcl.Attribute `hcl:"region"`
 	CredentialsFile *hcl.Attribute `hcl:"credentials_file,optional"`
 	Profile         *hcl.Attribute `hcl:"profile,optional"`
+	RoleARN         *hcl.Attribute `hcl:"role_arn,optional"`
+	ExternalID      *hcl.Attribute `hcl:"external_id,optional"`
 }
 
 type replicaBusBlock struct {
@@ -103,11 +109,26 @@ func (f *controllerFile) read(r *reader, c *Controller) {
 	r.text(f.Cloud.Region, &c.Cloud.Region)
 	r.path(f.Cloud.CredentialsFile, &c.Cloud.CredentialsFile)
 	r.text(f.Cloud.Profile, &c.Cloud.Profile)
+	f.Cloud.readRole(r, &c.Cloud)
 	if f.ReplicaBus != nil {
 		r.need(f.ReplicaBus.Servers, f.ReplicaBus.At, "servers", `["tls://10.0.0.5:4222"]`)
 		r.servers(f.ReplicaBus.Servers, &c.ReplicaBus)
 	}
 	r.log(f.Log, &c.Log)
+}
+
+// roleARN is the form of a role's name across accounts.
+var roleARN = regexp.MustCompile(`^arn:aws[a-z-]*:iam::\d{12}:role/\S+$`)
+
+func (b *cloudBlock) readRole(r *reader, c *Cloud) {
+	r.text(b.RoleARN, &c.RoleARN)
+	r.text(b.ExternalID, &c.ExternalID)
+	switch {
+	case c.RoleARN != "" && !roleARN.MatchString(c.RoleARN):
+		r.fail(b.RoleARN.Expr.Range(), "Not a role's ARN", "%q names no role. Write for example %q.", c.RoleARN, "arn:aws:iam::123456789012:role/rehost-controller")
+	case c.ExternalID != "" && c.RoleARN == "":
+		r.fail(b.ExternalID.NameRange, "Attribute without effect", "external_id belongs to a role that is assumed. Write role_arn too, or remove it.")
+	}
 }
 
 func (b *controllerBusBlock) read(r *reader, to *ControllerBus) {

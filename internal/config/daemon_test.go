@@ -94,6 +94,31 @@ func TestControllerExample(t *testing.T) {
 	}
 }
 
+func TestARoleOfTheTargetAccount(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "controller.hcl")
+	text := `
+bus {
+  embedded {}
+}
+cloud {
+  region      = "eu-central-1"
+  role_arn    = "arn:aws:iam::123456789012:role/team/rehost-controller"
+  external_id = "of-the-customer"
+}
+`
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got, err := LoadController(file)
+	if err != nil {
+		t.Fatalf("%s", diagnostics(t, err))
+	}
+	want := Cloud{Region: "eu-central-1", RoleARN: "arn:aws:iam::123456789012:role/team/rehost-controller", ExternalID: "of-the-customer"}
+	if diff := cmp.Diff(want, got.Cloud); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 func TestExternalBus(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "controller.hcl")
 	text := `
