@@ -33,8 +33,9 @@ type Config struct {
 	RoleARN         string        // role to assume, in the target account; empty: none
 	ExternalID      string        // that the role's trust policy asks for; empty: none
 	Poll            time.Duration // between two looks while waiting; 0: 3 s, or 250 ms with an Endpoint
+	MaxBackoff      time.Duration // the longest pause before a call is repeated; 0: 20 s
 	Logger          hclog.Logger  // nil: none
-	HTTPClient      *http.Client  // nil: the SDK's
+	HTTPClient      *http.Client  // for calls of EC2; nil: the SDK's
 }
 
 // Client speaks to one region of one account. It is safe for concurrent use.
@@ -49,7 +50,10 @@ type Client struct {
 
 // Open loads the credentials and makes a client. It asks EC2 nothing; see [Client.Check].
 func Open(ctx context.Context, cfg Config) (*Client, error) {
-	opts := []func(*config.LoadOptions) error{config.WithRetryer(func() aws.Retryer { return newPace() })}
+	if cfg.MaxBackoff == 0 {
+		cfg.MaxBackoff = maxBackoff
+	}
+	opts := []func(*config.LoadOptions) error{config.WithRetryer(func() aws.Retryer { return newPace(cfg.MaxBackoff) })}
 	if cfg.Region != "" {
 		opts = append(opts, config.WithRegion(cfg.Region))
 	}
@@ -62,9 +66,6 @@ func Open(ctx context.Context, cfg Config) (*Client, error) {
 		}
 		opts = append(opts, config.WithSharedCredentialsFiles([]string{cfg.CredentialsFile}))
 	}
-	if cfg.HTTPClient != nil {
-		opts = append(opts, config.WithHTTPClient(cfg.HTTPClient))
-	}
 	sdk, err := config.LoadDefaultConfig(ctx, opts...)
 	if err != nil {
 		return nil, hint.Wrap(fmt.Errorf("load cloud configuration: %w", err),
@@ -74,7 +75,7 @@ func Open(ctx context.Context, cfg Config) (*Client, error) {
 		return nil, hint.New("no region for the cloud", "set `region` in the controller's cloud block, or AWS_REGION")
 	}
 	wallet := newWallet(&sdk, cfg, opts)
-	c := &Client{pace: newPace(), poll: cfg.Poll, logger: cfg.Logger}
+	c := &Client{pace: newPace(cfg.MaxBackoff), poll: cfg.Poll, logger: cfg.Logger}
 	if c.logger == nil {
 		c.logger = hclog.NewNullLogger()
 	}
@@ -87,6 +88,9 @@ func Open(ctx context.Context, cfg Config) (*Client, error) {
 	c.ec2 = ec2.NewFromConfig(sdk, func(o *ec2.Options) {
 		if cfg.Endpoint != "" {
 			o.BaseEndpoint = aws.String(cfg.Endpoint)
+		}
+		if cfg.HTTPClient != nil {
+			o.HTTPClient = cfg.HTTPClient
 		}
 		o.HTTPClient = wholeBody{o.HTTPClient}
 		o.Retryer = c.pace

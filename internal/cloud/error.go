@@ -24,7 +24,12 @@ type Error struct {
 	err     error
 }
 
-func (e *Error) Error() string { return e.Op + ": " + e.err.Error() }
+func (e *Error) Error() string {
+	if e.err == nil {
+		return e.Op + ": " + e.Code
+	}
+	return e.Op + ": " + e.err.Error()
+}
 
 // Unwrap returns the SDK's error.
 func (e *Error) Unwrap() error { return e.err }
@@ -71,7 +76,10 @@ var expiredCodes = []string{"RequestExpired", "ExpiredToken", "ExpiredTokenExcep
 
 // Expired says that there are no valid credentials now: a person or the instance's role will
 // renew them, and the same call is done then.
-func Expired(err error) bool { return expired(err) }
+func Expired(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	return expired(err) || (ok && slices.Contains(expiredCodes, e.Code))
+}
 
 func expired(err error) bool {
 	if err == nil {

@@ -169,3 +169,17 @@ func TestAnAPIThatIsThrottledSlowsNoOtherDown(t *testing.T) {
 	default:
 	}
 }
+
+func TestTheFirstUsableSnapshotCounts(t *testing.T) {
+	at := func(second int) time.Time { return time.Unix(int64(second), 0) }
+	found := cloud.FirstOfEach([]cloud.Snapshot{
+		{ID: "snap-4", Volume: "vol-1", State: "pending", Started: at(4)},
+		{ID: "snap-2", Volume: "vol-1", State: "completed", Started: at(2)},
+		{ID: "snap-1", Volume: "vol-1", State: "error", Started: at(1)},
+		{ID: "snap-3", Volume: "vol-1", State: "completed", Started: at(2)},
+		{ID: "snap-5", Volume: "vol-2", State: "error", Started: at(1)},
+	})
+	if found["vol-1"].ID != "snap-2" || found["vol-2"].ID != "snap-5" || len(found) != 2 {
+		t.Errorf("found %+v", found)
+	}
+}

@@ -25,6 +25,7 @@ const (
 // mode behind a rate limit, both per API, as EC2 counts. An API that is throttled slows down no other.
 type pace struct {
 	*retry.Standard // what needs no API: which errors are repeated, how often and after what pause
+	patience        func(*retry.StandardOptions)
 
 	mu   sync.Mutex
 	apis map[string]*api
@@ -38,11 +39,10 @@ type api struct {
 
 var _ aws.RetryerV2 = (*pace)(nil)
 
-func newPace() *pace {
-	return &pace{Standard: retry.NewStandard(patience), apis: map[string]*api{}}
+func newPace(maxBackoff time.Duration) *pace {
+	patience := func(o *retry.StandardOptions) { o.MaxAttempts, o.MaxBackoff = maxAttempts, maxBackoff }
+	return &pace{Standard: retry.NewStandard(patience), patience: patience, apis: map[string]*api{}}
 }
-
-func patience(o *retry.StandardOptions) { o.MaxAttempts, o.MaxBackoff = maxAttempts, maxBackoff }
 
 func (p *pace) of(ctx context.Context) *api {
 	name := awsmiddleware.GetOperationName(ctx)
@@ -50,7 +50,7 @@ func (p *pace) of(ctx context.Context) *api {
 	defer p.mu.Unlock()
 	if p.apis[name] == nil {
 		p.apis[name] = &api{limit: limitOf(name), adaptive: retry.NewAdaptiveMode(func(o *retry.AdaptiveModeOptions) {
-			o.StandardOptions = append(o.StandardOptions, patience)
+			o.StandardOptions = append(o.StandardOptions, p.patience)
 		})}
 	}
 	return p.apis[name]

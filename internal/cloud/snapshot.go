@@ -1,10 +1,12 @@
 package cloud
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -61,23 +63,30 @@ func (c *Client) snapshotsByVolume(ctx context.Context, volumes []string, tags T
 		return nil, err
 	}
 	found := FirstOfEach(list)
-	maps.DeleteFunc(found, func(volume string, _ Snapshot) bool { return !slices.Contains(volumes, volume) })
+	maps.DeleteFunc(found, func(volume string, s Snapshot) bool { return s.failed() || !slices.Contains(volumes, volume) })
 	return found, nil
 }
 
-// FirstOfEach returns the oldest usable snapshot of each volume. When a call whose answer was lost
-// is done late, there is a second one, which may hold what was written later: only the first is what was asked for.
+// FirstOfEach returns the oldest snapshot of each volume; one that ended in an error only when there is no
+// other. When a call whose answer was lost is done late, there is a second one, which may hold what was
+// written later: only the first is what was asked for.
 func FirstOfEach(list []Snapshot) map[string]Snapshot {
 	found := map[string]Snapshot{}
 	for _, s := range list {
-		if s.State == string(types.SnapshotStateError) {
-			continue
-		}
-		if first, ok := found[s.Volume]; !ok || s.Started.Before(first.Started) || (s.Started.Equal(first.Started) && s.ID < first.ID) {
+		if first, ok := found[s.Volume]; !ok || s.before(first) {
 			found[s.Volume] = s
 		}
 	}
 	return found
+}
+
+func (s Snapshot) failed() bool { return s.State == string(types.SnapshotStateError) }
+
+func (s Snapshot) before(other Snapshot) bool {
+	if s.failed() != other.failed() {
+		return other.failed()
+	}
+	return cmp.Or(s.Started.Compare(other.Started), strings.Compare(s.ID, other.ID)) < 0
 }
 
 func (c *Client) snapshotInstance(ctx context.Context, instance string, volumes []string, tags Tags) ([]Snapshot, error) {
