@@ -33,6 +33,7 @@ type memoryCloud struct {
 	broken    bool                          // conversions report a failure
 	stuck     chan struct{}                 // terminations wait for it
 	refusing  bool                          // no snapshots of an instance's volumes now
+	expired   bool                          // the credentials are not valid now
 
 	changed func()                                     // after every real change, before the answer
 	started func(inst cloud.Instance, userData []byte) // a replication server boots
@@ -57,6 +58,10 @@ func (c *memoryCloud) change(ctx context.Context, fn func() bool) error {
 		return err
 	}
 	c.mu.Lock()
+	if c.expired {
+		c.mu.Unlock()
+		return &cloud.Error{Op: "change anything", Code: "RequestExpired"}
+	}
 	did := fn()
 	c.mu.Unlock()
 	if did {

@@ -38,6 +38,7 @@ const (
 	ProblemVolumeTooSmall     ProblemCode = "volume-too-small"
 	ProblemStreamFull         ProblemCode = "stream-full"
 	ProblemCloud              ProblemCode = "cloud"
+	ProblemCredentials        ProblemCode = "credentials"
 	ProblemConversion         ProblemCode = "conversion"
 	ProblemLaunch             ProblemCode = "launch"
 	ProblemCheck              ProblemCode = "check"
@@ -47,5 +48,5 @@ const (
 var ProblemCodes = []ProblemCode{
 	ProblemInternal, ProblemInvalid, ProblemUnknown, ProblemConflict, ProblemNotAllowed, ProblemAgentUnreachable, ProblemAgentDisk,
 	ProblemTracker, ProblemSourceRead, ProblemIntegrity, ProblemFreeze, ProblemFence, ProblemPoint, ProblemReplicaUnreachable, ProblemVolume,
-	ProblemVolumeTooSmall, ProblemStreamFull, ProblemCloud, ProblemConversion, ProblemLaunch, ProblemCheck,
+	ProblemVolumeTooSmall, ProblemStreamFull, ProblemCloud, ProblemCredentials, ProblemConversion, ProblemLaunch, ProblemCheck,
 }

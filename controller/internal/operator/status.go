@@ -85,7 +85,11 @@ func (d *Desk) server(r protocol.Server) (protocol.ServerStatus, []protocol.Prob
 		s.Replica = &status
 		problems = append(problems, status.Problems...)
 	}
-	s.Waiting = waiting(s, problem)
+	stuck := d.stuck(r)
+	if stuck != nil {
+		problems = append(problems, *stuck)
+	}
+	s.Waiting = waiting(s, problem, stuck)
 	s.Next = d.next(r)
 	return s, problems, nil
 }
@@ -106,12 +110,31 @@ func (d *Desk) replacing(r protocol.Server) string {
 	return r.Replacing
 }
 
+// stuck is why the step that works on the server has to run once more, or nil.
+func (d *Desk) stuck(r protocol.Server) *protocol.Problem {
+	job, err := d.store.Jobs.Get(r.Job)
+	if r.Job == "" || err != nil {
+		return nil
+	}
+	for _, s := range job.Servers {
+		for _, step := range s.Steps {
+			if s.Server == r.Name && step.Status == protocol.StepInProgress {
+				return step.Problem
+			}
+		}
+	}
+	return nil
+}
+
 // waiting says in words what the server is waiting for.
-func waiting(s protocol.ServerStatus, problem *protocol.Problem) string {
+func waiting(s protocol.ServerStatus, problem, stuck *protocol.Problem) string {
 	if problem != nil {
 		return problem.Message
 	}
 	r := s.Record
+	if stuck != nil && stuck.Code == protocol.ProblemCredentials {
+		return "job " + r.Job + ", which waits for valid credentials: " + stuck.Message
+	}
 	if r.Job != "" {
 		return "job " + r.Job
 	}

@@ -234,7 +234,11 @@ func (p *Points) held(ctx context.Context, rec protocol.Server, pt protocol.Poin
 	}
 	if err != nil {
 		if time.Since(since) > p.cfg.TakenWithin || cloud.Permanent(err) {
-			return p.Fail(ctx, pt, &protocol.Problem{Code: protocol.ProblemCloud, Message: err.Error(), Hint: hint.Of(err)})
+			code := protocol.ProblemCloud
+			if cloud.Expired(err) {
+				code = protocol.ProblemCredentials
+			}
+			return p.Fail(ctx, pt, &protocol.Problem{Code: code, Message: err.Error(), Hint: hint.Of(err)})
 		}
 		p.logger.Warn("create snapshots", "server", pt.Server, "point", pt.ID, "error", err)
 		return nil
@@ -249,10 +253,7 @@ func (p *Points) snapshotting(ctx context.Context, rec protocol.Server, pt proto
 		p.logger.Warn("look at snapshots", "server", pt.Server, "point", pt.ID, "error", err)
 		return nil
 	}
-	byVolume := map[string]cloud.Snapshot{}
-	for _, s := range list {
-		byVolume[s.Volume] = s
-	}
+	byVolume := cloud.FirstOfEach(list)
 	var ids []string
 	for _, v := range rec.Volumes {
 		s := byVolume[v.Volume]

@@ -220,6 +220,9 @@ func ProblemOf(err error, server, step string) *protocol.Problem {
 	if _, ok := errors.AsType[*cloud.Error](err); ok {
 		p.Code = protocol.ProblemCloud
 	}
+	if cloud.Expired(err) {
+		p.Code = protocol.ProblemCredentials
+	}
 	return p
 }
 

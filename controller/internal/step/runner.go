@@ -289,7 +289,8 @@ func (w *Work) runStep(ctx context.Context, i int, s step) (bool, error) {
 		}
 		w.logger.Warn("step failed", "job", w.job, "server", w.server, "step", s.name, "attempt", w.attempt, "error", err)
 		problem := staging.ProblemOf(err, w.server, s.name)
-		if isFinal(err) || cloud.Permanent(err) || w.attempt >= s.attempts {
+		waits := problem.Code == protocol.ProblemCredentials // nothing is wrong with the step: no attempt is used up
+		if !waits && (isFinal(err) || cloud.Permanent(err) || w.attempt >= s.attempts) {
 			return false, w.endStep(ctx, i, protocol.StepFailed, "", problem)
 		}
 		if err := w.noteFailure(ctx, i, s, problem); err != nil {
@@ -298,6 +299,6 @@ func (w *Work) runStep(ctx context.Context, i int, s step) (bool, error) {
 		if err := await.Pause(ctx, pause); err != nil {
 			return false, err
 		}
-		pause, again = min(2*pause, time.Minute), true
+		pause, again = min(2*pause, time.Minute), !waits
 	}
 }

@@ -68,10 +68,14 @@ func (w *Work) beginStep(ctx context.Context, i int, s step, again bool) error {
 	})
 }
 
-// noteFailure records that a run failed and another one follows.
+// noteFailure records that a run failed and another one follows. What only waits is in the log once.
 func (w *Work) noteFailure(ctx context.Context, i int, s step, problem *protocol.Problem) error {
 	return w.update(ctx, func(j *protocol.Job, js *protocol.JobServer) {
+		before := js.Steps[i].Problem
 		js.Steps[i].Problem = problem
+		if problem.Code == protocol.ProblemCredentials && before != nil && before.Code == problem.Code {
+			return
+		}
 		j.Log = append(j.Log, failure(s, w, problem))
 	})
 }
