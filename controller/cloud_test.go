@@ -34,6 +34,7 @@ type memoryCloud struct {
 	stuck     chan struct{}                 // terminations wait for it
 	refusing  bool                          // no snapshots of an instance's volumes now
 	expired   bool                          // the credentials are not valid now
+	asked     map[string]cloud.VolumeSpec   // the last volume that was asked for, by role
 
 	changed func()                                     // after every real change, before the answer
 	started func(inst cloud.Instance, userData []byte) // a replication server boots
@@ -43,7 +44,7 @@ func newMemoryCloud() *memoryCloud {
 	return &memoryCloud{
 		volumes: map[string]*cloud.Volume{}, snapshots: map[string]*cloud.Snapshot{}, images: map[string]*cloud.Image{},
 		instances: map[string]*cloud.Instance{}, groups: map[string]string{}, tokens: map[string]string{},
-		userData: map[string][]byte{}, specs: map[string]cloud.InstanceSpec{}, made: map[string]int{}, calls: map[string]int{}, changed: func() {},
+		asked: map[string]cloud.VolumeSpec{}, userData: map[string][]byte{}, specs: map[string]cloud.InstanceSpec{}, made: map[string]int{}, calls: map[string]int{}, changed: func() {},
 	}
 }
 
@@ -253,6 +254,7 @@ func (c *memoryCloud) CreateVolume(ctx context.Context, spec cloud.VolumeSpec) (
 		v := &cloud.Volume{ID: c.id("vol"), State: "available", Zone: spec.Zone, Snapshot: spec.Snapshot, SizeBytes: spec.SizeBytes, Tags: spec.Tags}
 		c.volumes[v.ID], c.tokens[spec.Token] = v, v.ID
 		c.made[spec.Tags[cloud.TagRole]]++
+		c.asked[spec.Tags[cloud.TagRole]] = spec
 		out = *v
 		return true
 	})

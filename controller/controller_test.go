@@ -87,6 +87,11 @@ func TestMigration(t *testing.T) {
 		t.Errorf("after the end: replication %s, fence %v", s.Replication, s.Record.Fence)
 	}
 	wantCleanEnd(t, w)
+	staging, clone := w.cloud.asked[cloud.RoleStagingVolume], w.cloud.asked[cloud.RoleClone]
+	got := protocol.VolumeSettings{KMSKey: staging.KMSKey, IOPS: staging.IOPS, Throughput: staging.MiBps, InitRate: clone.InitMiBps}
+	if got != volumes || clone.KMSKey != "" { // a clone is encrypted as its snapshot is
+		t.Errorf("volumes were ordered as %+v, the clone with key %q", got, clone.KMSKey)
+	}
 }
 
 // TestMigrationWithTheControllerKilledAtEveryChange kills the controller after each change that

@@ -67,10 +67,13 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
+// volumes are wishes for the volumes of the fleet.
+var volumes = protocol.VolumeSettings{KMSKey: "alias/staging", IOPS: 6000, Throughput: 500, InitRate: 200}
+
 // fleet has one server with two disks in one wave.
 func (w *world) fleet() protocol.Fleet {
 	return protocol.Fleet{
-		Replications: []protocol.ReplicationSettings{{Name: "default", VolumeType: "gp3"}},
+		Replications: []protocol.ReplicationSettings{{Name: "default", VolumeType: "gp3", Volumes: volumes}},
 		Launches:     []protocol.LaunchSettings{{Name: "web", InstanceType: "t3.small", IngressPorts: []int{w.port}}},
 		Checks: []protocol.CheckSettings{
 			{Name: "page", Kind: "http", Port: w.port, Contains: "works", Timeout: 2 * time.Second},

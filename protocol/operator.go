@@ -52,6 +52,7 @@ type ReplicationSettings struct {
 	PointsRetain     []RetentionTier   `json:"points_retain"`   // which older ones stay
 	FreezeAttempts   int               `json:"freeze_attempts"` // of a point that fails for a reason that may pass
 	Bandwidth        BandwidthSettings `json:"bandwidth"`
+	Volumes          VolumeSettings    `json:"volumes,omitzero"`
 }
 
 // RetentionTier keeps one point of each period of a length Every, for a time For after the period's end.

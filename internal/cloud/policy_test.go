@@ -84,6 +84,7 @@ type source struct {
 	calls   map[string]bool // service:Action
 	tagging map[string]bool // actions that tag what they make
 	encrypt bool            // something is encrypted with a key of the customer's
+	profile bool            // an instance gets a role
 }
 
 // services are the driver's clients by the name of their field in Client, and of their package.
@@ -113,6 +114,7 @@ func driverSource(t *testing.T) source {
 				s.literal(n)
 			case *ast.SelectorExpr:
 				s.encrypt = s.encrypt || n.Sel.Name == "KmsKeyId"
+				s.profile = s.profile || n.Sel.Name == "IamInstanceProfile"
 			}
 			return true
 		})
@@ -163,6 +165,7 @@ func TestThePoliciesAllowWhatTheDriverAsksForAndNoMore(t *testing.T) {
 	}
 	delete(want, "sts:AssumeRole") // another one's policy
 	want["ec2:CreateTags"] = len(s.tagging) > 0
+	want["iam:PassRole"] = s.profile
 	for _, action := range []string{"CreateGrant", "Decrypt", "DescribeKey", "GenerateDataKeyWithoutPlaintext", "ReEncryptFrom", "ReEncryptTo"} {
 		want["kms:"+action] = s.encrypt // what EC2 asks a key for in the caller's name
 	}

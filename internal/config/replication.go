@@ -54,6 +54,7 @@ type replicationBlock struct {
 
 	Points    *pointsBlock    `hcl:"points,block"`
 	Bandwidth *bandwidthBlock `hcl:"bandwidth,block"`
+	Volumes   *volumesBlock   `hcl:"volumes,block"`
 }
 
 // pointsBlock is the schedule of points.
@@ -110,6 +111,7 @@ func (b replicationBlock) read(r *reader) protocol.ReplicationSettings {
 	r.integer(b.FreezeAttempts, &s.FreezeAttempts, 1, 20)
 	b.Points.read(r, &s)
 	b.Bandwidth.read(r, &s.Bandwidth)
+	b.Volumes.read(r, s.VolumeType, &s.Volumes)
 	if s.StreamBytes < s.Window {
 		at := b.At
 		if b.StreamSize != nil {

@@ -224,6 +224,7 @@ func createVolumes(ctx context.Context, w *work) (bool, string, error) {
 		created, err := w.cloud.CreateVolume(ctx, cloud.VolumeSpec{
 			Token: Token(w.rec.Name, w.rec.Generation, "volume", strconv.Itoa(i)), Zone: w.rec.Zone,
 			SizeBytes: v.SizeBytes, Type: w.replication.VolumeType,
+			IOPS: w.replication.Volumes.IOPS, MiBps: w.replication.Volumes.Throughput, KMSKey: w.replication.Volumes.KMSKey,
 			Tags: cloud.Tags(w.replication.Tags).With(cloud.Tags{
 				cloud.TagRole: cloud.RoleStagingVolume, cloud.TagServer: w.rec.Name, cloud.TagGeneration: w.rec.Generation,
 				cloud.TagDisk: v.Disk, cloud.TagName: "rehost-" + w.rec.Name + v.Disk,

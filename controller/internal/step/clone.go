@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"rehost/controller/internal/await"
+	"rehost/controller/internal/fleet"
 	"rehost/controller/internal/staging"
 	"rehost/internal/cloud"
 	"rehost/protocol"
@@ -46,9 +47,11 @@ func (w *Work) clone(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	_, replication, _, _ := fleet.Settings(w.store.Applied(), w.server)
 	v, err := w.cloud.CreateVolume(ctx, cloud.VolumeSpec{
 		Token: staging.Token(w.job, w.server, "clone", w.data(dataTry)), Zone: zone, Snapshot: w.data(dataSnapshot),
-		Tags: named(w.tags(cloud.RoleClone), "rehost-clone-"+w.server, nil),
+		InitMiBps: replication.Volumes.InitRate,
+		Tags:      named(w.tags(cloud.RoleClone), "rehost-clone-"+w.server, nil),
 	})
 	if err != nil {
 		return err
