@@ -53,7 +53,7 @@ func Open(ctx context.Context, cfg Config) (*Client, error) {
 	if cfg.MaxBackoff == 0 {
 		cfg.MaxBackoff = maxBackoff
 	}
-	opts := []func(*config.LoadOptions) error{config.WithRetryer(func() aws.Retryer { return newPace(cfg.MaxBackoff) })}
+	var opts []func(*config.LoadOptions) error
 	if cfg.Region != "" {
 		opts = append(opts, config.WithRegion(cfg.Region))
 	}
@@ -75,7 +75,7 @@ func Open(ctx context.Context, cfg Config) (*Client, error) {
 		return nil, hint.New("no region for the cloud", "set `region` in the controller's cloud block, or AWS_REGION")
 	}
 	wallet := newWallet(&sdk, cfg, opts)
-	c := &Client{pace: newPace(cfg.MaxBackoff), poll: cfg.Poll, logger: cfg.Logger}
+	c := &Client{pace: newPace(cfg.MaxBackoff, sdk.RetryMode), poll: cfg.Poll, logger: cfg.Logger}
 	if c.logger == nil {
 		c.logger = hclog.NewNullLogger()
 	}

@@ -26,6 +26,7 @@ const (
 type pace struct {
 	*retry.Standard // what needs no API: which errors are repeated, how often and after what pause
 	patience        func(*retry.StandardOptions)
+	adaptive        bool
 
 	mu   sync.Mutex
 	apis map[string]*api
@@ -33,15 +34,16 @@ type pace struct {
 
 // api is the pace of one API.
 type api struct {
-	limit    *rate.Limiter
-	adaptive *retry.AdaptiveMode
+	limit   *rate.Limiter
+	retryer aws.RetryerV2
 }
 
 var _ aws.RetryerV2 = (*pace)(nil)
 
-func newPace(maxBackoff time.Duration) *pace {
+// newPace makes a pace. The SDK's own setting (AWS_RETRY_MODE, retry_mode) may turn the adaptive mode off.
+func newPace(maxBackoff time.Duration, mode aws.RetryMode) *pace {
 	patience := func(o *retry.StandardOptions) { o.MaxAttempts, o.MaxBackoff = maxAttempts, maxBackoff }
-	return &pace{Standard: retry.NewStandard(patience), patience: patience, apis: map[string]*api{}}
+	return &pace{Standard: retry.NewStandard(patience), patience: patience, adaptive: mode != aws.RetryModeStandard, apis: map[string]*api{}}
 }
 
 func (p *pace) of(ctx context.Context) *api {
@@ -49,11 +51,16 @@ func (p *pace) of(ctx context.Context) *api {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.apis[name] == nil {
-		p.apis[name] = &api{limit: limitOf(name), adaptive: retry.NewAdaptiveMode(func(o *retry.AdaptiveModeOptions) {
-			o.StandardOptions = append(o.StandardOptions, p.patience)
-		})}
+		p.apis[name] = &api{limit: limitOf(name), retryer: p.retryer()}
 	}
 	return p.apis[name]
+}
+
+func (p *pace) retryer() aws.RetryerV2 {
+	if !p.adaptive {
+		return retry.NewStandard(p.patience)
+	}
+	return retry.NewAdaptiveMode(func(o *retry.AdaptiveModeOptions) { o.StandardOptions = append(o.StandardOptions, p.patience) })
 }
 
 func limitOf(name string) *rate.Limiter {
@@ -72,12 +79,12 @@ func (p *pace) GetAttemptToken(ctx context.Context) (func(error) error, error) {
 	if err := a.limit.Wait(ctx); err != nil {
 		return nil, err
 	}
-	return a.adaptive.GetAttemptToken(ctx)
+	return a.retryer.GetAttemptToken(ctx)
 }
 
 // GetRetryToken takes the price of a repetition from the API's budget.
 func (p *pace) GetRetryToken(ctx context.Context, cause error) (func(error) error, error) {
-	return p.of(ctx).adaptive.GetRetryToken(ctx, cause)
+	return p.of(ctx).retryer.GetRetryToken(ctx, cause)
 }
 
 // refusals is the pace of a call that makes something new each time it is done: it is repeated
