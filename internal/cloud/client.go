@@ -9,6 +9,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/ebs"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/hashicorp/go-hclog"
 
@@ -41,6 +42,7 @@ type Config struct {
 // Client speaks to one region of one account. It is safe for concurrent use.
 type Client struct {
 	ec2    *ec2.Client
+	ebs    *ebs.Client
 	pace   *pace
 	poll   time.Duration
 	logger hclog.Logger
@@ -93,6 +95,13 @@ func Open(ctx context.Context, cfg Config) (*Client, error) {
 			o.HTTPClient = cfg.HTTPClient
 		}
 		o.HTTPClient = wholeBody{o.HTTPClient}
+		o.Retryer = c.pace
+		o.APIOptions = append(o.APIOptions, wallet.watch)
+	})
+	c.ebs = ebs.NewFromConfig(sdk, func(o *ebs.Options) {
+		if cfg.Endpoint != "" { // one that plays EC2 plays EBS too
+			o.BaseEndpoint = aws.String(cfg.Endpoint)
+		}
 		o.Retryer = c.pace
 		o.APIOptions = append(o.APIOptions, wallet.watch)
 	})

@@ -37,7 +37,8 @@ func (e *Error) Unwrap() error { return e.err }
 // NotFound says that the thing does not exist (any more).
 func NotFound(err error) bool {
 	e, ok := errors.AsType[*Error](err)
-	return ok && (strings.HasSuffix(e.Code, ".NotFound") || strings.HasSuffix(e.Code, ".NotFoundException") || e.Code == "InvalidAMIID.Unavailable")
+	return ok && (strings.HasSuffix(e.Code, ".NotFound") || strings.HasSuffix(e.Code, ".NotFoundException") || e.Code == "InvalidAMIID.Unavailable" ||
+		e.Code == "ResourceNotFoundException")
 }
 
 // Throttled says that EC2 asked for patience, or has no capacity now, or trouble of its own.
@@ -49,7 +50,8 @@ func Throttled(err error) bool {
 	switch e.Code {
 	case "RequestLimitExceeded", "Throttling", "ThrottlingException", "SnapshotCreationPerVolumeRateExceeded",
 		"InsufficientInstanceCapacity", "InsufficientVolumeCapacity", "ConcurrentSnapshotLimitExceeded", "PendingSnapshotLimitExceeded",
-		"Unavailable", "ServiceUnavailable", "InternalError", "InternalFailure":
+		"Unavailable", "ServiceUnavailable", "InternalError", "InternalFailure",
+		"RequestThrottledException", "InternalServerException": // EBS's words
 		return true
 	}
 	return false
@@ -143,11 +145,11 @@ func fail(err error, format string, args ...any) error {
 
 // hinted adds what a person can do about an error of EC2, when that is known.
 func hinted(e *Error, api smithy.APIError, err error) error {
-	operation := ""
+	service, operation := "", ""
 	if o, ok := errors.AsType[*smithy.OperationError](err); ok {
-		operation = o.OperationName
+		service, operation = o.ServiceID, o.OperationName
 	}
-	texts := []string{hintOfDenial(e.Code, operation, api.ErrorMessage()), hintOfQuota(e.Code, api.ErrorMessage()), hints[e.Code]}
+	texts := []string{hintOfDenial(e.Code, service, operation, api.ErrorMessage()), hintOfQuota(e.Code, api.ErrorMessage()), hints[e.Code]}
 	if expired(err) {
 		texts = []string{renew}
 	}

@@ -19,6 +19,7 @@ const (
 	readRate, readBurst     = 20, 100
 	changeRate, changeBurst = 5, 50
 	runRate, runBurst       = 2, 5
+	blockRate, blockBurst   = 500, 500 // half of what EBS gives an account and a snapshot
 )
 
 // pace decides how often each API is called, and when a call is repeated: the SDK's adaptive
@@ -65,6 +66,8 @@ func (p *pace) retryer() aws.RetryerV2 {
 
 func limitOf(name string) *rate.Limiter {
 	switch {
+	case name == "GetSnapshotBlock":
+		return rate.NewLimiter(blockRate, blockBurst)
 	case strings.HasPrefix(name, "Describe"), strings.HasPrefix(name, "Get"), strings.HasPrefix(name, "List"):
 		return rate.NewLimiter(readRate, readBurst)
 	case name == "RunInstances":

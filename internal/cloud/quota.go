@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strings"
 )
 
 // quota is a limit of an account in a region that one can ask AWS to raise.
@@ -57,20 +58,20 @@ func hintOfQuota(code, message string) string {
 var denied = regexp.MustCompile(`not authorized to perform: ([a-z0-9-]+:[A-Za-z]+)`)
 
 // missingAction is what a policy must allow for the call: what EC2's message names, or else the call itself.
-func missingAction(operation, message string) string {
+func missingAction(service, operation, message string) string {
 	if m := denied.FindStringSubmatch(message); m != nil {
 		return m[1]
 	}
-	return "ec2:" + operation
+	return strings.ToLower(service) + ":" + operation
 }
 
 // deniedCodes are refusals for want of a permission.
 var deniedCodes = []string{"UnauthorizedOperation", "AccessDenied", "AccessDeniedException"}
 
-func hintOfDenial(code, operation, message string) string {
+func hintOfDenial(code, service, operation, message string) string {
 	if !slices.Contains(deniedCodes, code) {
 		return ""
 	}
 	return fmt.Sprintf("allow %s in the policy of the controller's role (docs/aws/controller.json has all that it needs); "+
-		"`aws sts decode-authorization-message` shows which statement refused", missingAction(operation, message))
+		"`aws sts decode-authorization-message` shows which statement refused", missingAction(service, operation, message))
 }
