@@ -27,11 +27,13 @@ func TestARefusalSaysWhatToDo(t *testing.T) {
 		{"UnauthorizedOperation", "You are not authorized to perform this operation.", []string{"ec2:CreateVolume", "docs/aws/controller.json"}, true},
 		{
 			"VcpuLimitExceeded", "You have requested more vCPU capacity than your current vCPU limit of 32 allows for the instance bucket that the specified instance type belongs to.",
-			[]string{"Running On-Demand", "which is 32 now", "Service Quotas", "`instance_type`"}, true,
+			[]string{"Running On-Demand", "which is 32 now", "Service Quotas", "`instance_type`"},
+			true,
 		},
 		{
 			"VolumeLimitExceeded", "The maximum number of volumes '5,000' has been exceeded.",
-			[]string{"Storage for volumes", "which is 5,000 now", "Service Quotas"}, true,
+			[]string{"Storage for volumes", "which is 5,000 now", "Service Quotas"},
+			true,
 		},
 		{"SecurityGroupLimitExceeded", "You have reached the limit.", []string{"VPC security groups per Region\" of service vpc:"}, true},
 		{"AttachmentLimitExceeded", "Volume attachment limit exceeded: the limit is 27.", []string{"`volumes_per_server`", "27"}, true},

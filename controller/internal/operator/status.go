@@ -112,13 +112,16 @@ func (d *Desk) replacing(r protocol.Server) string {
 
 // stuck is why the step that works on the server has to run once more, or nil.
 func (d *Desk) stuck(r protocol.Server) *protocol.Problem {
-	job, err := d.store.Jobs.Get(r.Job)
-	if r.Job == "" || err != nil {
-		return nil
+	if job, err := d.store.Jobs.Get(r.Job); err == nil {
+		return stuckIn(job, r.Name)
 	}
+	return nil // no job, or one that has no record
+}
+
+func stuckIn(job protocol.Job, server string) *protocol.Problem {
 	for _, s := range job.Servers {
 		for _, step := range s.Steps {
-			if s.Server == r.Name && step.Status == protocol.StepInProgress {
+			if s.Server == server && step.Status == protocol.StepInProgress {
 				return step.Problem
 			}
 		}
