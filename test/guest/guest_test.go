@@ -66,7 +66,9 @@ func TestAMachineOfItsOwnIsReplicated(t *testing.T) {
 	}, func(ctx context.Context, _ *boot.Machine) error {
 		g := &machine{address: sshAt, key: key}
 		t.Log(g.run(ctx, t, "uname -a; systemctl is-system-running --wait; systemctl --failed --no-legend"))
-		defer func() { t.Log(g.run(context.WithoutCancel(ctx), t, "journalctl -u rehost-agent -o cat --no-pager | tail -n 60")) }()
+		defer func() {
+			t.Log(g.run(context.WithoutCancel(ctx), t, "journalctl -u rehost-agent -o cat --no-pager | tail -n 60"))
+		}()
 		reaches(ctx, t, m, protocol.ReplicationContinuous)
 		compare(ctx, t, m, g)
 

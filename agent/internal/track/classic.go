@@ -28,8 +28,10 @@ const (
 
 // classicEvents are the events that the classic programs take, in the order of the program's layout map.
 var classicEvents = []struct{ event, program string }{
-	{"block_rq_complete", classicProgRehostComplete}, {"block_rq_issue", classicProgRehostIssue},
-	{"block_bio_queue", classicProgRehostQueue}, {"block_rq_requeue", classicProgRehostRequeue},
+	{"block_rq_complete", classicProgRehostComplete},
+	{"block_rq_issue", classicProgRehostIssue},
+	{"block_bio_queue", classicProgRehostQueue},
+	{"block_rq_requeue", classicProgRehostRequeue},
 }
 
 // mapsClassic tells whether the classic tier maps its marks; a test makes it false.
