@@ -281,10 +281,11 @@ func TestErrorsHaveEC2Codes(t *testing.T) {
 	c, _ := start(t, testConfig(t.TempDir()))
 	ctx := t.Context()
 	zone, none := aws.String(region+"a"), aws.String("none")
+	gone := func(kind string) *string { return aws.String(kind + "-0123456789abcdef0") }
 	for code, call := range map[string]func() error{
-		"InvalidVolume.NotFound": func() error { _, err := c.DeleteVolume(ctx, &ec2.DeleteVolumeInput{VolumeId: none}); return err },
+		"InvalidVolume.NotFound": func() error { _, err := c.DeleteVolume(ctx, &ec2.DeleteVolumeInput{VolumeId: gone("vol")}); return err },
 		"InvalidSnapshot.NotFound": func() error {
-			_, err := c.CreateVolume(ctx, &ec2.CreateVolumeInput{AvailabilityZone: zone, SnapshotId: none})
+			_, err := c.CreateVolume(ctx, &ec2.CreateVolumeInput{AvailabilityZone: zone, SnapshotId: gone("snap")})
 			return err
 		},
 		"InvalidZone.NotFound": func() error {
@@ -304,14 +305,14 @@ func TestErrorsHaveEC2Codes(t *testing.T) {
 			return err
 		},
 		"InvalidAMIID.NotFound": func() error {
-			_, err := c.RunInstances(ctx, &ec2.RunInstancesInput{ImageId: none, MinCount: aws.Int32(1), MaxCount: aws.Int32(1)})
+			_, err := c.RunInstances(ctx, &ec2.RunInstancesInput{ImageId: gone("ami"), MinCount: aws.Int32(1), MaxCount: aws.Int32(1)})
 			return err
 		},
 		"InvalidInstanceID.NotFound": func() error {
-			_, err := c.TerminateInstances(ctx, &ec2.TerminateInstancesInput{InstanceIds: []string{"i-none"}})
+			_, err := c.TerminateInstances(ctx, &ec2.TerminateInstancesInput{InstanceIds: []string{*gone("i")}})
 			return err
 		},
-		"InvalidAction": func() error { _, err := c.DescribeKeyPairs(ctx, &ec2.DescribeKeyPairsInput{}); return err },
+		"InvalidAction": func() error { _, err := c.DescribeHosts(ctx, &ec2.DescribeHostsInput{}); return err },
 		"CannotDelete": func() error {
 			_, err := c.DeleteSecurityGroup(ctx, &ec2.DeleteSecurityGroupInput{GroupName: aws.String("default")})
 			return err

@@ -56,10 +56,26 @@ type Config struct {
 	StopGrace time.Duration
 	// Faults are troubles that clients meet on purpose. None by default.
 	Faults Faults
+	// StateDelay is how long things stay in states such as pending, creating and
+	// stopping, as they do in EC2. 0, the default, is not at all.
+	StateDelay time.Duration
+	// Quotas are the account's limits; what would exceed one is refused with EC2's code.
+	Quotas Quotas
+	// Denied are actions that the credentials may not call, such as ec2:CreateVolume
+	// or ebs:*. They get UnauthorizedOperation.
+	Denied []string
+	// KMSKeys are the KMS keys on offer, by id or alias, beside alias/aws/ebs.
+	// Without any, every well-formed name is one.
+	KMSKeys []string
 }
 
 // Faults is a plan of troubles, for tests of clients.
 type Faults = fault.Plan
+
+// Quotas are limits of a local cloud: VCPUs of the instances that are pending or
+// running, numbers of Volumes and Snapshots, and StorageGiB of all volumes
+// together. 0 is no limit.
+type Quotas = cloud.Quotas
 
 // Image is an image of the configuration: a raw bootable disk (Path), or a
 // program that instances run as a host process (Program, its command line).
@@ -128,7 +144,7 @@ func Run(ctx context.Context, cfg Config, deps Deps) (err error) {
 	info := Info{Endpoint: "http://" + listener.Addr().String(), Region: cfg.Region, CredentialsFile: CredentialsFile(cfg.Dir)}
 	srv := &http.Server{
 		Handler: &api.Server{
-			Cloud: c, Credentials: credentials, Endpoint: info.Endpoint, Log: deps.Log.Named("api"), Faults: fault.NewInjector(cfg.Faults, deps.Fault),
+			Cloud: c, Credentials: credentials, Endpoint: info.Endpoint, Denied: cfg.Denied, Log: deps.Log.Named("api"), Faults: fault.NewInjector(cfg.Faults, deps.Fault),
 		},
 		ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog:          deps.Log.StandardLogger(&hclog.StandardLoggerOptions{InferLevels: true}),
@@ -164,6 +180,7 @@ func open(ctx context.Context, cfg Config, p *pool.Pool, qemu string, log hclog.
 	}
 	c := cloud.New(cloud.Settings{
 		Dir: dir, Region: cfg.Region, Account: account, Store: store, Pool: p, Outbound: cfg.Outbound, StopGrace: cfg.StopGrace, Log: log,
+		StateDelay: cfg.StateDelay, Quotas: cfg.Quotas, KMSKeys: cfg.KMSKeys,
 		Host: &instance.Host{QEMU: qemu, KVM: cfg.KVM, Connect: cfg.IMDSConnect, Log: log.Named("instance")},
 	})
 	if err := c.Prepare(); err != nil {

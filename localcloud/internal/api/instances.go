@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"rehost/localcloud/internal/cloud"
+	"rehost/localcloud/internal/fault"
 	"rehost/localcloud/internal/state"
 )
 
@@ -146,7 +147,12 @@ func reservationXML(s *Server, st *state.State, in *state.Instance) xmlReservati
 // largestUserData is EC2's limit, before base64.
 const largestUserData = 16 << 10
 
-func runInstances(ctx context.Context, s *Server, _ *state.State, p params) (any, error) {
+func runInstances(ctx context.Context, s *Server, st *state.State, p params) (any, error) {
+	digest := p.digest()
+	p, err := fromTemplate(st, p)
+	if err != nil {
+		return nil, err
+	}
 	p.onlyTags("instance", "volume", "network-interface")
 	if p.number("MinCount") != 1 || p.number("MaxCount") != 1 {
 		p.fail("MinCount/MaxCount", p.str("MinCount")+"/"+p.str("MaxCount"), "The local cloud launches one instance per call.")
@@ -155,11 +161,18 @@ func runInstances(ctx context.Context, s *Server, _ *state.State, p params) (any
 		ImageID: p.need("ImageId"), Type: p.str("InstanceType"), SubnetID: p.str("SubnetId"), Zone: p.str("Placement.AvailabilityZone"),
 		Groups: p.list("SecurityGroupId"), UserData: p.base64("UserData"), KeyName: p.str("KeyName"), OnShutdown: p.str("InstanceInitiatedShutdownBehavior"),
 		NoTerminate: p.boolean("DisableApiTermination"), InstanceTags: p.tags("instance"), VolumeTags: p.tags("volume"),
-		Token: p.str("ClientToken"), Digest: p.digest(), Overrides: overrides(p),
+		Token: p.str("ClientToken"), Digest: digest, Overrides: overrides(p),
 		Metadata: state.MetadataOptions{
 			Tokens: p.str("MetadataOptions.HttpTokens"), Endpoint: p.str("MetadataOptions.HttpEndpoint"),
 			Tags: p.str("MetadataOptions.InstanceMetadataTags"), HopLimit: p.number("MetadataOptions.HttpPutResponseHopLimit"),
 		},
+	}
+	for _, name := range p.list("SecurityGroup") {
+		g := groupByName(st, name)
+		if g == nil {
+			return nil, fault.NotFound("InvalidGroup", name)
+		}
+		r.Groups = append(r.Groups, g.ID)
 	}
 	for _, n := range p.structs("NetworkInterface") {
 		// The first interface may carry what else stands at the top.

@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -29,7 +30,7 @@ const (
 	apiVersion = "2016-11-15"
 	ec2Space   = "http://ec2.amazonaws.com/doc/2016-11-15/"
 	stsSpace   = "https://sts.amazonaws.com/doc/2011-06-15/"
-	// largestBody bounds a request; user data has at most 16 KiB.
+	// largestBody bounds a request; user data has at most 16 KiB, a block of a snapshot 512 KiB.
 	largestBody = 1 << 20
 )
 
@@ -52,7 +53,7 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// Server answers EC2 and STS calls.
+// Server answers calls of EC2, STS and the EBS direct APIs.
 type Server struct {
 	Cloud       *cloud.Cloud
 	Credentials Credentials
@@ -60,6 +61,8 @@ type Server struct {
 	Endpoint string
 	// Faults are the troubles that clients meet; nil: none.
 	Faults *fault.Injector
+	// Denied are patterns of actions, such as ec2:Create*, that the caller may not call.
+	Denied []string
 	Log    hclog.Logger
 }
 
@@ -70,23 +73,34 @@ type action func(ctx context.Context, s *Server, st *state.State, p params) (any
 var actions = map[string]action{
 	"CreateVolume": createVolume, "DescribeVolumes": describeVolumes, "DeleteVolume": deleteVolume,
 	"AttachVolume": attachVolume, "DetachVolume": detachVolume,
+	"ModifyVolume": modifyVolume, "DescribeVolumesModifications": describeModifications,
 	"CreateSnapshot": createSnapshot, "CreateSnapshots": createSnapshots, "DescribeSnapshots": describeSnapshots, "DeleteSnapshot": deleteSnapshot,
 	"RegisterImage": registerImage, "DescribeImages": describeImages, "DeregisterImage": deregisterImage,
 	"RunInstances": runInstances, "DescribeInstances": describeInstances, "DescribeInstanceStatus": describeInstanceStatus,
 	"StartInstances": startInstances, "StopInstances": stopInstances, "TerminateInstances": terminateInstances, "RebootInstances": rebootInstances,
 	"GetConsoleOutput": consoleOutput, "GetConsoleScreenshot": consoleScreenshot,
 	"ModifyInstanceAttribute": modifyInstance, "DescribeInstanceAttribute": describeInstanceAttribute,
-	"DescribeInstanceTypes": describeInstanceTypes,
-	"DescribeSubnets":       describeSubnets, "DescribeVpcs": describeVPCs,
+	"CreateKeyPair": createKey, "ImportKeyPair": importKey, "DescribeKeyPairs": describeKeys, "DeleteKeyPair": deleteKey,
+	"CreateLaunchTemplate": createTemplate, "DescribeLaunchTemplates": describeTemplates, "ModifyLaunchTemplate": modifyTemplate,
+	"DeleteLaunchTemplate": deleteTemplate, "CreateLaunchTemplateVersion": createTemplateVersion,
+	"DescribeLaunchTemplateVersions": describeTemplateVersions, "DeleteLaunchTemplateVersions": deleteTemplateVersions,
+	"DescribeInstanceTypes": describeInstanceTypes, "DescribeInstanceTypeOfferings": describeOfferings,
+	"DescribeAccountAttributes": describeAccount,
+	"DescribeSubnets":           describeSubnets, "DescribeVpcs": describeVPCs,
 	"DescribeAvailabilityZones": describeZones, "DescribeRegions": describeRegions,
 	"CreateSecurityGroup": createGroup, "DescribeSecurityGroups": describeGroups, "DeleteSecurityGroup": deleteGroup,
 	"AuthorizeSecurityGroupIngress": allow(false), "AuthorizeSecurityGroupEgress": allow(true),
 	"RevokeSecurityGroupIngress": revoke(false), "RevokeSecurityGroupEgress": revoke(true),
-	"CreateTags": createTags, "DeleteTags": deleteTags, "DescribeTags": describeTags,
+	"DescribeSecurityGroupRules": describeRules,
+	"CreateTags":                 createTags, "DeleteTags": deleteTags, "DescribeTags": describeTags,
 }
 
 // ServeHTTP implements [http.Handler].
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if strings.HasPrefix(r.URL.Path, "/snapshots") {
+		s.ebsHandler().ServeHTTP(w, r)
+		return
+	}
 	id := requestID()
 	began := time.Now()
 	form, body, err := readForm(r)
@@ -144,7 +158,7 @@ func (s *Server) call(ctx context.Context, service, name string, form url.Values
 		if name != "GetCallerIdentity" {
 			return nil, fault.New("InvalidAction", "Could not find operation %s for version 2011-06-15", name)
 		}
-		return callerIdentity{ARN: "arn:aws:iam::" + s.Cloud.Account + ":user/rehost", UserID: s.Credentials.AccessKeyID, Account: s.Cloud.Account}, nil
+		return s.caller(), nil
 	}
 	if name == "" {
 		return nil, fault.Missing("Action")
@@ -154,9 +168,15 @@ func (s *Server) call(ctx context.Context, service, name string, form url.Values
 		return nil, fault.New("InvalidAction", "The action %s is not valid for version %s of this web service", name, form.Get("Version"))
 	}
 	p := newParams(form)
+	if err := s.authorize(service, name); err != nil {
+		return nil, err
+	}
 	if p.boolean("DryRun") && *p.err == nil {
 		// As EC2 does, say so before looking whether the things exist.
 		return nil, &fault.Error{Code: "DryRunOperation", Message: "Request would have succeeded, but DryRun flag is set.", Status: http.StatusPreconditionFailed}
+	}
+	if err := p.checkIDs(); err != nil {
+		return nil, err
 	}
 	result, err := act(ctx, s, s.Cloud.Store.View(), p)
 	if err == nil {
@@ -165,13 +185,21 @@ func (s *Server) call(ctx context.Context, service, name string, form url.Values
 	return result, err
 }
 
-func readForm(r *http.Request) (url.Values, []byte, error) {
+func readBody(r *http.Request) ([]byte, error) {
 	body, err := io.ReadAll(io.LimitReader(r.Body, largestBody+1))
 	if err != nil {
-		return nil, nil, fmt.Errorf("read request: %w", err)
+		return nil, fmt.Errorf("read request: %w", err)
 	}
 	if len(body) > largestBody {
-		return nil, nil, &fault.Error{Code: "RequestEntityTooLarge", Message: "The request is too large", Status: http.StatusRequestEntityTooLarge}
+		return nil, &fault.Error{Code: "RequestEntityTooLarge", Message: "The request is too large", Status: http.StatusRequestEntityTooLarge}
+	}
+	return body, nil
+}
+
+func readForm(r *http.Request) (url.Values, []byte, error) {
+	body, err := readBody(r)
+	if err != nil {
+		return nil, nil, err
 	}
 	form, err := url.ParseQuery(string(body))
 	if err != nil {

@@ -20,6 +20,7 @@ type Credentials struct {
 
 const (
 	algorithm = "AWS4-HMAC-SHA256"
+	unsigned  = "UNSIGNED-PAYLOAD"
 	dateForm  = "20060102T150405Z"
 	// clockSkew is how far a request's time may be off, as at AWS.
 	clockSkew = 15 * time.Minute
@@ -33,7 +34,7 @@ type scope struct {
 }
 
 // verify checks the signature (version 4) of a request. service is what the
-// request is for: ec2 or sts, which name the same failures differently.
+// request is for: ec2, sts or ebs, which name the same failures differently.
 func (c Credentials) verify(r *http.Request, body []byte, service string, now time.Time) error {
 	header := r.Header.Get("Authorization")
 	if header == "" {
@@ -47,6 +48,9 @@ func (c Credentials) verify(r *http.Request, body []byte, service string, now ti
 	if service == "sts" {
 		invalid, mismatch, status = "InvalidClientTokenId", "SignatureDoesNotMatch", http.StatusForbidden
 	}
+	if service == "ebs" {
+		invalid, mismatch, status = "UnrecognizedClientException", "InvalidSignatureException", http.StatusForbidden
+	}
 	if s.key != c.AccessKeyID {
 		return denied(invalid, "AWS was not able to validate the provided access credentials: unknown access key", status)
 	}
@@ -59,7 +63,11 @@ func (c Credentials) verify(r *http.Request, body []byte, service string, now ti
 	}
 	sum := sha256.Sum256(body)
 	payload := hex.EncodeToString(sum[:])
-	if given := r.Header.Get("X-Amz-Content-Sha256"); given != "" && given != payload {
+	given := r.Header.Get("X-Amz-Content-Sha256")
+	switch {
+	case given == unsigned && service == "ebs":
+		payload = unsigned // a block has a checksum of its own
+	case given != "" && given != payload:
 		return denied(mismatch, "The body is not the one that was signed", status)
 	}
 	want := s.sign(c.SecretAccessKey, r, payload)

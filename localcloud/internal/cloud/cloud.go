@@ -49,7 +49,12 @@ type Settings struct {
 	Outbound bool
 	// StopGrace is how long an instance may take to end when asked.
 	StopGrace time.Duration
-	Log       hclog.Logger
+	// StateDelay is how long things stay in the states on the way, such as pending.
+	StateDelay time.Duration
+	Quotas     Quotas
+	// KMSKeys are the keys on offer, by id or alias. Without any, every well-formed name is one.
+	KMSKeys []string
+	Log     hclog.Logger
 }
 
 // Cloud is the local cloud. Run must be running for instances to run.
@@ -58,6 +63,8 @@ type Cloud struct {
 	// ops orders the calls that change files and state together. Waiting for an
 	// instance happens outside of it.
 	ops sync.Mutex
+	// uploads is held by who writes blocks of a snapshot, and wholly by who ends that.
+	uploads sync.RWMutex
 
 	mu     sync.Mutex // guards active
 	active map[string]*control
@@ -110,7 +117,7 @@ func (c *Cloud) Run(ctx context.Context) {
 
 // Prepare makes the folders, forgets what is over, and removes files that the state does not name.
 func (c *Cloud) Prepare() error {
-	for _, dir := range []string{c.path("volumes"), c.path("snapshots"), filepath.Join(c.Dir, "instances")} {
+	for _, dir := range []string{c.path("volumes"), c.path("snapshots"), filepath.Join(c.Dir, "instances"), filepath.Join(c.Dir, "uploads")} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return fmt.Errorf("prepare data folder: %w", err)
 		}
@@ -126,6 +133,7 @@ func (c *Cloud) Prepare() error {
 	return errors.Join(
 		sweep(c.path("volumes"), func(id string) bool { return st.Volumes[id] != nil }),
 		sweep(c.path("snapshots"), func(id string) bool { return st.Snapshots[id] != nil }),
+		sweep(filepath.Join(c.Dir, "uploads"), func(id string) bool { return st.Snapshots[id] != nil && st.Snapshots[id].Open }),
 		c.sweepInstances(),
 	)
 }

@@ -33,6 +33,11 @@ func (c *Cloud) RegisterImage(im *state.Image, tags map[string]string) (*state.I
 				return err
 			}
 			snap := st.Snapshots[m.SnapshotID]
+			if snap != nil {
+				if err := c.complete(snap); err != nil {
+					return err
+				}
+			}
 			switch {
 			case m.SnapshotID != "" && snap == nil:
 				return fault.NotFound("InvalidSnapshot", m.SnapshotID)
@@ -111,7 +116,7 @@ func (c *Cloud) ensureDisk(ctx context.Context, im *state.Image, path string) er
 		return nil
 	}
 	snap := &state.Snapshot{
-		ID: state.NewID("snap"), SizeGiB: max(1, (info.Size()+(1<<30)-1)>>30), Description: "Root of " + im.Name, Created: time.Now(),
+		ID: state.NewID("snap"), SizeGiB: max(1, (info.Size()+(1<<30)-1)>>30), Description: "Root of " + im.Name, Created: info.ModTime(),
 	}
 	im.Mappings = []state.Mapping{{Device: ownRoot, SnapshotID: snap.ID, SizeGiB: snap.SizeGiB, Type: "gp3", DeleteOnTermination: true}}
 	var undo revert.Stack

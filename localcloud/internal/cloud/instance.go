@@ -81,8 +81,9 @@ type Change struct {
 }
 
 // shift moves instances from one phase to another, all of them or none. to
-// says where an instance goes; an error refuses.
-func (c *Cloud) shift(ids []string, to func(*state.Instance) (state.Phase, error)) ([]Change, error) {
+// says where an instance goes; an error of it, or of the checks of the state as
+// it would be then, refuses.
+func (c *Cloud) shift(ids []string, to func(*state.Instance) (state.Phase, error), checks ...func(*state.State) error) ([]Change, error) {
 	var out []Change
 	err := c.Store.Update(func(st *state.State) error {
 		out = nil
@@ -97,6 +98,11 @@ func (c *Cloud) shift(ids []string, to func(*state.Instance) (state.Phase, error
 			}
 			out = append(out, Change{id, in.Phase, next})
 			in.Phase = next
+		}
+		for _, check := range checks {
+			if err := check(st); err != nil {
+				return err
+			}
 		}
 		return nil
 	})
@@ -119,7 +125,7 @@ func (c *Cloud) Start(ctx context.Context, ids []string) ([]Change, error) {
 		case state.Stopping, state.ShuttingDown, state.Terminated:
 		}
 		return "", wrongPhase(in, "started")
-	})
+	}, c.Quotas.vcpus)
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package cloud
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -116,12 +117,16 @@ func (c *Cloud) makeInstance(r RunRequest) (in *state.Instance, fresh bool, err 
 	}
 	var undo revert.Stack
 	defer undo.Fail()
-	undo.Add(func() { _ = os.RemoveAll(c.instanceDir(in.ID)) })
-	if err := os.MkdirAll(c.instanceDir(in.ID), 0o700); err != nil {
+	dir := c.instanceDir(in.ID) // in is nil by the time that undo runs
+	undo.Add(func() { _ = os.RemoveAll(dir) })
+	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, false, fmt.Errorf("make instance folder: %w", err)
 	}
 	var volumes []*state.Volume
 	for _, m := range mappings(im, r.Overrides) {
+		if snap := st.Snapshots[m.SnapshotID]; snap != nil && m.SizeGiB != 0 && m.SizeGiB < snap.SizeGiB {
+			return nil, false, fault.New("InvalidBlockDeviceMapping", "Volume of size %dGB is smaller than snapshot '%s', expect size >= %dGB", m.SizeGiB, snap.ID, snap.SizeGiB)
+		}
 		v, err := c.makeVolume(st, m, in.Zone, &undo)
 		if err != nil {
 			return nil, false, err
@@ -142,7 +147,7 @@ func (c *Cloud) makeInstance(r RunRequest) (in *state.Instance, fresh bool, err 
 			}
 		}
 		remember(st, "RunInstances", r.Token, r.Digest, in.ID)
-		return setTags(st, in.ID, r.InstanceTags)
+		return errors.Join(setTags(st, in.ID, r.InstanceTags), c.Quotas.vcpus(st), c.Quotas.volumes(st))
 	})
 	if err != nil {
 		return nil, false, err
@@ -175,6 +180,9 @@ func (c *Cloud) newInstance(st *state.State, r RunRequest) (*state.Instance, *st
 		if st.Groups[g] == nil {
 			return nil, nil, fault.NotFound("InvalidGroup", g)
 		}
+	}
+	if r.KeyName != "" && st.KeyNamed(r.KeyName) == nil {
+		return nil, nil, fault.New("InvalidKeyPair.NotFound", "The key pair '%s' does not exist", r.KeyName)
 	}
 	n := freeHost(st)
 	in := &state.Instance{

@@ -21,6 +21,9 @@ func (c *Cloud) CreateSnapshot(ctx context.Context, volumeID, description string
 	if v == nil {
 		return nil, fault.NotFound("InvalidVolume", volumeID)
 	}
+	if status := c.VolumeStatus(v); status == "creating" {
+		return nil, fault.New("IncorrectState", "Volume '%s' is in the '%s' state.", volumeID, status)
+	}
 	snaps, err := c.snapshot(ctx, []*state.Volume{v}, description, func(*state.Volume) map[string]string { return tags })
 	if err != nil {
 		return nil, err
@@ -106,7 +109,7 @@ func (c *Cloud) snapshot(ctx context.Context, volumes []*state.Volume, descripti
 				return err
 			}
 		}
-		return nil
+		return c.Quotas.snapshots(st)
 	})
 	if err != nil {
 		return nil, err
@@ -120,6 +123,8 @@ func (c *Cloud) snapshot(ctx context.Context, volumes []*state.Volume, descripti
 func (c *Cloud) DeleteSnapshot(id string) error {
 	c.ops.Lock()
 	defer c.ops.Unlock()
+	c.uploads.Lock()
+	defer c.uploads.Unlock()
 	err := c.Store.Update(func(st *state.State) error {
 		if st.Snapshots[id] == nil {
 			return fault.NotFound("InvalidSnapshot", id)
@@ -134,5 +139,6 @@ func (c *Cloud) DeleteSnapshot(id string) error {
 	if err != nil {
 		return err
 	}
+	_ = os.Remove(c.uploadPath(id)) // of one that was not completed
 	return os.Remove(c.SnapshotPath(id))
 }

@@ -36,6 +36,9 @@ func (c *Cloud) supervise(ctx context.Context, id string, k *control) {
 	}
 	defer stopMetadata()
 	backoff := firstBackoff
+	if c.Store.View().Instances[id].Phase == state.Pending {
+		c.linger(ctx)
+	}
 	for {
 		began := time.Now()
 		running, err := c.bring(ctx, id, k)
@@ -165,6 +168,9 @@ func (c *Cloud) end(ctx context.Context, id string, cause error) {
 	if cause != nil && ctx.Err() == nil {
 		c.Log.Warn("instance ended", "instance", id, "error", cause)
 	}
+	if onWayDown(c.Store.View().Instances[id]) {
+		c.linger(ctx)
+	}
 	over := false
 	err := c.Store.Update(func(st *state.State) error {
 		in := st.Instances[id]
@@ -280,6 +286,9 @@ func (c *Cloud) document(id string) (imds.Document, bool) {
 		Zone: in.Zone, Hostname: Hostname(in, c.Region), LocalIPv4: in.Address, PublicIPv4: in.Address, MAC: in.MAC, ReservationID: in.ReservationID,
 		Devices: map[string]string{}, UserData: in.UserData, Pending: in.Launched,
 		TokenOptional: in.Metadata.Tokens == "optional", Disabled: in.Metadata.Endpoint == "disabled",
+	}
+	if k := st.KeyNamed(in.KeyName); k != nil {
+		d.KeyName, d.PublicKey = k.Name, k.Public
 	}
 	for _, g := range in.Groups {
 		if st.Groups[g] != nil {

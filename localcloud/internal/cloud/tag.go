@@ -78,6 +78,10 @@ func ResourceType(st *state.State, id string) string {
 		return "instance"
 	case st.Groups[id] != nil:
 		return "security-group"
+	case st.Keys[id] != nil:
+		return "key-pair"
+	case st.Templates[id] != nil:
+		return "launch-template"
 	}
 	return ""
 }

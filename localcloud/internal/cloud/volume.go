@@ -2,6 +2,7 @@ package cloud
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -49,7 +50,7 @@ func (c *Cloud) CreateVolume(r VolumeRequest) (*state.Volume, error) {
 	err = c.Store.Update(func(st *state.State) error {
 		st.Volumes[v.ID] = v
 		remember(st, "CreateVolume", r.Token, r.Digest, v.ID)
-		return setTags(st, v.ID, r.Tags)
+		return errors.Join(setTags(st, v.ID, r.Tags), c.Quotas.volumes(st))
 	})
 	if err != nil {
 		return nil, err
@@ -73,6 +74,14 @@ func (c *Cloud) makeVolume(st *state.State, m state.Mapping, zone string, undo *
 		return nil, fault.Invalid("size", fmt.Sprint(m.SizeGiB), fmt.Sprintf("The snapshot %s needs at least %d GiB.", snap.ID, snap.SizeGiB))
 	case snap == nil && m.SizeGiB == 0:
 		return nil, fault.Missing("size/snapshot")
+	}
+	if err := c.checkKey(&m); err != nil {
+		return nil, err
+	}
+	if snap != nil {
+		if err := c.complete(snap); err != nil {
+			return nil, err
+		}
 	}
 	if m.SizeGiB < 1 || m.SizeGiB > largestVolume {
 		return nil, fault.Invalid("size", fmt.Sprint(m.SizeGiB), fmt.Sprintf("It must be 1 to %d GiB.", largestVolume))
@@ -166,6 +175,8 @@ func (c *Cloud) AttachVolume(ctx context.Context, volumeID, instanceID, device s
 		return nil, fault.NotFound("InvalidInstanceID", instanceID)
 	case v.Attachment != nil:
 		return nil, fault.New("VolumeInUse", "%s is already attached to an instance", volumeID)
+	case c.VolumeStatus(v) != "available":
+		return nil, fault.New("IncorrectState", "Volume '%s' is in the '%s' state.", volumeID, c.VolumeStatus(v))
 	case in.Phase != state.Running && in.Phase != state.Stopped && in.Phase != state.Pending:
 		return nil, fault.New("IncorrectState", "Instance '%s' is not 'running' or 'stopped': it is '%s'", instanceID, in.Phase)
 	case v.Zone != in.Zone:

@@ -30,7 +30,9 @@ type Document struct {
 	Account, Region, Zone                           string
 	Hostname, LocalIPv4, PublicIPv4, MAC            string
 	ReservationID                                   string
-	SecurityGroups                                  []string
+	// KeyName and PublicKey are the instance's SSH key, in the form of authorized_keys.
+	KeyName, PublicKey string
+	SecurityGroups     []string
 	// Devices are the block device mappings: "root", "ami", "ebs1", ... to a name.
 	Devices  map[string]string
 	UserData []byte
@@ -164,7 +166,9 @@ func listing(files map[string][]byte, folder string) []string {
 		out = append(out, below)
 	}
 	slices.Sort(out)
-	return slices.Compact(out)
+	out = slices.Compact(out)
+	// What is a file and a folder at once, as the list of public keys, is shown as a folder.
+	return slices.DeleteFunc(out, func(name string) bool { return slices.Contains(out, name+"/") })
 }
 
 // files is the whole tree below a version.
@@ -191,6 +195,10 @@ func (d Document) files() map[string][]byte {
 	add("placement/region", d.Region)
 	add("services/domain", "amazonaws.com")
 	add("services/partition", "aws")
+	if d.PublicKey != "" {
+		add("public-keys", "0="+d.KeyName)
+		add("public-keys/0/openssh-key", d.PublicKey)
+	}
 	for name, device := range d.Devices {
 		add("block-device-mapping/"+name, device)
 	}

@@ -46,7 +46,7 @@ func Open(path string) (*Store, error) {
 func empty() *State {
 	return &State{
 		Volumes: map[string]*Volume{}, Snapshots: map[string]*Snapshot{}, Images: map[string]*Image{},
-		Instances: map[string]*Instance{}, Groups: map[string]*Group{},
+		Instances: map[string]*Instance{}, Groups: map[string]*Group{}, Keys: map[string]*KeyPair{}, Templates: map[string]*Template{},
 		Tags: map[string]map[string]string{}, Tokens: map[string]Token{},
 	}
 }

@@ -9,6 +9,8 @@ type State struct {
 	Images    map[string]*Image
 	Instances map[string]*Instance
 	Groups    map[string]*Group
+	Keys      map[string]*KeyPair
+	Templates map[string]*Template
 	// Tags has the tags of every kind of thing by its id.
 	Tags map[string]map[string]string
 	// Tokens remembers client tokens, by action and token.
@@ -39,6 +41,21 @@ type Volume struct {
 	Zone       string
 	Created    time.Time
 	Attachment *Attachment `json:",omitempty"`
+	// Modification is the last change of size or type, nil when there was none.
+	Modification *Modification `json:",omitempty"`
+}
+
+// Modification is a change of a volume's size or performance.
+type Modification struct {
+	At       time.Time
+	From, To Performance
+}
+
+// Performance is what a modification of a volume can change.
+type Performance struct {
+	SizeGiB          int64
+	Type             string
+	IOPS, Throughput int64
 }
 
 // Attachment joins a volume to an instance.
@@ -51,10 +68,14 @@ type Attachment struct {
 	Order int64
 }
 
-// Snapshot is an immutable copy of a volume. It is complete from its first moment.
+// Snapshot is an immutable copy of a volume, complete from its first moment.
+// Only one that a client writes block by block is Open until it says that it is done.
 type Snapshot struct {
-	ID          string
-	VolumeID    string
+	ID       string
+	Open     bool `json:",omitempty"`
+	VolumeID string
+	// Parent is the snapshot that an uploaded one began as.
+	Parent      string `json:",omitempty"`
 	SizeGiB     int64
 	Description string
 	Encrypted   bool `json:",omitempty"`
