@@ -91,7 +91,7 @@ type Changed struct {
 }
 
 // ChangedBlocks returns which blocks differ between two snapshots of the same
-// volume, as Blocks does. It compares what it does not know to be shared.
+// volume, as Blocks does. It compares the content of what holds data in both.
 func (c *Cloud) ChangedBlocks(first, second string, from int64, most int) (s *state.Snapshot, blocks []Changed, next int64, err error) {
 	a, sa, err := c.openSnapshot(first)
 	if err != nil {
@@ -108,36 +108,43 @@ func (c *Cloud) ChangedBlocks(first, second string, from int64, most int) (s *st
 	}
 	left, right := make([]byte, BlockSize), make([]byte, BlockSize)
 	for i := from; ; i++ {
-		inA, err := nextBlock(a, i)
-		if err != nil {
-			return nil, nil, 0, err
+		ch, err := nextOfEither(a, b, i)
+		if err != nil || ch.Index < 0 {
+			return s, blocks, -1, err
 		}
-		inB, err := nextBlock(b, i)
-		if err != nil {
-			return nil, nil, 0, err
-		}
-		if inA < 0 && inB < 0 {
-			return s, blocks, -1, nil
-		}
-		i = max(inA, inB)
-		if inA >= 0 && inB >= 0 {
-			i = min(inA, inB)
-		}
-		ch := Changed{Index: i, First: inA == i, Second: inB == i}
+		i = ch.Index
+		same := false
 		if ch.First && ch.Second {
-			same, err := sameBlock(a, b, i, left, right)
-			if err != nil {
-				return nil, nil, 0, err
-			}
-			if same {
-				continue
-			}
+			same, err = sameBlock(a, b, i, left, right)
 		}
-		if len(blocks) == most {
+		switch {
+		case err != nil:
+			return nil, nil, 0, err
+		case same:
+		case len(blocks) == most:
 			return s, blocks, i, nil
+		default:
+			blocks = append(blocks, ch)
 		}
-		blocks = append(blocks, ch)
 	}
+}
+
+// nextOfEither returns the first block from the index on that holds data in one
+// of the files; its index is -1 when there is none.
+func nextOfEither(a, b *os.File, index int64) (Changed, error) {
+	inA, err := nextBlock(a, index)
+	if err != nil {
+		return Changed{}, err
+	}
+	inB, err := nextBlock(b, index)
+	if err != nil {
+		return Changed{}, err
+	}
+	i := max(inA, inB)
+	if inA >= 0 && inB >= 0 {
+		i = min(inA, inB)
+	}
+	return Changed{Index: i, First: inA == i, Second: inB == i}, nil
 }
 
 func sameBlock(a, b *os.File, index int64, left, right []byte) (bool, error) {

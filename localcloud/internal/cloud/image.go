@@ -29,22 +29,9 @@ func (c *Cloud) RegisterImage(im *state.Image, tags map[string]string) (*state.I
 		root := false
 		for i := range im.Mappings {
 			m := &im.Mappings[i]
-			if err := checkType(m); err != nil {
+			snap, err := c.checkMapping(st, m)
+			if err != nil {
 				return err
-			}
-			snap := st.Snapshots[m.SnapshotID]
-			if snap != nil {
-				if err := c.complete(snap); err != nil {
-					return err
-				}
-			}
-			switch {
-			case m.SnapshotID != "" && snap == nil:
-				return fault.NotFound("InvalidSnapshot", m.SnapshotID)
-			case snap != nil && m.SizeGiB == 0:
-				m.SizeGiB = snap.SizeGiB
-			case snap != nil && m.SizeGiB < snap.SizeGiB:
-				return fault.New("InvalidBlockDeviceMapping", "Volume of size %d GiB is smaller than snapshot '%s', expect size >= %d GiB", m.SizeGiB, snap.ID, snap.SizeGiB)
 			}
 			root = root || (m.Device == im.RootDevice && snap != nil)
 		}
@@ -55,6 +42,27 @@ func (c *Cloud) RegisterImage(im *state.Image, tags map[string]string) (*state.I
 		return setTags(st, im.ID, tags)
 	})
 	return im, err
+}
+
+// checkMapping completes a block device of an image and returns its snapshot, if it has one.
+func (c *Cloud) checkMapping(st *state.State, m *state.Mapping) (*state.Snapshot, error) {
+	if err := checkType(m); err != nil {
+		return nil, err
+	}
+	snap := st.Snapshots[m.SnapshotID]
+	if snap == nil {
+		if m.SnapshotID != "" {
+			return nil, fault.NotFound("InvalidSnapshot", m.SnapshotID)
+		}
+		return nil, nil
+	}
+	if m.SizeGiB == 0 {
+		m.SizeGiB = snap.SizeGiB
+	}
+	if m.SizeGiB < snap.SizeGiB {
+		return nil, fault.New("InvalidBlockDeviceMapping", "Volume of size %d GiB is smaller than snapshot '%s', expect size >= %d GiB", m.SizeGiB, snap.ID, snap.SizeGiB)
+	}
+	return snap, c.complete(snap)
 }
 
 // DeregisterImage forgets an image. Its snapshots stay.
