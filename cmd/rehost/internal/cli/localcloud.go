@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/spf13/cobra"
@@ -30,6 +31,10 @@ type cloudOptions struct {
 	kvm      bool
 	outbound bool
 	faults   []string
+	delay    time.Duration
+	quotas   map[string]int64
+	denied   []string
+	keys     []string
 }
 
 func (o *cloudOptions) flags(cmd *cobra.Command, listenFlag string) {
@@ -41,6 +46,10 @@ func (o *cloudOptions) flags(cmd *cobra.Command, listenFlag string) {
 	f.BoolVar(&o.kvm, "kvm", false, "run guests on /dev/kvm")
 	f.StringArrayVar(&o.faults, "fault", nil, "trouble for clients, as `NAME=VALUE`: throttle=0.3, fail=0.1, lose=CreateSnapshot, delay=1s, seed=7; may be given several times")
 	f.BoolVar(&o.outbound, "outbound", false, "let guests reach this host and what it reaches")
+	f.DurationVar(&o.delay, "state-delay", 0, "how `long` things stay pending, creating or stopping, as in EC2")
+	f.StringToInt64Var(&o.quotas, "quota", nil, "account limits, such as `vcpus=8,volumes=20,snapshots=50,storage=100`; storage is in GiB")
+	f.StringArrayVar(&o.denied, "deny", nil, "`action` that is refused, such as ec2:DeleteVolume or ebs:*; may be given several times")
+	f.StringArrayVar(&o.keys, "kms-key", nil, "id or alias of a KMS `key` on offer; without any every well-formed name is one")
 }
 
 // config checks the flags and makes the local cloud's configuration of them.
@@ -56,6 +65,10 @@ func (o *cloudOptions) config(dir string) (localcloud.Config, error) {
 		if err := cfg.Faults.Set(text); err != nil {
 			return cfg, usage(hint.Wrap(fmt.Errorf("--fault %s: %w", text, err), "write for example --fault throttle=0.3 --fault lose=CreateSnapshot"))
 		}
+	}
+	cfg.StateDelay, cfg.Denied, cfg.KMSKeys = o.delay, o.denied, o.keys
+	if cfg.Quotas, err = quotas(o.quotas); err != nil {
+		return cfg, err
 	}
 	self, err := os.Executable()
 	if err != nil {
@@ -85,6 +98,29 @@ func (o *cloudOptions) config(dir string) (localcloud.Config, error) {
 		cfg.Images = append(cfg.Images, localcloud.Image{Name: name, Path: path})
 	}
 	return cfg, nil
+}
+
+// quotas turns the limits of --quota into the local cloud's.
+func quotas(limits map[string]int64) (localcloud.Quotas, error) {
+	var q localcloud.Quotas
+	for name, n := range limits {
+		if n < 0 {
+			return q, usage(hint.New(fmt.Sprintf("--quota %s=%d is negative", name, n), "give a number, or leave it out for no limit"))
+		}
+		switch name {
+		case "vcpus":
+			q.VCPUs = int(n)
+		case "volumes":
+			q.Volumes = int(n)
+		case "snapshots":
+			q.Snapshots = int(n)
+		case "storage":
+			q.StorageGiB = n
+		default:
+			return q, usage(hint.New(fmt.Sprintf("--quota: there is no limit %q", name), "use vcpus, volumes, snapshots or storage"))
+		}
+	}
+	return q, nil
 }
 
 // file returns the absolute path of a file that must exist.
