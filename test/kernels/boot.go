@@ -56,7 +56,7 @@ func boot(ctx context.Context, kernel, initramfs string) (passed int, skipped []
 			good = true
 		}
 		if strings.HasPrefix(line, "--- FAIL") || strings.HasPrefix(line, "rehost: exit") {
-			fmt.Println(" ", line)
+			fmt.Printf("  %s\n", line)
 		}
 	}
 	if err := qemu.Wait(); err != nil {
