@@ -4,14 +4,15 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 )
 
-// boot runs a guest until it switches itself off, and reads its console: the tests must have ended well. It returns how many tests passed, and which were skipped.
-func boot(ctx context.Context, kernel, initramfs string) (passed int, skipped []string, err error) {
+// boot runs a guest until it switches itself off, and reads its console; failures go to out. The tests must have ended well. It returns how many tests passed, and which were skipped.
+func boot(ctx context.Context, out io.Writer, kernel, initramfs string) (passed int, skipped []string, err error) {
 	disk := filepath.Join(filepath.Dir(initramfs), "disk.img")
 	f, err := os.Create(disk)
 	if err != nil {
@@ -56,7 +57,7 @@ func boot(ctx context.Context, kernel, initramfs string) (passed int, skipped []
 			good = true
 		}
 		if strings.HasPrefix(line, "--- FAIL") || strings.HasPrefix(line, "rehost: exit") {
-			fmt.Printf("  %s\n", line)
+			_, _ = fmt.Fprintln(out, " ", line)
 		}
 	}
 	if err := qemu.Wait(); err != nil {

@@ -65,7 +65,7 @@ func (k kernel) run(ctx context.Context) error {
 	}
 	fmt.Printf("%s: Linux %s\n", k.suite, image.version)
 	start := time.Now()
-	passed, skipped, err := boot(ctx, image.path, initramfs)
+	passed, skipped, err := boot(ctx, os.Stdout, image.path, initramfs)
 	if err != nil {
 		return err
 	}
