@@ -11,7 +11,8 @@ import (
 	"strings"
 )
 
-// boot runs a guest until it switches itself off, and reads its console; failures go to out. The tests must have ended well. It returns how many tests passed, and which were skipped.
+// boot runs a guest until it switches itself off, and reads its console; failures go to out. The tests must have ended
+// well. It returns how many passed, and which were skipped.
 func boot(ctx context.Context, out io.Writer, kernel, initramfs string) (passed int, skipped []string, err error) {
 	disk := filepath.Join(filepath.Dir(initramfs), "disk.img")
 	f, err := os.Create(disk)
