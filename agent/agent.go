@@ -86,7 +86,8 @@ type Still = ship.Still
 type Source struct {
 	Host    protocol.Host
 	Tier    string
-	Resumed bool // the tracker has seen every write since the last process
+	Notes   []string // of the tracker, for people
+	Resumed bool     // the tracker has seen every write since the last process
 	// Instance names the tracker's marks. A process that is not told to ship keeps no granules; should it make the marks
 	// anew and end, then the next one resumes them, and must not take them for those that the granules' file goes with.
 	Instance string

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -130,7 +131,7 @@ func (r *runner) report(ctx context.Context) (protocol.AgentOrder, error) {
 func (r *runner) state() protocol.AgentReport {
 	rep := protocol.AgentReport{
 		Server: r.cfg.Server, Version: version.String(), Instance: r.id, Host: r.source.Host, Tier: r.source.Tier,
-		Replication: protocol.ReplicationStopped, At: time.Now(),
+		TierNotes: slices.Clone(r.source.Notes), Replication: protocol.ReplicationStopped, At: time.Now(),
 	}
 	if r.current != nil {
 		r.current.shipper.Report(&rep)

@@ -81,6 +81,7 @@ func openSource(ctx context.Context, cfg Config, log hclog.Logger) (*Source, err
 	if s.Periodic = status.Periodic; s.Periodic {
 		s.Writes = func() (uint64, error) { return writes(tracker) }
 	}
+	s.Notes = status.Reasons
 	if len(status.Reasons) > 0 {
 		log.Warn("a better tracker is not available", "tier", status.Tier, "reasons", strings.Join(status.Reasons, "; "))
 	}

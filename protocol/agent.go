@@ -8,7 +8,8 @@ type AgentReport struct {
 	Version     string        `json:"version"`
 	Instance    string        `json:"instance,omitempty"` // random, of the process
 	Host        Host          `json:"host"`
-	Tier        string        `json:"tier"` // of the tracker: btf, classic, scan
+	Tier        string        `json:"tier"`                 // of the tracker: btf, classic, scan
+	TierNotes   []string      `json:"tier_notes,omitempty"` // why it is none of the better ones, and what it cannot do here
 	Generation  string        `json:"generation"`
 	Replication Replication   `json:"replication"`
 	Disks       []DiskReport  `json:"disks"`

@@ -46,6 +46,7 @@ type meter struct {
 	points     []protocol.PointReport
 	pointAcks  map[string]bool
 	everPaired bool
+	untested   string // why the tracker cannot be tested by a write, or empty
 }
 
 func newMeter() *meter {
@@ -256,6 +257,16 @@ func (s *Shipper) Report(r *protocol.AgentReport) {
 		r.Verify = &v
 	}
 	r.Problems = append(r.Problems, m.problemsLocked(r, reason, now)...)
+	if m.untested != "" {
+		r.TierNotes = append(r.TierNotes, "its counters are compared, but no write of the agent's own tests it: "+m.untested)
+	}
+}
+
+// untest remembers why the tracker cannot be tested by a write.
+func (m *meter) untest(reason string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.untested = reason
 }
 
 // stateLocked names the state of the replication as MGN does.

@@ -3,6 +3,7 @@ package ship
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -79,12 +80,16 @@ func TestATrackerThatMissesTheAgentsOwnWriteLeadsToAComparison(t *testing.T) {
 	if s.selfTest(t.Context()); !s.granules.synced() {
 		t.Fatal("a test that could not be made counts as failed")
 	}
+	var untested protocol.AgentReport
+	if s.Report(&untested); len(untested.TierNotes) != 1 || !strings.Contains(untested.TierNotes[0], "no such place") {
+		t.Errorf("what is not tested is not told: %q", untested.TierNotes)
+	}
 	s.deps.Scratch = func() (Place, error) { return Place{Disk: 0, Offset: 4096, Length: 4096}, nil }
 	if s.selfTest(t.Context()); s.granules.synced() || !s.granules.undecided() {
 		t.Error("the tracker saw nothing, and nothing is compared")
 	}
 	var r protocol.AgentReport
-	if s.Report(&r); len(r.Problems) != 1 || r.Problems[0].Code != protocol.ProblemTracker {
+	if s.Report(&r); len(r.TierNotes) != 0 || len(r.Problems) != 1 || r.Problems[0].Code != protocol.ProblemTracker {
 		t.Errorf("problems %+v", r.Problems)
 	}
 }

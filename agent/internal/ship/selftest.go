@@ -23,12 +23,10 @@ func (s *Shipper) selfTest(context.Context) {
 	defer s.drainMu.Unlock()
 	place, err := s.deps.Scratch()
 	if err != nil {
-		if !s.untested {
-			s.untested = true
-			s.log.Info("the tracker is not tested by a write, its counters are compared only", "reason", err)
-		}
+		s.status.untest(err.Error())
 		return
 	}
+	s.status.untest("")
 	size := s.cfg.Disks[place.Disk].GranuleBytes
 	missing := map[int64]bool{}
 	for g := place.Offset / size; g <= (place.Offset+place.Length-1)/size; g++ {

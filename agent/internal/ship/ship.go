@@ -157,9 +157,8 @@ type Shipper struct {
 	left []*job        // given up by publishLoop while a reader may still have them; for release
 	over chan struct{} // closed when Run ends
 
-	drainMu  sync.Mutex // whoever drains; guards the two beneath
-	untested bool       // it was told that the tracker cannot be tested
-	tainted  string     // why everything is sent again, until it is logged: not while frozen
+	drainMu sync.Mutex // whoever drains; guards the one beneath
+	tainted string     // why everything is sent again, until it is logged: not while frozen
 
 	pointMu sync.Mutex // one point at a time; guards stopped
 	stopped bool

@@ -107,7 +107,7 @@ func (f *fake) status(_ context.Context, _ protocol.StatusRequest) (protocol.Sta
 	s := protocol.ServerStatus{
 		Record:      protocol.Server{Name: "web-1", Lifecycle: protocol.NotReady, Since: epoch},
 		Replication: protocol.ReplicationInitialSync, LastSeen: at, Waiting: "the initial sync",
-		Agent: &protocol.AgentReport{Rate: 1 << 30, Disks: []protocol.DiskReport{{SizeBytes: disk, Replicated: done, Need: disk - done}}},
+		Agent: &protocol.AgentReport{Rate: 1 << 30, Tier: "classic", TierNotes: []string{"btf: the kernel has no type information"}, Disks: []protocol.DiskReport{{SizeBytes: disk, Replicated: done, Need: disk - done}}},
 	}
 	if done == disk {
 		s.Replication, s.Record.Lifecycle = protocol.ReplicationContinuous, protocol.ReadyForTest

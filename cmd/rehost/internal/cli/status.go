@@ -198,6 +198,12 @@ func syncNotes(p *printer, now time.Time, s protocol.ServerStatus) {
 	if a == nil {
 		return
 	}
+	if len(a.TierNotes) > 0 {
+		p.line("%s is tracked by %s:", s.Record.Name, a.Tier)
+		for _, n := range a.TierNotes {
+			p.line("  %s", n)
+		}
+	}
 	behind := s.Replication == protocol.ReplicationInitialSync || s.Replication == protocol.ReplicationRescan ||
 		s.Replication == protocol.ReplicationBacklog || s.Replication == protocol.ReplicationStalled
 	if behind && a.Slow != nil {
