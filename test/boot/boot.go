@@ -41,11 +41,12 @@ type Forward struct {
 
 // Options describes the machine.
 type Options struct {
-	Disk      string // raw image; it is opened read-only, changes go to a temporary file
-	Bus       Bus    // empty: nvme
-	NIC       NIC    // empty: e1000e
-	MAC       string // empty: QEMU's own
-	MemoryMiB int    // 0: 768
+	Disk      string   // raw image; it is opened read-only, changes go to a temporary file
+	More      []string // further disks behind it, on virtio, treated alike
+	Bus       Bus      // empty: nvme
+	NIC       NIC      // empty: e1000e
+	MAC       string   // empty: QEMU's own
+	MemoryMiB int      // 0: 768
 	Forward   []Forward
 	Reach     []Forward // what the guest may reach: an address of its network stands for one of the host
 	Reboots   bool      // a reboot does not end the machine
@@ -157,6 +158,11 @@ func arguments(o Options, log string) ([]string, error) {
 		"-netdev", network.String(),
 		"-device", nic,
 		"-serial", "file:" + log,
+	}
+	for i, path := range o.More {
+		id := fmt.Sprintf("disk%d", i+1)
+		args = append(args, "-drive", "if=none,id="+id+",format=raw,snapshot=on,file="+strings.ReplaceAll(path, ",", ",,"),
+			"-device", fmt.Sprintf("virtio-blk-pci,drive=%s,addr=%d", id, 5+i))
 	}
 	if !o.Reboots {
 		args = append(args, "-no-reboot")

@@ -5,6 +5,7 @@ package guest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -30,7 +31,7 @@ const (
 )
 
 const agentConfig = `server = "%s"
-disks  = ["/dev/vda"]
+disks  = ["/dev/vda", "/dev/vdb", "/dev/vdc", "/dev/vdd"]
 
 bus {
   servers = ["tls://127.0.0.1:4222"]
@@ -49,6 +50,38 @@ const busService = `[Service]
 ExecStart=/lib/systemd/systemd-socket-proxyd ` + busInGuest + `
 `
 
+// Filesystems that do not lie on a disk in one piece: xfs on LVM, ext4 on an md RAID1. The kernel that the other tests run
+// on has neither. They are there before the agent is.
+const stackScript = `#!/bin/sh
+set -e
+if ! vgs data; then
+	pvcreate /dev/vdb && vgcreate data /dev/vdb && lvcreate -y -n shop -l 100%FREE data && mkfs.xfs -q /dev/data/shop
+	mdadm --create /dev/md/mirror --run --level=1 --raid-devices=2 /dev/vdc /dev/vdd && mkfs.ext4 -q -L mirror /dev/md/mirror
+fi
+vgchange -ay data
+mdadm --assemble --scan || true
+mkdir -p /srv/lvm /srv/md
+mount /dev/data/shop /srv/lvm
+mount /dev/md/*mirror* /srv/md
+`
+
+const stackService = `[Unit]
+Before=rehost-agent.service
+After=systemd-udev-settle.service
+Wants=systemd-udev-settle.service
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/local/sbin/stack
+
+[Install]
+RequiredBy=rehost-agent.service
+`
+
+// stackBytes is the size of each further disk.
+const stackBytes = 400 << 20
+
 // An agent that is killed goes on with its marks; a reboot leads to a comparison that sends only what differs; and a point
 // has every file as it was on the source.
 func TestAMachineOfItsOwnIsReplicated(t *testing.T) {
@@ -60,12 +93,12 @@ func TestAMachineOfItsOwnIsReplicated(t *testing.T) {
 	key := install(t, m, disk)
 	sshAt := freeAddress(t)
 	err := boot.Run(t.Context(), boot.Options{
-		Disk: disk, Bus: boot.BusVirtio, NIC: boot.NICVirtio, MAC: image.MAC, MemoryMiB: 1024, Reboots: true,
+		Disk: disk, More: blank(t, 3), Bus: boot.BusVirtio, NIC: boot.NICVirtio, MAC: image.MAC, MemoryMiB: 1024, Reboots: true,
 		Forward: []boot.Forward{{Host: sshAt, Guest: image.Address + ":22"}},
 		Reach:   []boot.Forward{{Host: m.Bus(), Guest: busInGuest}},
 	}, func(ctx context.Context, _ *boot.Machine) error {
 		g := &machine{address: sshAt, key: key}
-		t.Log(g.run(ctx, t, "uname -a; systemctl is-system-running --wait; systemctl --failed --no-legend"))
+		t.Log(g.run(ctx, t, "uname -a; systemctl is-system-running --wait; systemctl --failed --no-legend; lsblk; findmnt -t xfs,ext4"))
 		defer func() {
 			t.Log(g.run(context.WithoutCancel(ctx), t, "journalctl -u rehost-agent -o cat --no-pager | tail -n 60"))
 		}()
@@ -163,6 +196,16 @@ func install(t *testing.T, m *migration.Migration, disk string) ssh.Signer {
 	if err := os.Symlink("/etc/systemd/system/bus.socket", filepath.Join(wants, "bus.socket")); err != nil {
 		t.Fatal(err)
 	}
+	put(t, filepath.Join(units, "stack.service"), stackService)
+	put(t, filepath.Join(source.Root, "usr/local/sbin/stack"), stackScript)
+	if err := os.Chmod(filepath.Join(source.Root, "usr/local/sbin/stack"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	requires := filepath.Join(units, "rehost-agent.service.requires")
+	if err := errors.Join(os.MkdirAll(requires, 0o755), os.Symlink("/etc/systemd/system/stack.service", filepath.Join(requires, "stack.service"))); err != nil {
+		t.Fatal(err)
+	}
+	addPackages(t, source.Root, "lvm2", "mdadm", "xfsprogs")
 	signer, line := newKey(t)
 	put(t, filepath.Join(source.Root, "root/.ssh/authorized_keys"), line)
 	return signer
@@ -181,8 +224,16 @@ func put(t *testing.T, path, text string) {
 // compare takes a point and looks at its snapshot: every file that nothing changes meanwhile is what it is on the source.
 func compare(ctx context.Context, t *testing.T, m *migration.Migration, g *machine) {
 	t.Helper()
+	// Nothing writes this out but the freeze.
+	for _, folder := range []string{"/srv/lvm", "/srv/md"} {
+		g.run(ctx, t, "dd if=/dev/urandom of="+folder+"/$(date +%s) bs=1M count=30")
+	}
+	stacked := map[string]string{}
+	for _, folder := range []string{"/srv/lvm", "/srv/md"} {
+		stacked[folder] = g.run(ctx, t, "cd "+folder+" && sha256sum *[0-9]")
+	}
 	const list = `cd / && find boot etc root usr var/lib/dpkg var/www -xdev -type f -print0 | sort -z | xargs -0 sha256sum | grep -v -e etc/mtab -e etc/rehost -e etc/network/run`
-	sums := g.run(ctx, t, "sync; "+list)
+	sums := g.run(ctx, t, list)
 	old := ""
 	if s := status(ctx, t, m); s.LastPoint != nil {
 		old = s.LastPoint.ID
@@ -221,6 +272,7 @@ func compare(ctx context.Context, t *testing.T, m *migration.Migration, g *machi
 		t.Errorf("%d files compared: %v\n%s", n, err, out)
 	}
 	t.Logf("%d files of the point are what they are on the source", n)
+	compareStack(ctx, t, m, g, point, stacked)
 }
 
 func status(ctx context.Context, t *testing.T, m *migration.Migration) protocol.ServerStatus {
