@@ -36,6 +36,9 @@ type memoryCloud struct {
 	expired   bool                          // the credentials are not valid now
 	asked     map[string]cloud.VolumeSpec   // the last volume that was asked for, by role
 
+	detaching func(v cloud.Volume) // a volume is taken from an instance that lives
+	busy      chan struct{}        // detachments wait for it
+
 	changed func()                                     // after every real change, before the answer
 	started func(inst cloud.Instance, userData []byte) // a replication server boots
 }
@@ -303,10 +306,23 @@ func (c *memoryCloud) Volumes(_ context.Context, tags cloud.Tags) ([]cloud.Volum
 }
 
 func (c *memoryCloud) DetachVolume(ctx context.Context, id string, _ cloud.Progress) error {
+	c.mu.Lock()
+	busy := c.busy
+	c.mu.Unlock()
+	if busy != nil {
+		select {
+		case <-busy:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 	return c.change(ctx, func() bool {
 		v := c.volumes[id]
 		if v == nil || v.Instance == "" {
 			return false
+		}
+		if i := c.instances[v.Instance]; i != nil && i.Alive() {
+			c.detaching(*v)
 		}
 		v.Instance, v.Attachment = "", ""
 		return true

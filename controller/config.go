@@ -36,15 +36,18 @@ type Timing struct {
 	AgentLost   time.Duration // a silence after which an agent counts as gone
 	ReplicaLost time.Duration // the same for a replication server
 	ReplicaBoot time.Duration // from launch to the first report of a replication server
-	PointHeld   time.Duration // from a point's order until the replica stands still at it
-	PointTaken  time.Duration // from there until the cloud has created the snapshots
+
+	ReplicaRelease time.Duration // how long a replication server may take to give a replica up that is moved
+
+	PointHeld  time.Duration // from a point's order until the replica stands still at it
+	PointTaken time.Duration // from there until the cloud has created the snapshots
 }
 
 // DefaultTiming is for a real fleet.
 func DefaultTiming() Timing {
 	return Timing{
 		Tick: 500 * time.Millisecond, Poll: 250 * time.Millisecond, Retry: 2 * time.Second, AgentLost: 15 * time.Second,
-		ReplicaLost: 15 * time.Second, ReplicaBoot: 10 * time.Minute, PointHeld: 10 * time.Minute,
+		ReplicaLost: 15 * time.Second, ReplicaRelease: 2 * time.Minute, ReplicaBoot: 10 * time.Minute, PointHeld: 10 * time.Minute,
 		PointTaken: 2 * time.Minute,
 	}
 }
@@ -57,6 +60,7 @@ func (t *Timing) fill() {
 		{&t.Retry, &d.Retry},
 		{&t.AgentLost, &d.AgentLost},
 		{&t.ReplicaLost, &d.ReplicaLost},
+		{&t.ReplicaRelease, &d.ReplicaRelease},
 		{&t.ReplicaBoot, &d.ReplicaBoot},
 		{&t.PointHeld, &d.PointHeld},
 		{&t.PointTaken, &d.PointTaken},

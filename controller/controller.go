@@ -132,7 +132,7 @@ func wire(cfg Config, deps Deps, at protocol.Bus, authority *broker.Authority, n
 	if len(cfg.ReplicaBus) > 0 {
 		forReplicas.Servers = cfg.ReplicaBus
 	}
-	c.staging = staging.New(staging.Config{Retry: t.Retry, ReplicaLost: t.ReplicaLost, ReplicaBoot: t.ReplicaBoot, AgentGone: t.AgentLost, Poll: t.Poll},
+	c.staging = staging.New(staging.Config{Retry: t.Retry, ReplicaLost: t.ReplicaLost, Release: t.ReplicaRelease, ReplicaBoot: t.ReplicaBoot, AgentGone: t.AgentLost, Poll: t.Poll},
 		st, c.reports, deps.Cloud, &streams{js: js, authority: authority, bus: forReplicas}, deps.Logger.Named("staging"))
 	c.points = point.New(point.Config{HeldWithin: t.PointHeld, TakenWithin: t.PointTaken}, st, c.reports, deps.Cloud, deps.Logger.Named("point"))
 	c.barrier = barrier.New(c.points.Members)

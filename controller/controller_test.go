@@ -123,37 +123,45 @@ func TestMigrationWithTheControllerKilledAtEveryRecord(t *testing.T) {
 	w := newWorld(t)
 	kill := make(chan struct{}, 1)
 	var current atomic.Pointer[context.CancelFunc]
-	js, err := jetstream.New(bustest.Connect(t, w.bus, protocol.RoleController, "watcher"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, bucket := range []string{protocol.BucketJobs, protocol.BucketPoints, protocol.BucketStaging} {
-		kv, err := js.KeyValue(t.Context(), bucket)
-		if err != nil {
-			t.Fatal(err)
+	w.watch(func() {
+		if cancel := current.Load(); cancel != nil {
+			(*cancel)()
 		}
-		watcher, err := kv.WatchAll(t.Context(), jetstream.UpdatesOnly())
-		if err != nil {
-			t.Fatal(err)
+		select {
+		case kill <- struct{}{}:
+		default:
 		}
-		go func() {
-			for range watcher.Updates() {
-				if cancel := current.Load(); cancel != nil {
-					(*cancel)()
-				}
-				select {
-				case kill <- struct{}{}:
-				default:
-				}
-			}
-		}()
-	}
+	}, protocol.BucketJobs, protocol.BucketPoints, protocol.BucketStaging)
 	kills := migrateUnderKills(t, w, &current, kill)
 	t.Logf("%d kills", kills)
 	if kills < 40 {
 		t.Errorf("the controller was killed %d times only", kills)
 	}
 	wantCleanEnd(t, w)
+}
+
+// watch calls written for each record of these buckets that is written from now on.
+func (w *world) watch(written func(), buckets ...string) {
+	w.t.Helper()
+	js, err := jetstream.New(bustest.Connect(w.t, w.bus, protocol.RoleController, "watcher"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, bucket := range buckets {
+		kv, err := js.KeyValue(w.t.Context(), bucket)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		watcher, err := kv.WatchAll(w.t.Context(), jetstream.UpdatesOnly())
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		go func() { // ends with the test's context
+			for range watcher.Updates() {
+				written()
+			}
+		}()
+	}
 }
 
 // migrateUnderKills runs a whole migration, with another controller after each kill.

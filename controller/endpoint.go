@@ -18,6 +18,7 @@ import (
 // endpoints lists everything that the controller answers.
 func (c *controller) endpoints() []bus.Endpoint {
 	return append(c.desk.Endpoints(),
+		bus.Handle(string(protocol.VerbMove), protocol.OperatorSubject(protocol.VerbMove), c.staging.Move),
 		bus.Handle("agent", protocol.AgentReportSubject("*"), c.agentReport),
 		bus.Handle("replicaserver", protocol.ReplicaReportSubject("*"), c.replicaReport),
 		bus.HandleLater("barrier", protocol.BarrierSubject("*"), c.arrive),

@@ -42,13 +42,16 @@ type world struct {
 	fences  []bool                        // what the agent was ordered, in order
 	mute    map[string]bool               // instances and agents that report nothing
 
+	clinging map[string]bool     // instances that give no replica up
+	holding  map[string][]string // servers whose replicas an instance has open
+
 	brokenFence bool          // the agent's fence hook fails
 	taken       time.Duration // how long the cloud may take for snapshots; 0: long
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, bus: bustest.Start(t), cloud: newMemoryCloud(), held: map[string]protocol.PointMark{}, mute: map[string]bool{}}
+	w := &world{t: t, bus: bustest.Start(t), cloud: newMemoryCloud(), held: map[string]protocol.PointMark{}, mute: map[string]bool{}, clinging: map[string]bool{}, holding: map[string][]string{}}
 	w.operator = bustest.Connect(t, w.bus, protocol.RoleOperator, "test")
 	page := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { _, _ = rw.Write([]byte("it works")) }))
 	t.Cleanup(page.Close)
@@ -63,6 +66,7 @@ func newWorld(t *testing.T) *world {
 	if w.port, err = strconv.Atoi(port); err != nil {
 		t.Fatal(err)
 	}
+	w.cloud.detaching = w.detaching
 	w.cloud.started = func(inst cloud.Instance, userData []byte) { w.replicaServer(inst, userData) }
 	return w
 }
@@ -185,9 +189,38 @@ func (w *world) replicaServer(inst cloud.Instance, userData []byte) {
 		if err != nil {
 			return ctx.Err() == nil
 		}
-		report.Replicas = w.replicas(order)
+		report.Replicas = w.hold(inst.ID, report.Replicas, w.replicas(order))
 		return true
 	})
+}
+
+// hold keeps which replicas an instance has open.
+func (w *world) hold(instance string, before, now []protocol.ReplicaStatus) []protocol.ReplicaStatus {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.clinging[instance] {
+		return before
+	}
+	w.holding[instance] = nil
+	for _, s := range now {
+		w.holding[instance] = append(w.holding[instance], s.Server)
+	}
+	return now
+}
+
+// detaching notes a volume that is taken from a replication server which lives and may still write to it.
+func (w *world) detaching(v cloud.Volume) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if slices.Contains(w.holding[v.Instance], v.Tags[cloud.TagServer]) {
+		w.t.Errorf("volume %s is detached from %s, which has the replica open", v.ID, v.Instance)
+	}
+}
+
+func (w *world) setClinging(instance string, clings bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.clinging[instance] = clings
 }
 
 func (w *world) muted(name string) bool {
@@ -231,7 +264,7 @@ func (w *world) controller(parent context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(parent)
 	external := bustest.Context(w.t, w.bus, protocol.RoleController, "main")
 	cfg := Config{External: &external, Timing: Timing{
-		Tick: 20 * time.Millisecond, Poll: 10 * time.Millisecond, Retry: 20 * time.Millisecond, AgentLost: 3 * time.Second, ReplicaLost: lost, PointHeld: 10 * time.Second, PointTaken: w.taken,
+		Tick: 20 * time.Millisecond, Poll: 10 * time.Millisecond, Retry: 20 * time.Millisecond, AgentLost: 3 * time.Second, ReplicaLost: lost, ReplicaRelease: 2 * time.Second, PointHeld: 10 * time.Second, PointTaken: w.taken,
 	}}
 	ready, ended := make(chan struct{}), make(chan error, 1)
 	log := hclog.New(&hclog.LoggerOptions{Output: w.t.Output(), Level: hclog.Debug, DisableTime: true})

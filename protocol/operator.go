@@ -18,6 +18,7 @@ const (
 	VerbPin     Verb = "pin"     // PinRequest -> []Point, as they are now
 	VerbRemove  Verb = "remove"  // RemoveRequest -> []Point, as they are now
 	VerbSweep   Verb = "sweep"   // SweepRequest -> []Leftover
+	VerbMove    Verb = "move"    // MoveRequest -> Move, as ordered
 	VerbVerify  Verb = "verify"  // VerifyRequest -> VerifyReport
 	VerbToken   Verb = "token"   // TokenRequest -> TokenReply
 	VerbVersion Verb = "version" // empty -> VersionReply
@@ -250,6 +251,12 @@ type Leftover struct {
 // SweepRequest asks for leftovers. Those that are named in Remove are removed, if they still are leftovers.
 type SweepRequest struct {
 	Remove []string `json:"remove,omitempty"`
+}
+
+// MoveRequest moves a server to another replication server.
+type MoveRequest struct {
+	Server string `json:"server"`
+	To     string `json:"to,omitempty"` // a replication server, [MoveDedicated], or empty for any other one
 }
 
 // VerifyRequest orders a comparison of a server's disks with its replica; with an ID it asks how far that one is.

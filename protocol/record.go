@@ -11,6 +11,7 @@ type Server struct {
 	Stream     string          `json:"stream"`
 	Replica    string          `json:"replica"`             // replication server
 	Replacing  string          `json:"replacing,omitempty"` // why it gets another replication server now
+	Move       *Move           `json:"move,omitempty"`      // on the way to another replication server, as ordered
 	Volumes    []StagingVolume `json:"volumes"`
 	Zone       string          `json:"zone,omitempty"` // availability zone of the volumes
 	Initiation []Initiation    `json:"initiation"`
@@ -28,6 +29,20 @@ type Server struct {
 	Finalized  time.Time       `json:"finalized"`
 	Problem    *Problem        `json:"problem,omitempty"`
 }
+
+// Move is a server's way from one replication server to another one, as an operator ordered it.
+type Move struct {
+	From      string    `json:"from"`
+	To        string    `json:"to,omitempty"`     // wanted: a name, [MoveDedicated], or empty for any other one
+	Target    string    `json:"target,omitempty"` // the one that has room reserved for it
+	Ordered   time.Time `json:"ordered"`
+	Releasing time.Time `json:"releasing,omitzero"` // since when From is ordered to give the replica up
+	Released  time.Time `json:"released,omitzero"`  // since when From has given it up and no volume is attached to it; from now on Target has it
+	Detail    string    `json:"detail,omitempty"`   // what is waited for, for people
+}
+
+// MoveDedicated stands for a new replication server of the server's own.
+const MoveDedicated = "dedicated"
 
 // StagingVolume is the volume behind one disk of a server.
 type StagingVolume struct {
@@ -113,7 +128,8 @@ type ReplicaServer struct {
 	Instance    string    `json:"instance"`
 	Zone        string    `json:"zone"` // availability zone, of its volumes too
 	Servers     []string  `json:"servers"`
-	Retired     bool      `json:"retired,omitempty"` // it has no servers and gets none: its instance is being terminated
+	Dedicated   bool      `json:"dedicated,omitempty"` // it carries one server only
+	Retired     bool      `json:"retired,omitempty"`   // it has no servers and gets none: its instance is being terminated
 	LastSeen    time.Time `json:"last_seen"`
 	Lost        time.Time `json:"lost,omitzero"`    // when it was given up for dead; it never comes back
 	Reason      string    `json:"reason,omitempty"` // why, for people

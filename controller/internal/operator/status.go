@@ -138,6 +138,9 @@ func waiting(s protocol.ServerStatus, problem, stuck *protocol.Problem) string {
 	if stuck != nil && stuck.Code == protocol.ProblemCredentials {
 		return "job " + r.Job + ", which waits for valid credentials: " + stuck.Message
 	}
+	if r.Move != nil {
+		return moving(r)
+	}
 	if r.Job != "" {
 		return "job " + r.Job
 	}
@@ -164,6 +167,26 @@ func waiting(s protocol.ServerStatus, problem, stuck *protocol.Problem) string {
 	case protocol.ReplicationStopped, protocol.ReplicationContinuous, protocol.ReplicationPaused, protocol.ReplicationStalled, protocol.ReplicationDisconnected:
 	}
 	return ""
+}
+
+// moving says how far a server is on its way to another replication server.
+func moving(r protocol.Server) string {
+	text := "its move from " + r.Move.From
+	if r.Move.Target != "" {
+		text += " to " + r.Move.Target
+	}
+	if r.Move.Released.IsZero() {
+		if r.Move.Detail != "" {
+			text += ": " + r.Move.Detail
+		}
+		return text
+	}
+	for _, i := range r.Initiation {
+		if i.Status != protocol.StepSucceeded && i.Status != protocol.StepSkipped {
+			return fmt.Sprintf("%s, now at %s %s", text, i.Step, i.Detail)
+		}
+	}
+	return text
 }
 
 func remaining(a *protocol.AgentReport) string {

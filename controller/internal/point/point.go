@@ -212,7 +212,7 @@ func (p *Points) held(ctx context.Context, rec protocol.Server, pt protocol.Poin
 		})
 	}
 	rs, err := p.store.Staging.Get(rec.Replica)
-	if (err == nil && !rs.Lost.IsZero()) || errors.Is(err, store.ErrNotFound) {
+	if (err == nil && !rs.Lost.IsZero()) || errors.Is(err, store.ErrNotFound) || (rec.Move != nil && !rec.Move.Releasing.IsZero()) {
 		// Another one takes over, and stands still at the point too. Nobody should wait for it for long.
 		if time.Since(since) > p.cfg.TakenWithin {
 			return p.Fail(ctx, pt, &protocol.Problem{Code: protocol.ProblemPoint, Message: "the replication server of " + pt.Server + " was lost before the snapshots of point " + pt.ID + " were created"})

@@ -20,45 +20,88 @@ func (w *work) choose(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	capacity := w.replication.VolumesPerServer
-	if capacity <= 0 {
-		capacity = defaultCapacity
-	}
+	var found string
 	for _, rs := range all {
-		if slices.Contains(rs.Servers, w.rec.Name) && !rs.Retired && rs.Lost.IsZero() {
-			return rs.Name, nil
+		if slices.Contains(rs.Servers, w.rec.Name) && usable(rs) && (found == "" || rs.Name == w.rec.Replica) {
+			found = rs.Name
 		}
 	}
+	if found != "" {
+		return found, nil
+	}
+	return w.place(ctx, all, "")
+}
+
+// usable says whether a replication server may carry anything, now and later.
+func usable(rs protocol.ReplicaServer) bool { return !rs.Retired && rs.Lost.IsZero() }
+
+// place puts the server on the list of one that has room, but for the named one, or of a new one. The caller holds assign.
+func (w *work) place(ctx context.Context, all []protocol.ReplicaServer, except string) (string, error) {
 	for _, rs := range all {
-		if !w.fits(rs, capacity) {
+		if rs.Name == except || w.unfit(rs) != "" {
 			continue
 		}
-		_, err := w.store.Staging.Update(ctx, rs.Name, func(rs *protocol.ReplicaServer) error {
-			if rs.Retired || !rs.Lost.IsZero() {
-				return errRetired
-			}
-			rs.Servers = append(rs.Servers, w.rec.Name)
-			return nil
-		})
+		err := w.list(ctx, rs.Name)
 		if errors.Is(err, errRetired) {
 			continue
 		}
 		return rs.Name, err
 	}
+	return w.create(ctx, false)
+}
+
+// list puts the server on a replication server's list.
+func (w *work) list(ctx context.Context, name string) error {
+	_, err := w.store.Staging.Update(ctx, name, func(rs *protocol.ReplicaServer) error {
+		if !usable(*rs) {
+			return errRetired
+		}
+		rs.Servers = append(rs.Servers, w.rec.Name)
+		return nil
+	})
+	return err
+}
+
+// unlist takes a server off a replication server's list, if that one still exists.
+func (s *Staging) unlist(ctx context.Context, name, server string) error {
+	_, err := s.store.Staging.Update(ctx, name, func(rs *protocol.ReplicaServer) error {
+		rs.Servers = slices.DeleteFunc(rs.Servers, func(n string) bool { return n == server })
+		return nil
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+func (w *work) create(ctx context.Context, dedicated bool) (string, error) {
 	name := "rs-" + random(4)
-	rs := protocol.ReplicaServer{Name: name, Replication: w.replication.Name, Servers: []string{w.rec.Name}}
+	rs := protocol.ReplicaServer{Name: name, Replication: w.replication.Name, Servers: []string{w.rec.Name}, Dedicated: dedicated}
 	return name, w.store.Staging.Create(ctx, name, rs)
 }
 
-// fits says whether a replication server may carry this server too. Volumes that exist are bound to their zone.
-func (w *work) fits(rs protocol.ReplicaServer, capacity int) bool {
-	if rs.Retired || !rs.Lost.IsZero() || rs.Replication != w.replication.Name || (w.rec.Zone != "" && rs.Zone != w.rec.Zone) {
-		return false
+// unfit says why a replication server may not carry this server too, or "". Volumes that exist are bound to their zone.
+func (w *work) unfit(rs protocol.ReplicaServer) string {
+	capacity := w.replication.VolumesPerServer
+	if capacity <= 0 {
+		capacity = defaultCapacity
 	}
-	if w.replication.Dedicated && len(rs.Servers) > 0 {
-		return false
+	there := w.volumesOn(rs)
+	switch {
+	case !rs.Lost.IsZero():
+		return "it was given up: " + rs.Reason
+	case rs.Retired:
+		return "it is being removed"
+	case rs.Replication != w.replication.Name:
+		return "it belongs to replication block " + rs.Replication
+	case w.rec.Zone != "" && rs.Zone != w.rec.Zone:
+		return fmt.Sprintf("it is in zone %q, the volumes are in %q", rs.Zone, w.rec.Zone)
+	case (w.replication.Dedicated || rs.Dedicated) && len(rs.Servers) > 0:
+		return "it is dedicated to " + rs.Servers[0]
+	case there+len(w.rec.Volumes) > capacity:
+		return fmt.Sprintf("it carries %d volumes, %d more would be more than %d", there, len(w.rec.Volumes), capacity)
 	}
-	return w.volumesOn(rs)+len(w.rec.Volumes) <= capacity
+	return ""
 }
 
 func (w *work) volumesOn(rs protocol.ReplicaServer) int {

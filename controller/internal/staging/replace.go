@@ -145,7 +145,8 @@ func (s *Staging) leave(ctx context.Context, rec protocol.Server) (waiting bool,
 			continue
 		}
 		// One that never came up is tried again, but not in a hurry: the next one may fare like it.
-		if rs.Fenced.IsZero() || (rs.LastSeen.IsZero() && time.Since(rs.Lost) < s.cfg.ReplicaBoot) {
+		// Of one that has only room reserved for the server nothing is awaited: no volume was attached to it.
+		if rs.Name == rec.Replica && (rs.Fenced.IsZero() || (rs.LastSeen.IsZero() && time.Since(rs.Lost) < s.cfg.ReplicaBoot)) {
 			return true, nil
 		}
 		// First the server's record: a crash between the two writes leaves it on the list, and this is done again.
@@ -153,25 +154,27 @@ func (s *Staging) leave(ctx context.Context, rec protocol.Server) (waiting bool,
 			if r.Replica != rs.Name {
 				return nil
 			}
-			r.Replica, r.Replacing, r.Problem = "", fmt.Sprintf("replication server %s was given up: %s", rs.Name, rs.Reason), nil
-			for i, step := range protocol.InitiationSteps {
-				if i < len(r.Initiation) && slices.Contains(stepsOfReplica, step) {
-					r.Initiation[i] = protocol.Initiation{Step: step, Status: protocol.StepNotStarted, At: time.Now()}
-				}
-			}
+			r.Replica, r.Replacing, r.Problem, r.Move = "", fmt.Sprintf("replication server %s was given up: %s", rs.Name, rs.Reason), nil, nil
+			startAnew(r, stepsOfReplica)
 			return nil
 		}); err != nil {
 			return false, err
 		}
-		if _, err := s.store.Staging.Update(ctx, rs.Name, func(rs *protocol.ReplicaServer) error {
-			rs.Servers = slices.DeleteFunc(rs.Servers, func(n string) bool { return n == rec.Name })
-			return nil
-		}); err != nil {
+		if err := s.unlist(ctx, rs.Name, rec.Name); err != nil {
 			return false, err
 		}
 		s.logger.Info("server leaves its replication server", "server", rec.Name, "replicaserver", rs.Name, "reason", rs.Reason)
 	}
 	return false, nil
+}
+
+// startAnew makes initiation steps start once more.
+func startAnew(r *protocol.Server, steps []protocol.InitiationStep) {
+	for i, step := range protocol.InitiationSteps {
+		if i < len(r.Initiation) && slices.Contains(steps, step) {
+			r.Initiation[i] = protocol.Initiation{Step: step, Status: protocol.StepNotStarted, At: time.Now()}
+		}
+	}
 }
 
 // stepsOfReplica are the initiation steps that another replication server makes necessary again.

@@ -53,6 +53,7 @@ type Bus interface {
 type Config struct {
 	Retry       time.Duration // first pause after a failed step; doubled up to a minute
 	ReplicaLost time.Duration // a replication server's silence from which on it is looked at
+	Release     time.Duration // how long a replication server may take to give a replica up that is moved
 	ReplicaBoot time.Duration // from launch to the first report of a replication server, before it is a problem
 	AgentGone   time.Duration // how long a disconnected agent may be silent before it counts as gone
 	Poll        time.Duration
@@ -71,6 +72,7 @@ type Staging struct {
 
 	mu    sync.Mutex
 	pause map[string]pause     // by server, after failures
+	moves map[string]moving    // by server: since when this process has ordered its release
 	asked map[string]time.Time // by replication server: when the cloud was last asked about it
 }
 
@@ -81,7 +83,7 @@ type pause struct {
 
 // New makes a Staging.
 func New(cfg Config, st *store.Store, reports *observe.Reports, c Cloud, b Bus, logger hclog.Logger) *Staging {
-	return &Staging{cfg: cfg, store: st, reports: reports, cloud: c, bus: b, logger: logger, pause: map[string]pause{}, asked: map[string]time.Time{}}
+	return &Staging{cfg: cfg, store: st, reports: reports, cloud: c, bus: b, logger: logger, pause: map[string]pause{}, moves: map[string]moving{}, asked: map[string]time.Time{}}
 }
 
 // work is one look at one server.
@@ -128,6 +130,9 @@ func (s *Staging) Reconcile(ctx context.Context, server string) error {
 		if err := w.update(ctx, func(r *protocol.Server) { r.Initiation = fresh() }); err != nil {
 			return err
 		}
+	}
+	if err := w.move(ctx); err != nil {
+		return err
 	}
 	for i, step := range steps {
 		if st := w.rec.Initiation[i].Status; st == protocol.StepSucceeded || st == protocol.StepSkipped {

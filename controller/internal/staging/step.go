@@ -100,18 +100,23 @@ func launchReplicaServer(ctx context.Context, w *work) (bool, string, error) {
 	if err := w.update(ctx, func(r *protocol.Server) { r.Replica = name }); err != nil {
 		return false, "", err
 	}
-	rs, err := w.store.Staging.Get(name)
+	return ensureInstance(ctx, w)
+}
+
+// ensureInstance launches the instance of the server's replication server, unless it was launched before.
+func ensureInstance(ctx context.Context, w *work) (bool, string, error) {
+	rs, err := w.store.Staging.Get(w.rec.Replica)
 	if err != nil {
 		return false, "", err
 	}
 	if rs.Instance != "" {
 		return true, rs.Instance, nil
 	}
-	inst, err := w.launch(ctx, name)
+	inst, err := w.launch(ctx, rs.Name)
 	if err != nil {
 		return false, "", err
 	}
-	_, err = w.store.Staging.Update(ctx, name, func(rs *protocol.ReplicaServer) error {
+	_, err = w.store.Staging.Update(ctx, rs.Name, func(rs *protocol.ReplicaServer) error {
 		rs.Instance, rs.Zone = inst.ID, inst.Zone
 		return nil
 	})
@@ -199,6 +204,9 @@ func authenticate(_ context.Context, w *work) (bool, string, error) {
 
 // bootSince is when the step before the boot ended. The time of a step itself starts anew after a failure.
 func (w *work) bootSince() time.Time {
+	if m := w.rec.Move; m != nil && m.Released.IsZero() {
+		return m.Ordered
+	}
 	return w.rec.Initiation[slices.Index(protocol.InitiationSteps, protocol.StepLaunchReplicaServer)].At
 }
 
@@ -273,7 +281,7 @@ func pair(ctx context.Context, w *work) (bool, string, error) {
 		p := status.Problems[0]
 		return false, "", &p
 	}
-	return true, w.rec.Replica, w.update(ctx, func(r *protocol.Server) { r.Replacing = "" })
+	return true, w.rec.Replica, w.update(ctx, func(r *protocol.Server) { r.Replacing, r.Move = "", nil })
 }
 
 func connectAgent(ctx context.Context, w *work) (bool, string, error) {
@@ -307,6 +315,9 @@ func startTransfer(ctx context.Context, w *work) (bool, string, error) {
 func Paired(r protocol.Server) bool {
 	if r.Replica == "" || r.Generation == "" || len(r.Volumes) == 0 || len(r.Initiation) < len(steps) {
 		return false
+	}
+	if m := r.Move; m != nil && !m.Releasing.IsZero() && m.Released.IsZero() {
+		return false // it is to give the replica up
 	}
 	for _, v := range r.Volumes {
 		if v.Volume == "" {

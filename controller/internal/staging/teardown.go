@@ -98,15 +98,12 @@ func (s *Staging) Remove(ctx context.Context, server string) error {
 		if !slices.Contains(rs.Servers, server) {
 			continue
 		}
-		if _, err := s.store.Staging.Update(ctx, rs.Name, func(rs *protocol.ReplicaServer) error {
-			rs.Servers = slices.DeleteFunc(rs.Servers, func(n string) bool { return n == server })
-			return nil
-		}); err != nil {
+		if err := s.unlist(ctx, rs.Name, server); err != nil {
 			return err
 		}
 	}
 	_, err = s.store.Servers.Update(ctx, server, func(r *protocol.Server) error {
-		r.Volumes, r.Stream, r.Zone, r.Replacing = nil, "", "", ""
+		r.Volumes, r.Stream, r.Zone, r.Replacing, r.Move = nil, "", "", "", nil
 		return nil
 	})
 	return err

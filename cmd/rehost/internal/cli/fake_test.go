@@ -27,6 +27,8 @@ type fake struct {
 	jobs    map[string]*protocol.Job
 	newest  string
 	taken   map[string][]protocol.Point // by server, oldest first
+	moves   int                         // looks at the server that is being moved, to go
+	moved   string                      // where it is to be then
 }
 
 var epoch = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -48,6 +50,7 @@ func startFake(tb testing.TB) (contextFile string, server *broker.Server) {
 		bus.Handle("pin", protocol.OperatorSubject(protocol.VerbPin), f.pin),
 		bus.Handle("remove", protocol.OperatorSubject(protocol.VerbRemove), f.remove),
 		bus.Handle("sweep", protocol.OperatorSubject(protocol.VerbSweep), f.sweep),
+		bus.Handle("move", protocol.OperatorSubject(protocol.VerbMove), f.move),
 		bus.Handle("verify", protocol.OperatorSubject(protocol.VerbVerify), f.verify),
 		bus.Handle("token", protocol.OperatorSubject(protocol.VerbToken), f.token),
 		bus.Handle("version", protocol.OperatorSubject(protocol.VerbVersion), f.version),
@@ -124,6 +127,8 @@ func (f *fake) status(_ context.Context, _ protocol.StatusRequest) (protocol.Sta
 	for _, name := range []string{"first", "partial", "failing", "slow"} {
 		waves = append(waves, protocol.WaveStatus{Name: name, Servers: []string{"web-1", "web-2"}, Counts: map[protocol.Lifecycle]int{protocol.NotReady: 2}})
 	}
+	s.Record.Replica = "rs-1"
+	f.advanceMove(&s)
 	return protocol.Status{At: at, Servers: []protocol.ServerStatus{s, quiet}, Waves: waves}, nil
 }
 
@@ -245,6 +250,30 @@ func (f *fake) sweep(_ context.Context, req protocol.SweepRequest) ([]protocol.L
 		out[1].Error = "an image uses it"
 	}
 	return out, nil
+}
+
+// move takes three looks; to rs-broken it comes to nothing.
+func (f *fake) move(_ context.Context, req protocol.MoveRequest) (protocol.Move, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if req.To == "rs-9" {
+		return protocol.Move{}, hint.New("no replication server \"rs-9\"", "rehost status lists them")
+	}
+	f.moves, f.moved = 3, req.To
+	return protocol.Move{From: "rs-1", To: req.To, Ordered: epoch}, nil
+}
+
+func (f *fake) advanceMove(s *protocol.ServerStatus) {
+	switch {
+	case f.moves > 0:
+		s.Record.Move = &protocol.Move{From: "rs-1", To: f.moved, Target: "rs-2", Ordered: epoch}
+		s.Waiting = []string{"", "its move from rs-1 to rs-2, now at ATTACH_STAGING_DISKS", "its move from rs-1 to rs-2: waiting for rs-1 to give the replica up", "its move from rs-1 to rs-2: pending"}[f.moves]
+		f.moves--
+	case f.moved == "rs-broken":
+		s.Record.Problem = &protocol.Problem{Code: protocol.ProblemReplicaUnreachable, Step: "MOVE", Message: "web-1 stays on rs-1: it did not let go", Hint: "look at its instance"}
+	case f.moved != "":
+		s.Record.Replica = "rs-2"
+	}
 }
 
 // verify finishes at the third look; the replica of bad-1 differs.
