@@ -32,8 +32,9 @@ type runner struct {
 	changed chan struct{}
 	tasks   sync.WaitGroup // points and hooks
 	fence   *fence
-	id      string // of this process, so that a second one with the same identity shows
-	started int    // shippers so far
+	id      string     // of this process, so that a second one with the same identity shows
+	writes  writeRates // of the source's disks; the loop's goroutine only
+	started int        // shippers so far
 	current *shipping
 }
 
@@ -140,8 +141,9 @@ func (r *runner) state() protocol.AgentReport {
 			rep.Disks = append(rep.Disks, protocol.DiskReport{Name: d.Name, SizeBytes: d.SizeBytes, GranuleBytes: d.GranuleBytes, Need: d.SizeBytes})
 		}
 	}
+	r.writes.look(r.source.Disks, rep.At)
 	for i, d := range r.source.Disks {
-		rep.Disks[i].Boot = d.Boot
+		rep.Disks[i].Boot, rep.Disks[i].WriteRate = d.Boot, r.writes.rate(i)
 	}
 	if r.source.Check != nil {
 		if err := r.source.Check(); err != nil {

@@ -254,7 +254,7 @@ func (c *memoryCloud) CreateVolume(ctx context.Context, spec cloud.VolumeSpec) (
 		if spec.Snapshot != "" && c.snapshots[spec.Snapshot] == nil {
 			c.calls["volume of an unknown snapshot"]++
 		}
-		v := &cloud.Volume{ID: c.id("vol"), State: "available", Zone: spec.Zone, Snapshot: spec.Snapshot, SizeBytes: spec.SizeBytes, Tags: spec.Tags}
+		v := &cloud.Volume{ID: c.id("vol"), State: "available", Zone: spec.Zone, Snapshot: spec.Snapshot, Type: spec.Type, SizeBytes: spec.SizeBytes, Tags: spec.Tags}
 		c.volumes[v.ID], c.tokens[spec.Token] = v, v.ID
 		c.made[spec.Tags[cloud.TagRole]]++
 		c.asked[spec.Tags[cloud.TagRole]] = spec

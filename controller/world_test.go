@@ -40,6 +40,7 @@ type world struct {
 	slow    string                        // its agent takes no point now
 	failing int                           // points that the agent fails before one succeeds
 	fences  []bool                        // what the agent was ordered, in order
+	writes  map[string]int64              // by disk: bytes that the sources write per second
 	mute    map[string]bool               // instances and agents that report nothing
 
 	clinging map[string]bool     // instances that give no replica up
@@ -51,7 +52,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, bus: bustest.Start(t), cloud: newMemoryCloud(), held: map[string]protocol.PointMark{}, mute: map[string]bool{}, clinging: map[string]bool{}, holding: map[string][]string{}}
+	w := &world{t: t, bus: bustest.Start(t), cloud: newMemoryCloud(), held: map[string]protocol.PointMark{}, mute: map[string]bool{}, writes: map[string]int64{}, clinging: map[string]bool{}, holding: map[string][]string{}}
 	w.operator = bustest.Connect(t, w.bus, protocol.RoleOperator, "test")
 	page := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { _, _ = rw.Write([]byte("it works")) }))
 	t.Cleanup(page.Close)
@@ -117,6 +118,11 @@ func (w *world) agent(server string) {
 		if w.muted(server) {
 			return true
 		}
+		w.mu.Lock()
+		for i := range report.Disks {
+			report.Disks[i].WriteRate = w.writes[report.Disks[i].Name]
+		}
+		w.mu.Unlock()
 		report.At = time.Now()
 		order, err := request[protocol.AgentReport, protocol.AgentOrder](ctx, nc, protocol.AgentReportSubject(server), report)
 		if err != nil {

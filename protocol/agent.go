@@ -49,6 +49,7 @@ type DiskReport struct {
 	Need         int64  `json:"need_bytes"`       // backlog, not yet read
 	Pending      int64  `json:"pending_bytes"`    // sent, not yet durable
 	Rescanned    int64  `json:"rescanned_bytes"`  // compared by hash with the replica in the newest rescan
+	WriteRate    int64  `json:"write_rate_bytes"` // bytes that the host writes to it per second, over about a quarter of an hour
 	Free         int64  `json:"free_bytes"`       // not sent: its filesystem did not use it when the sync began, and nobody wrote there since
 }
 

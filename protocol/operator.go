@@ -108,6 +108,9 @@ type LaunchSettings struct {
 // InstanceTypeAuto stands for the cheapest type that has the source's cores and memory.
 const InstanceTypeAuto = "auto"
 
+// VolumeTypeAuto stands for the type of staging volume that fits a disk's size and how much is written to it.
+const VolumeTypeAuto = "auto"
+
 // LaunchDisk says what volume one of a source's disks becomes.
 type LaunchDisk struct {
 	Name       string `json:"name"` // such as /dev/sdb

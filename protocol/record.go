@@ -50,6 +50,7 @@ type StagingVolume struct {
 	Volume    string `json:"volume"`
 	SizeBytes int64  `json:"size_bytes"`
 	Boot      bool   `json:"boot"`
+	Type      string `json:"type,omitempty"` // chosen before it is created, and later what the cloud says
 }
 
 // Initiation is the state of one initiation step.
@@ -202,6 +203,7 @@ type ServerStatus struct {
 	Replica     *ReplicaStatus `json:"replica,omitempty"`
 	LastPoint   *Point         `json:"last_point,omitempty"` // the newest complete one
 	Waiting     string         `json:"waiting"`              // what the server is waiting for, for people
+	Advice      []string       `json:"advice,omitempty"`     // what would be better, and nobody does by itself
 	Next        string         `json:"next"`                 // what the operator can do now
 }
 

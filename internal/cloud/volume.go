@@ -20,6 +20,7 @@ type Volume struct {
 	ID         string
 	State      string // creating, available, in-use, deleting, deleted, error
 	Zone       string
+	Type       string // gp3, st1, ...
 	Snapshot   string // that it was made from
 	SizeBytes  int64
 	Instance   string // that it is attached to, or empty
@@ -72,7 +73,7 @@ func (c *Client) CreateVolume(ctx context.Context, spec VolumeSpec) (Volume, err
 	}
 	c.logger.Debug("volume created", "volume", aws.ToString(out.VolumeId), "token", spec.Token)
 	return Volume{
-		ID: aws.ToString(out.VolumeId), State: string(out.State), Zone: aws.ToString(out.AvailabilityZone),
+		ID: aws.ToString(out.VolumeId), State: string(out.State), Zone: aws.ToString(out.AvailabilityZone), Type: string(out.VolumeType),
 		Snapshot: aws.ToString(out.SnapshotId), SizeBytes: int64(aws.ToInt32(out.Size)) * gib,
 		Tags: fromTags(out.Tags), Created: timeOf(out.CreateTime),
 	}, nil
@@ -118,7 +119,7 @@ func (c *Client) volumes(ctx context.Context, in *ec2.DescribeVolumesInput) ([]V
 
 func volumeFrom(v types.Volume) Volume {
 	out := Volume{
-		ID: aws.ToString(v.VolumeId), State: string(v.State), Zone: aws.ToString(v.AvailabilityZone),
+		ID: aws.ToString(v.VolumeId), State: string(v.State), Zone: aws.ToString(v.AvailabilityZone), Type: string(v.VolumeType),
 		Snapshot: aws.ToString(v.SnapshotId), SizeBytes: int64(aws.ToInt32(v.Size)) * gib,
 		Tags: fromTags(v.Tags), Created: timeOf(v.CreateTime),
 	}

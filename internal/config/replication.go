@@ -97,7 +97,7 @@ func (b replicationBlock) read(r *reader) protocol.ReplicationSettings {
 	r.text(b.InstanceType, &s.InstanceType)
 	r.text(b.Image, &s.Image)
 	r.text(b.Subnet, &s.Subnet)
-	r.oneOf(b.VolumeType, &s.VolumeType, volumeTypes...)
+	r.oneOf(b.VolumeType, &s.VolumeType, append([]string{protocol.VolumeTypeAuto}, volumeTypes...)...)
 	r.integer(b.VolumesPerServer, &s.VolumesPerServer, 1, 27)
 	r.flag(b.Dedicated, &s.Dedicated)
 	if r.duration(b.ReplaceAfter, &s.ReplaceAfter, 0, maxReplace); s.ReplaceAfter != 0 && s.ReplaceAfter < minReplace {

@@ -6,8 +6,10 @@ import (
 	"slices"
 	"time"
 
+	"rehost/controller/internal/fleet"
 	"rehost/controller/internal/observe"
 	"rehost/controller/internal/point"
+	"rehost/controller/internal/staging"
 	"rehost/controller/internal/wave"
 	"rehost/protocol"
 )
@@ -91,6 +93,8 @@ func (d *Desk) server(r protocol.Server) (protocol.ServerStatus, []protocol.Prob
 	}
 	s.Waiting = waiting(s, problem, stuck)
 	s.Next = d.next(r)
+	_, settings, _, _ := fleet.Settings(d.store.Applied(), r.Name)
+	s.Advice = staging.Advice(r, settings, report)
 	return s, problems, nil
 }
 

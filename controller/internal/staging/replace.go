@@ -59,7 +59,7 @@ func (s *Staging) judge(ctx context.Context, rs protocol.ReplicaServer) (string,
 		return "", err
 	}
 	e := Evidence{Silent: time.Since(at), Heard: !rs.LastSeen.IsZero(), Bus: s.reports.HeardOfOthers(rs.Name, s.cfg.ReplicaLost)}
-	if e.Silent <= s.cfg.ReplicaLost || rs.Instance == "" || !s.mayAsk(rs.Name) {
+	if e.Silent <= s.cfg.ReplicaLost || rs.Instance == "" || !s.mayAsk(rs.Name, s.cfg.Retry) {
 		return "", nil
 	}
 	inst, err := s.cloud.Instance(ctx, rs.Instance)
@@ -77,11 +77,11 @@ func (s *Staging) judge(ctx context.Context, rs protocol.ReplicaServer) (string,
 	return Verdict(e, s.cfg.ReplicaLost, s.replaceAfter(rs)), nil
 }
 
-// mayAsk spaces out the questions about one replication server.
-func (s *Staging) mayAsk(name string) bool {
+// mayAsk spaces out the questions about one thing.
+func (s *Staging) mayAsk(name string, every time.Duration) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if time.Since(s.asked[name]) < s.cfg.Retry {
+	if time.Since(s.asked[name]) < every {
 		return false
 	}
 	s.asked[name] = time.Now()

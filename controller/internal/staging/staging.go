@@ -73,7 +73,7 @@ type Staging struct {
 	mu    sync.Mutex
 	pause map[string]pause     // by server, after failures
 	moves map[string]moving    // by server: since when this process has ordered its release
-	asked map[string]time.Time // by replication server: when the cloud was last asked about it
+	asked map[string]time.Time // by what it was about: when the cloud was last asked
 }
 
 type pause struct {
@@ -132,6 +132,9 @@ func (s *Staging) Reconcile(ctx context.Context, server string) error {
 		}
 	}
 	if err := w.move(ctx); err != nil {
+		return err
+	}
+	if err := w.retype(ctx); err != nil {
 		return err
 	}
 	for i, step := range steps {

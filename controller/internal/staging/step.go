@@ -229,9 +229,13 @@ func createVolumes(ctx context.Context, w *work) (bool, string, error) {
 		if v.Volume != "" {
 			continue
 		}
+		// First the record: a crash must not lead to another choice for a volume that exists.
+		if err := w.update(ctx, func(r *protocol.Server) { r.Volumes[i].Type = w.volumeType(v) }); err != nil {
+			return false, "", err
+		}
 		created, err := w.cloud.CreateVolume(ctx, cloud.VolumeSpec{
 			Token: Token(w.rec.Name, w.rec.Generation, "volume", strconv.Itoa(i)), Zone: w.rec.Zone,
-			SizeBytes: v.SizeBytes, Type: w.replication.VolumeType,
+			SizeBytes: v.SizeBytes, Type: w.rec.Volumes[i].Type,
 			IOPS: w.replication.Volumes.IOPS, MiBps: w.replication.Volumes.Throughput, KMSKey: w.replication.Volumes.KMSKey,
 			Tags: cloud.Tags(w.replication.Tags).With(cloud.Tags{
 				cloud.TagRole: cloud.RoleStagingVolume, cloud.TagServer: w.rec.Name, cloud.TagGeneration: w.rec.Generation,
@@ -252,7 +256,7 @@ func createVolumes(ctx context.Context, w *work) (bool, string, error) {
 			return false, "", err
 		}
 	}
-	return true, fmt.Sprintf("%d volumes", len(w.rec.Volumes)), nil
+	return true, typesOf(w.rec.Volumes), nil
 }
 
 func attachVolumes(ctx context.Context, w *work) (bool, string, error) {

@@ -7,3 +7,11 @@ replication "fast" {
     initialization_rate_mibs = 50
   }
 }
+
+replication "chosen" {
+  volume_type = "auto"
+
+  volumes {
+    iops = 4000
+  }
+}

@@ -1,6 +1,8 @@
 # Launch blocks that inherit, in an order that does not help.
 
-replication "default" {}
+replication "default" {
+  volume_type = "auto"
+}
 
 launch "db-1" {
   from          = launch.base
