@@ -334,7 +334,7 @@ func (c *memoryCloud) InstanceType(_ context.Context, name string) (cloud.Type, 
 }
 
 func (c *memoryCloud) NetworkOf(_ context.Context, subnet string) (cloud.Network, error) {
-	if subnet != "subnet-1" {
+	if subnet != "subnet-1" && subnet != "subnet-2" {
 		return cloud.Network{}, &cloud.Error{Op: "describe subnet " + subnet, Code: "InvalidSubnetID.NotFound"}
 	}
 	return cloud.Network{ID: "vpc-1", Zone: "z1", CIDR: "10.0.0.0/8"}, nil

@@ -103,6 +103,8 @@ type LaunchSettings struct {
 	Disposition        string       `json:"disposition"` // started or stopped
 	VolumeType         string       `json:"volume_type"`
 	Disks              []LaunchDisk `json:"disks,omitempty"` // those that are to have another volume
+
+	Interfaces []LaunchInterface `json:"network_interfaces,omitempty"` // those beside the first one, in their order
 }
 
 // InstanceTypeAuto stands for the cheapest type that has the source's cores and memory.
@@ -110,6 +112,15 @@ const InstanceTypeAuto = "auto"
 
 // VolumeTypeAuto stands for the type of staging volume that fits a disk's size and how much is written to it.
 const VolumeTypeAuto = "auto"
+
+// LaunchInterface is a network interface beside the first one.
+type LaunchInterface struct {
+	Subnet             string   `json:"subnet,omitempty"`               // empty: the first one's
+	TestSubnet         string   `json:"test_subnet,omitempty"`          // for tests; empty: Subnet
+	SecurityGroups     []string `json:"security_groups,omitempty"`      // ids; empty: the first one's
+	TestSecurityGroups []string `json:"test_security_groups,omitempty"` // the same for tests; empty: as for cutovers
+	PrivateIP          string   `json:"private_ip"`                     // auto, or an address of Subnet
+}
 
 // LaunchDisk says what volume one of a source's disks becomes.
 type LaunchDisk struct {

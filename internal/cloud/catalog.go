@@ -17,6 +17,7 @@ type Type struct {
 	MemoryBytes   int64
 	BootModes     []string // bios, uefi
 	Architectures []string // such as x86_64
+	Interfaces    int      // network interfaces that it may have at most; 0: not said
 }
 
 // InstanceType describes a type of instance.
@@ -35,6 +36,9 @@ func (c *Client) InstanceType(ctx context.Context, name string) (Type, error) {
 	}
 	if i.MemoryInfo != nil {
 		t.MemoryBytes = aws.ToInt64(i.MemoryInfo.SizeInMiB) << 20
+	}
+	if i.NetworkInfo != nil {
+		t.Interfaces = int(aws.ToInt32(i.NetworkInfo.MaximumNetworkInterfaces))
 	}
 	if i.ProcessorInfo != nil {
 		for _, a := range i.ProcessorInfo.SupportedArchitectures {

@@ -60,6 +60,7 @@ type InstanceSpec struct {
 	Subnet         string // empty: the default one
 	Zone           string // used without a subnet; empty: any
 	SecurityGroups []string
+	Interfaces     []NetworkInterface // beside the first one, which the subnet and the groups are of
 	UserData       []byte
 	Own            bool // one of our helpers: it asks for metadata with a token only
 	Tags           Tags // must name this instance alone
@@ -88,6 +89,7 @@ func (c *Client) RunInstance(ctx context.Context, spec InstanceSpec) (Instance, 
 		in.MetadataOptions = &types.InstanceMetadataOptionsRequest{HttpTokens: types.HttpTokensStateRequired, HttpEndpoint: types.InstanceMetadataEndpointStateEnabled}
 	}
 	spec.Options.apply(in)
+	addInterfaces(in, spec.Interfaces)
 	out, err := c.ec2.RunInstances(ctx, in)
 	if code(err) == "IdempotentParameterMismatch" {
 		// The token launched it before, with other user data (a secret that is not kept).

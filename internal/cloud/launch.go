@@ -18,6 +18,28 @@ type LaunchOptions struct {
 	Volumes    []VolumeOptions // of the image's root and data volumes, in this order; what is missing or empty stays as the image says
 }
 
+// NetworkInterface is one of an instance's, beside its first one. The instance's end removes it.
+type NetworkInterface struct {
+	Subnet         string
+	SecurityGroups []string
+	PrivateIP      string // empty: a free one
+}
+
+// addInterfaces adds interfaces to a request. Once there are any, EC2 wants to read there of the first one, too.
+func addInterfaces(in *ec2.RunInstancesInput, more []NetworkInterface) {
+	if len(more) == 0 {
+		return
+	}
+	all := append([]NetworkInterface{{Subnet: aws.ToString(in.SubnetId), SecurityGroups: in.SecurityGroupIds, PrivateIP: aws.ToString(in.PrivateIpAddress)}}, more...)
+	in.SubnetId, in.SecurityGroupIds, in.PrivateIpAddress = nil, nil, nil
+	for i, n := range all {
+		in.NetworkInterfaces = append(in.NetworkInterfaces, types.InstanceNetworkInterfaceSpecification{
+			DeviceIndex: aws.Int32(int32(i)), SubnetId: optional(n.Subnet), Groups: n.SecurityGroups, PrivateIpAddress: optional(n.PrivateIP),
+			DeleteOnTermination: aws.Bool(true),
+		})
+	}
+}
+
 // VolumeOptions change a volume that a launch makes.
 type VolumeOptions struct {
 	Type  string

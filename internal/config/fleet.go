@@ -177,6 +177,7 @@ func (r *reader) read(raw *fleetFile) protocol.Fleet {
 		r.claim(owner, raw.Waves[i].Applications, "application", "wave", w.Name, w.Applications)
 	}
 	r.noCycle(raw.Waves, fleet.Waves)
+	r.fixedAddresses(raw.Servers, fleet)
 	return fleet
 }
 

@@ -55,7 +55,8 @@ type launchBlock struct {
 	Network            *hcl.Attribute `hcl:"network,optional"`
 	Tags               *hcl.Attribute `hcl:"tags,optional"`
 
-	Disks []launchDiskBlock `hcl:"disk,block"`
+	Disks      []launchDiskBlock      `hcl:"disk,block"`
+	Interfaces []launchInterfaceBlock `hcl:"network_interface,block"`
 }
 
 // launchDiskBlock says what volume one of a source's disks becomes.
@@ -133,6 +134,7 @@ func (b launchBlock) over(r *reader, s protocol.LaunchSettings) protocol.LaunchS
 		r.fail(b.At, "Not for a boot disk", "EC2 boots from no %s volume. Write volume_type = \"gp3\", and %q in the disk blocks of the disks that are to have it.", s.VolumeType, s.VolumeType)
 	}
 	s.Disks = b.disks(r, s)
+	b.interfaces(r, &s)
 	return s
 }
 

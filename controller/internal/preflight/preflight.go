@@ -76,6 +76,7 @@ func (k *checker) launch(l protocol.LaunchSettings, servers []protocol.ServerSet
 	} else if l.TestSubnet != "" {
 		k.securityGroups(where, "security_groups", l.SecurityGroups, test)
 	}
+	k.interfaces(where, l, kind, cutover, test)
 	for _, s := range servers {
 		if s.Launch != l.Name {
 			continue
@@ -174,14 +175,20 @@ func (k *checker) reachable(where, setting string, network *cloud.Network, serve
 	if network == nil || address == "" {
 		return
 	}
-	at, err := netip.ParseAddr(address)
-	if err != nil {
-		return
-	}
-	if in, err := netip.ParsePrefix(network.CIDR); err == nil && !in.Contains(at) {
+	if outside(network.CIDR, address) {
 		k.say(fmt.Sprintf("set `%s` to a subnet with that address, or `private_ip` to \"auto\"", setting),
 			"%s: the address %s of server %s is to be copied, and its %s has %s", where, address, server, setting, network.CIDR)
 	}
+}
+
+// outside says that an address is none of a range. What is no address is not outside.
+func outside(cidr, address string) bool {
+	at, err := netip.ParseAddr(address)
+	if err != nil {
+		return false
+	}
+	in, err := netip.ParsePrefix(cidr)
+	return err == nil && !in.Contains(at)
 }
 
 // Warning says that not all could be checked, for people.

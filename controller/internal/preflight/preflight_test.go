@@ -24,7 +24,7 @@ func (r *region) InstanceType(_ context.Context, name string) (cloud.Type, error
 	if r.err != nil {
 		return cloud.Type{}, r.err
 	}
-	t := cloud.Type{Name: name, Architectures: []string{"x86_64"}, BootModes: []string{"bios", "uefi"}}
+	t := cloud.Type{Name: name, Architectures: []string{"x86_64"}, BootModes: []string{"bios", "uefi"}, Interfaces: 3}
 	switch name {
 	case "t3.small":
 	case "t2.small":
@@ -41,7 +41,11 @@ func (r *region) NetworkOf(_ context.Context, subnet string) (cloud.Network, err
 	r.asked++
 	switch subnet {
 	case "subnet-1":
-		return cloud.Network{ID: "vpc-1", CIDR: "10.1.0.0/16"}, nil
+		return cloud.Network{ID: "vpc-1", Zone: "z1", CIDR: "10.1.0.0/16"}, nil
+	case "subnet-3":
+		return cloud.Network{ID: "vpc-1", Zone: "z1", CIDR: "10.3.0.0/16"}, nil
+	case "subnet-4":
+		return cloud.Network{ID: "vpc-1", Zone: "z2", CIDR: "10.4.0.0/16"}, nil
 	case "subnet-2":
 		return cloud.Network{ID: "vpc-2", CIDR: "10.2.0.0/16"}, nil
 	}
@@ -90,6 +94,33 @@ func TestCheck(t *testing.T) {
 		}
 		if p != nil && (!strings.Contains(p.Message, c.want) || p.Hint == "" || !strings.Contains(p.Hint, c.hint) || p.Code != protocol.ProblemInvalid) {
 			t.Errorf("%s: got %q, hint %q, want %q, %q", name, p.Message, p.Hint, c.want, c.hint)
+		}
+	}
+}
+
+func TestNetworkInterfaces(t *testing.T) {
+	type nic = protocol.LaunchInterface
+	for name, c := range map[string]struct {
+		interfaces []nic
+		want       string // empty: nothing is wrong
+	}{
+		"all is well":             {[]nic{{Subnet: "subnet-3", TestSubnet: "subnet-2", SecurityGroups: []string{"sg-1"}, TestSecurityGroups: []string{"sg-2"}, PrivateIP: "10.3.0.7"}, {PrivateIP: "auto"}}, ""},
+		"no such subnet":          {[]nic{{}, {Subnet: "subnet-9"}}, `launch web, network_interface 2: there is no subnet "subnet-9"`},
+		"another network":         {[]nic{{Subnet: "subnet-2"}}, "subnet subnet-2 is in vpc-2, the first interface in vpc-1"},
+		"another network, tests":  {[]nic{{TestSubnet: "subnet-3"}}, "subnet subnet-3 is in vpc-1, the first interface in vpc-2"},
+		"another zone":            {[]nic{{Subnet: "subnet-4"}}, "subnet subnet-4 is in zone z2, the first interface in z1"},
+		"no such group":           {[]nic{{SecurityGroups: []string{"sg-9"}}}, `there is no security group "sg-9"`},
+		"a group elsewhere":       {[]nic{{SecurityGroups: []string{"sg-2"}}}, "sg-2 is in vpc-2, the subnet in vpc-1"},
+		"a group for tests":       {[]nic{{TestSecurityGroups: []string{"sg-1"}}}, "sg-1 is in vpc-1, the subnet in vpc-2"},
+		"no group for tests":      {[]nic{{Subnet: "subnet-3", TestSubnet: "subnet-2", SecurityGroups: []string{"sg-1"}}}, "sg-1 is in vpc-1, the subnet in vpc-2"},
+		"an address elsewhere":    {[]nic{{Subnet: "subnet-3", PrivateIP: "10.1.0.7"}}, "the address 10.1.0.7 is none of its subnet, which has 10.3.0.0/16"},
+		"an address of the first": {[]nic{{PrivateIP: "10.1.0.7"}}, ""},
+		"more than the type has":  {[]nic{{}, {}, {}}, "it has 4 network interfaces, instance type t3.small takes 3"},
+	} {
+		f := protocol.Fleet{Launches: []protocol.LaunchSettings{{Name: "web", InstanceType: "t3.small", Subnet: "subnet-1", TestSubnet: "subnet-2", Interfaces: c.interfaces}}}
+		p, err := Check(t.Context(), &region{}, f, func(string) protocol.Host { return protocol.Host{} })
+		if err != nil || (p == nil) != (c.want == "") || (p != nil && (!strings.Contains(p.Message, c.want) || p.Hint == "")) {
+			t.Errorf("%s: got %v, %v, want %q", name, p, err, c.want)
 		}
 	}
 }

@@ -150,6 +150,7 @@ func launch(ctx context.Context, w *Work) error {
 	if spec.SecurityGroups, err = w.groups(ctx, settings); err != nil {
 		return err
 	}
+	spec.Interfaces = w.interfaces(settings, spec.SecurityGroups)
 	inst, err := w.cloud.RunInstance(ctx, spec)
 	if err != nil {
 		return err

@@ -14,6 +14,7 @@ import (
 
 const (
 	defaultType        = "t3.medium"
+	privateIPAuto      = "auto"
 	privateIPCopy      = "copy"
 	dispositionStopped = "stopped"
 )
@@ -75,6 +76,29 @@ func volumeOptions(l protocol.LaunchSettings, volumes []protocol.StagingVolume) 
 		} else {
 			out = append(out, wish(v.Disk))
 		}
+	}
+	return out
+}
+
+// interfaces are the network interfaces beside the first one. A fixed address is one of the cutover's subnet.
+func (w *Work) interfaces(l protocol.LaunchSettings, groups []string) []cloud.NetworkInterface {
+	test := w.kind == protocol.JobTest
+	var out []cloud.NetworkInterface
+	for _, i := range l.Interfaces {
+		n := cloud.NetworkInterface{Subnet: or(i.Subnet, w.subnet(l)), SecurityGroups: groups}
+		if test {
+			n.Subnet = or(i.TestSubnet, n.Subnet)
+		}
+		if len(i.SecurityGroups) > 0 {
+			n.SecurityGroups = i.SecurityGroups
+		}
+		if test && len(i.TestSecurityGroups) > 0 {
+			n.SecurityGroups = i.TestSecurityGroups
+		}
+		if i.PrivateIP != privateIPAuto && n.Subnet == or(i.Subnet, l.Subnet) {
+			n.PrivateIP = i.PrivateIP
+		}
+		out = append(out, n)
 	}
 	return out
 }

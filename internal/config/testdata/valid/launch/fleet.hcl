@@ -24,6 +24,14 @@ launch "db-2" {
   from        = launch.db-1
   disposition = "stopped"
 
+  network_interface {
+    subnet               = "subnet-3"
+    test_subnet          = "subnet-4"
+    security_groups      = ["sg-4"]
+    test_security_groups = ["sg-5"]
+    private_ip           = "10.0.3.7"
+  }
+
   disk "/dev/sdb" {
     iops = 4000
   }
@@ -42,8 +50,14 @@ launch "base" {
   user_data            = "#!/bin/sh\n"
   volume_type          = "gp2"
   tags                 = { team = "shop", tier = "web" }
+
+  network_interface {}
 }
 
 server "db-1" {
   launch = launch.db-1
+}
+
+server "db-2" {
+  launch = launch.db-2
 }
