@@ -121,7 +121,7 @@ const account = "000000000000"
 func Run(ctx context.Context, cfg Config, deps Deps) (err error) {
 	qemu, err := exec.LookPath("qemu-system-x86_64")
 	if err != nil {
-		return hint.Wrap(fmt.Errorf("find QEMU: %w", err), "apt-get install qemu-system-x86 seabios, or run scripts/install-packages")
+		return hint.Wrap(fmt.Errorf("find QEMU: %w", err), "apt-get install qemu-system-x86 seabios ovmf, or run scripts/install-packages")
 	}
 	p, err := openPool(ctx, cfg)
 	if err != nil {

@@ -109,11 +109,11 @@ func instanceXML(s *Server, st *state.State, in *state.Instance) xmlInstance {
 	x := xmlInstance{
 		InstanceID: in.ID, ImageID: in.ImageID, State: phaseXML(in.Phase), Reason: in.Reason, KeyName: in.KeyName, Type: in.Type, LaunchTime: stamp(in.Launched),
 		Zone: in.Zone, Tenancy: "default", Monitoring: "disabled", SourceDest: true, Architecture: in.Architecture, RootType: "ebs", RootDevice: in.RootDevice,
-		Virtualization: "hvm", ClientToken: in.ClientToken, Tags: tagsXML(st, in.ID), Hypervisor: "xen", ENA: in.ENA, BootMode: in.BootMode, CurrentMode: "legacy-bios",
+		Virtualization: "hvm", ClientToken: in.ClientToken, Tags: tagsXML(st, in.ID), Hypervisor: "xen", ENA: in.ENA, BootMode: in.BootMode, CurrentMode: cloud.BootMode(in),
 		Metadata: xmlMetadata{"applied", in.Metadata.Tokens, in.Metadata.HopLimit, in.Metadata.Endpoint, in.Metadata.Tags},
 	}
 	if in.Kind == state.Process {
-		x.RootType, x.CurrentMode = "instance-store", ""
+		x.RootType = "instance-store"
 	}
 	if in.ReasonCode != "" {
 		x.StateReason = &xmlReason{in.ReasonCode, in.ReasonCode + ": " + in.Reason}

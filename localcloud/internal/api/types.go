@@ -24,8 +24,8 @@ func describeInstanceTypes(_ context.Context, _ *Server, st *state.State, p para
 		attributes: func(t *cloud.InstanceType) attributes {
 			return attributes{
 				"instance-type": one(t.Name), "vcpu-info.default-vcpus": one(fmt.Sprint(t.VCPUs)), "memory-info.size-in-mib": one(fmt.Sprint(t.MemoryMiB)),
-				"processor-info.supported-architecture": one("x86_64"), "current-generation": one("true"), "bare-metal": one("false"), "hypervisor": one("nitro"),
-				"supported-boot-mode": one("legacy-bios"),
+				"processor-info.supported-architecture": one("x86_64"), "current-generation": one("true"), "bare-metal": one("false"), "hypervisor": one(t.Hypervisor),
+				"supported-boot-mode": t.BootModes(),
 			}
 		},
 	}.run(st, p)
@@ -39,9 +39,9 @@ func describeInstanceTypes(_ context.Context, _ *Server, st *state.State, p para
 	out.NextToken = next
 	for _, t := range found {
 		out.Types = append(out.Types, xmlType{
-			Name: t.Name, Current: true, Usage: []string{"on-demand"}, RootTypes: []string{"ebs"}, Virtualization: []string{"hvm"}, Hypervisor: "nitro",
+			Name: t.Name, Current: true, Usage: []string{"on-demand"}, RootTypes: []string{"ebs"}, Virtualization: []string{"hvm"}, Hypervisor: t.Hypervisor,
 			Architectures: []string{"x86_64"}, VCPUs: t.VCPUs, MemoryMiB: t.MemoryMiB, EBSOptimized: "default", EBSEncryption: "supported", NVMe: "required",
-			NICs: 1, ENA: "supported", BootModes: []string{"legacy-bios"},
+			NICs: 1, ENA: "supported", BootModes: t.BootModes(),
 		})
 	}
 	return out, nil

@@ -308,10 +308,10 @@ func (c *Cloud) Modify(id string, a Attributes) error {
 			return fault.New("IncorrectInstanceState", "The instance '%s' is not in the 'stopped' state.", id)
 		}
 		if a.Type != nil {
-			if _, ok := instanceType(*a.Type); !ok {
-				return fault.Invalid("InstanceType", *a.Type, "DescribeInstanceTypes lists what there is.")
-			}
 			in.Type = *a.Type
+			if err := checkMachine(in); err != nil {
+				return err
+			}
 		}
 		set(&in.OnShutdown, a.OnShutdown)
 		set(&in.NoTerminate, a.NoTerminate)

@@ -162,15 +162,9 @@ func (c *Cloud) newInstance(st *state.State, r RunRequest) (*state.Instance, *st
 	if im == nil {
 		return nil, nil, fault.NotFound("InvalidAMIID", r.ImageID)
 	}
-	if _, ok := instanceType(r.Type); !ok {
-		return nil, nil, fault.Invalid("InstanceType", r.Type, "DescribeInstanceTypes lists what there is.")
-	}
 	zone, err := c.placement(r)
 	if err != nil {
 		return nil, nil, err
-	}
-	if im.BootMode == "uefi" {
-		return nil, nil, fault.New("Unsupported", "The local cloud boots by BIOS only: register the image with boot mode legacy-bios or uefi-preferred")
 	}
 	groups := r.Groups
 	if len(groups) == 0 {
@@ -193,7 +187,7 @@ func (c *Cloud) newInstance(st *state.State, r RunRequest) (*state.Instance, *st
 		Architecture: im.Architecture, BootMode: im.BootMode, ENA: im.ENA, RootDevice: im.RootDevice, OnShutdown: r.OnShutdown,
 		NoTerminate: r.NoTerminate, Metadata: r.Metadata,
 	}
-	return in, im, nil
+	return in, im, checkMachine(in)
 }
 
 func (c *Cloud) placement(r RunRequest) (string, error) {

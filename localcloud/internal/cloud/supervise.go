@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"rehost/internal/hint"
 	"rehost/localcloud/internal/imds"
 	"rehost/localcloud/internal/instance"
 	"rehost/localcloud/internal/state"
@@ -185,7 +186,7 @@ func (c *Cloud) end(ctx context.Context, id string, cause error) {
 		case ctx.Err() != nil:
 			in.Phase, in.ReasonCode, in.Reason = state.Stopped, "Server.ScheduledStop", "The local cloud was stopped"
 		case cause != nil:
-			in.Phase, in.ReasonCode, in.Reason = state.Stopped, "Server.InternalError", cause.Error()
+			in.Phase, in.ReasonCode, in.Reason = state.Stopped, "Server.InternalError", explain(cause)
 		default:
 			in.Phase, in.ReasonCode, in.Reason = state.Stopped, "Client.InstanceInitiatedShutdown", "Instance initiated shutdown"
 			if in.OnShutdown == "terminate" {
@@ -202,6 +203,14 @@ func (c *Cloud) end(ctx context.Context, id string, cause error) {
 		return
 	}
 	c.Log.Info("instance ended", "instance", id, "state", string(c.Store.View().Instances[id].Phase))
+}
+
+// explain is what a client reads of an error: with the next step, which the error's text has not.
+func explain(err error) string {
+	if h := hint.Of(err); h != "" {
+		return err.Error() + " (" + h + ")"
+	}
+	return err.Error()
 }
 
 // terminated records that an instance is over and deletes the volumes that go with it.
@@ -245,6 +254,7 @@ func (c *Cloud) spec(st *state.State, in *state.Instance) instance.Spec {
 	s := instance.Spec{
 		ID: in.ID, Kind: in.Kind, Dir: c.instanceDir(in.ID), Address: in.Address, Ports: st.OpenPorts(in), Outbound: c.Outbound && st.MayLeave(in), Metadata: in.MetadataAddress,
 		MAC: in.MAC, Type: in.Type, VCPUs: t.VCPUs, MemoryMiB: t.MemoryMiB, Program: in.Program,
+		UEFI: BootMode(in) == uefi,
 	}
 	for _, v := range st.VolumesOf(in) {
 		s.Disks = append(s.Disks, instance.Disk{VolumeID: v.ID, Path: c.VolumePath(v.ID)})

@@ -38,6 +38,8 @@ type Spec struct {
 	Type      string
 	VCPUs     int
 	MemoryMiB int
+	// UEFI boots a guest with UEFI firmware instead of a BIOS.
+	UEFI bool
 	// Disks are the volumes, the root first.
 	Disks []Disk
 	// Program is the command line of a process.
@@ -87,6 +89,9 @@ func (h *Host) Start(ctx context.Context, s Spec) (*Running, error) {
 	}
 	argv, env := s.Program, processEnv(s)
 	if s.Kind == state.Guest {
+		if err := ensureFirmware(s); err != nil {
+			return nil, fmt.Errorf("start %s: %w", s.ID, err)
+		}
 		argv, env = append([]string{h.QEMU}, h.arguments(s)...), append(os.Environ(), marker+s.ID)
 		h.Log.Debug("qemu command line", "instance", s.ID, "argv", strings.Join(argv, " "))
 	}

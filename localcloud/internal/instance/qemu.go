@@ -26,12 +26,17 @@ func (h *Host) arguments(s Spec) []string {
 	if h.KVM {
 		accel, cpu = "kvm", "host"
 	}
+	machine, smbios := "pc,usb=off", "type=0,vendor=Amazon EC2"
+	if s.UEFI {
+		machine += ",pflash0=firmware,pflash1=variables"
+		smbios += ",uefi=on"
+	}
 	args := []string{
 		"-name", s.ID, "-nodefaults", "-no-user-config",
-		"-machine", "pc,usb=off", "-accel", accel, "-cpu", cpu,
+		"-machine", machine, "-accel", accel, "-cpu", cpu,
 		"-smp", fmt.Sprint(s.VCPUs), "-m", fmt.Sprintf("%dM", s.MemoryMiB),
 		"-display", "none", "-vga", "std", "-rtc", "base=utc",
-		"-smbios", "type=0,vendor=Amazon EC2",
+		"-smbios", smbios,
 		"-smbios", "type=1,manufacturer=Amazon EC2,product=" + s.Type + ",serial=" + machineUUID(s.ID) + ",uuid=" + machineUUID(s.ID),
 		"-smbios", "type=3,asset=" + s.ID,
 		"-chardev", "file,id=console,path=" + escape(ConsolePath(s.Dir)) + ",append=on", "-serial", "chardev:console",
@@ -41,6 +46,7 @@ func (h *Host) arguments(s Spec) []string {
 		// Without the boot ROM, so that no guest waits for a network boot.
 		"-device", "e1000e,netdev=net0,mac=" + s.MAC + ",romfile=",
 	}
+	args = append(args, firmware(s)...)
 	for i, d := range s.Disks {
 		node, _ := json.Marshal(blockNode(d))
 		device := fmt.Sprintf("nvme,drive=%s,id=%s,serial=%s", nodeName(d.VolumeID), deviceName(d.VolumeID), state.NVMeSerial(d.VolumeID))
