@@ -42,7 +42,7 @@ func efiDisk(t *testing.T) string {
 }
 
 // Instances boot by the firmware that their image needs, each with variables of
-// its own that outlive a stop; a type without that firmware is refused.
+// its own that outlive reboots and stops; a type without that firmware is refused.
 func TestUEFI(t *testing.T) {
 	dir := t.TempDir()
 	c, _ := start(t, testConfig(dir, localcloud.Image{Name: "counter", Path: efiDisk(t)}))
@@ -79,19 +79,21 @@ func TestUEFI(t *testing.T) {
 			t.Errorf("%s of an image with boot mode %s boots by %s, want %s", in.InstanceType, in.BootMode, in.CurrentInstanceBootMode, want)
 		}
 	}
-	eventually(t, time.Minute, "the image that needs UEFI", booted(first, "1"))
-	eventually(t, time.Minute, "the image that prefers UEFI", booted(other, "1"))
+	eventually(t, 2*time.Minute, "the image that needs UEFI", booted(first, "1"))
+	eventually(t, 2*time.Minute, "the image that prefers UEFI", booted(other, "1"))
 	if strings.Contains(console(t, c, old), "UEFI") {
 		t.Errorf("a type without UEFI has it:\n%s", console(t, c, old))
 	}
 	must[*ec2.TerminateInstancesOutput](t)(c.TerminateInstances(ctx, &ec2.TerminateInstancesInput{InstanceIds: []string{other, old}}))
 
+	must[*ec2.RebootInstancesOutput](t)(c.RebootInstances(ctx, &ec2.RebootInstancesInput{InstanceIds: []string{first}}))
+	eventually(t, 2*time.Minute, "the variable to have outlived a reboot", booted(first, "2"))
 	must[*ec2.StopInstancesOutput](t)(c.StopInstances(ctx, &ec2.StopInstancesInput{InstanceIds: []string{first}, Force: aws.Bool(true)}))
 	eventually(t, 10*time.Second, "the guest to stop", inState(t, c, first, types.InstanceStateNameStopped))
 	_, err = c.ModifyInstanceAttribute(ctx, &ec2.ModifyInstanceAttributeInput{InstanceId: &first, InstanceType: &types.AttributeValue{Value: aws.String("t2.micro")}})
 	wantCode(t, err, "InvalidParameterValue")
 	must[*ec2.StartInstancesOutput](t)(c.StartInstances(ctx, &ec2.StartInstancesInput{InstanceIds: []string{first}}))
-	eventually(t, time.Minute, "the variable to have outlived the stop", booted(first, "2"))
+	eventually(t, 2*time.Minute, "the variable to have outlived a stop", booted(first, "3"))
 
 	must[*ec2.TerminateInstancesOutput](t)(c.TerminateInstances(ctx, &ec2.TerminateInstancesInput{InstanceIds: []string{first}}))
 	eventually(t, 10*time.Second, "folders with nothing but the consoles", func() bool {
