@@ -1,19 +1,15 @@
 // Package image builds the disk of a real server: Debian 12 with a generic
 // kernel, BIOS GRUB, Apache and OpenSSH, set up for a virtual machine with virtio
 // devices and for nothing else. It is what the demo and the scenario tests
-// migrate. The package builds the disk once, keeps it in the user's cache folder,
-// and attaches copies of it as loop devices; it never changes the cached file and
-// never touches a disk that it did not make.
+// migrate; a variant of it has cloud-init. The package builds a disk once, keeps
+// it in the user's cache folder, and attaches copies of it as loop devices; it
+// never changes the cached file and never touches a disk that it did not make.
 package image
 
 import (
 	"context"
-	"crypto/sha256"
-	"embed"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -34,23 +30,9 @@ const (
 	Address = "10.0.2.15"
 )
 
-// rootfs is the server's own configuration, finish the last step of its installation.
-//
-//go:embed all:rootfs
-var rootfs embed.FS
-
-//go:embed finish.sh
-var finish []byte
-
-// packages are installed without their recommendations. The kernel is the generic
-// one on purpose: NVMe is a module in it, while the cloud kernel has it built in.
-var packages = []string{
-	"apache2", "busybox", "dbus", "e2fsprogs", "grub-pc", "ifupdown", "initramfs-tools", "iproute2",
-	"isc-dhcp-client", "kmod", "linux-image-amd64", "netbase", "openssh-server", "procps", "systemd-sysv", "udev", "zstd",
-}
-
-// Options says where the image is kept and who hears of the progress.
+// Options says which image, where it is kept and who hears of the progress.
 type Options struct {
+	Variant  Variant      // empty: Ledger
 	CacheDir string       // empty: the folder rehost in the user's cache folder
 	Progress func(string) // one line for each step; may be nil
 }
@@ -63,21 +45,29 @@ func Build(ctx context.Context, o Options) (string, error) {
 		o.Progress = func(string) {}
 	}
 	if os.Geteuid() != 0 {
-		return "", hint.New("build the source image: not root", "run it with sudo: loop devices and mounts need root")
+		return "", hint.New("build an image: not root", "run it with sudo: loop devices and mounts need root")
 	}
 	dir, err := cacheDir(o.CacheDir)
 	if err != nil {
 		return "", err
 	}
-	sum, err := recipe()
+	if o.Variant == "" {
+		o.Variant = Ledger
+	}
+	content, err := o.Variant.content()
+	if err != nil {
+		return "", fmt.Errorf("build an image: %w", err)
+	}
+	sum, err := content.recipe()
 	if err != nil {
 		return "", err
 	}
-	path := filepath.Join(dir, "source-"+sum+".raw")
+	name := filepath.Join(dir, string(o.Variant))
+	path := name + "-" + sum + ".raw"
 	if _, err := os.Stat(path); err == nil {
 		return path, nil
 	}
-	unlock, err := lock(ctx, filepath.Join(dir, "source.lock"), o.Progress)
+	unlock, err := lock(ctx, name+".lock", o.Progress)
 	if err != nil {
 		return "", err
 	}
@@ -85,14 +75,14 @@ func Build(ctx context.Context, o Options) (string, error) {
 	if _, err := os.Stat(path); err == nil { // built while we waited
 		return path, nil
 	}
-	w := work{dir: filepath.Join(dir, "source.building"), progress: o.Progress}
+	w := work{content: content, dir: name + ".building", progress: o.Progress}
 	if err := w.build(ctx); err != nil {
-		return "", fmt.Errorf("build the source image: %w", err)
+		return "", fmt.Errorf("build the %s image: %w", o.Variant, err)
 	}
 	if err := os.Rename(w.disk(), path); err != nil {
-		return "", fmt.Errorf("keep the source image: %w", err)
+		return "", fmt.Errorf("keep the %s image: %w", o.Variant, err)
 	}
-	return path, errors.Join(os.RemoveAll(w.dir), dropOlder(dir, path))
+	return path, errors.Join(os.RemoveAll(w.dir), dropOlder(dir, o.Variant, path))
 }
 
 // Copy writes a sparse copy of the image to path, sharing its blocks where the filesystem can.
@@ -116,25 +106,9 @@ func cacheDir(dir string) (string, error) {
 	return filepath.Abs(dir)
 }
 
-// recipe returns a short hash of all that decides what is on the disk.
-func recipe() (string, error) {
-	h := sha256.New()
-	_, _ = fmt.Fprintln(h, recipeVersion, diskBytes, swapBytes, packages)
-	h.Write(finish)
-	err := fs.WalkDir(rootfs, ".", func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		data, err := rootfs.ReadFile(path)
-		_, _ = fmt.Fprintf(h, "%s %d\n%s", path, len(data), data)
-		return err
-	})
-	return hex.EncodeToString(h.Sum(nil))[:12], err
-}
-
-// dropOlder removes images of other recipes: nobody asks for them again.
-func dropOlder(dir, keep string) error {
-	old, err := filepath.Glob(filepath.Join(dir, "source-*.raw"))
+// dropOlder removes the variant's images of other recipes: nobody asks for them again.
+func dropOlder(dir string, v Variant, keep string) error {
+	old, err := filepath.Glob(filepath.Join(dir, string(v)+"-*.raw"))
 	if err != nil {
 		return err
 	}

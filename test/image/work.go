@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -23,6 +24,7 @@ const recipeVersion = 1
 // work is one build in a folder of its own. The names in it are fixed, so that
 // the next build finds and removes what a killed one left.
 type work struct {
+	content  content
 	dir      string
 	progress func(string)
 }
@@ -56,6 +58,11 @@ func (w work) build(ctx context.Context) error {
 	w.progress("installing the boot loader")
 	if err := w.finish(ctx, src.partition); err != nil {
 		return err
+	}
+	if w.content.anonymous {
+		if err := anonymize(w.root()); err != nil {
+			return err
+		}
 	}
 	// Free blocks become holes: the image stays small and its copies quick.
 	if _, err := command.Run(ctx, "fstrim", w.root()); err != nil {
@@ -111,14 +118,14 @@ func (w work) format(ctx context.Context, device string) error {
 func (w work) install(ctx context.Context) error {
 	early := filepath.Join(w.dir, "early")
 	for _, sub := range []string{"etc/fstab", "etc/initramfs-tools"} {
-		if err := writeTree(early, sub); err != nil {
+		if err := w.content.write(early, sub); err != nil {
 			return err
 		}
 	}
 	args := []string{
 		"--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private", "--",
 		"mmdebstrap", "--mode=root", "--variant=minbase", "--format=directory",
-		"--include=" + strings.Join(packages, ","),
+		"--include=" + strings.Join(w.content.packages, ","),
 		"--dpkgopt=force-confold", "--dpkgopt=force-unsafe-io",
 		"--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-include=/usr/share/doc/*/copyright",
 		"--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/locale/*",
@@ -143,7 +150,7 @@ func (w work) install(ctx context.Context) error {
 	if err != nil {
 		return hint.Wrap(err, "run `apt-get update`: mmdebstrap installs from the same archive, and its errors say more")
 	}
-	return writeTree(w.root(), ".")
+	return w.content.write(w.root(), ".")
 }
 
 // watch reports every ten seconds how much has been installed, until stop is called.
@@ -184,6 +191,29 @@ func (w work) finish(ctx context.Context, device string) error {
 	_, err = command.Run(ctx, "unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private", "--",
 		"sh", script, w.dir, device, string(bytes.TrimSpace(uuid)))
 	return err
+}
+
+// anonymize takes away what copies of a server must not share; each makes its own at its first boot.
+func anonymize(root string) error {
+	keys, err := filepath.Glob(filepath.Join(root, "etc/ssh/ssh_host_*"))
+	if err != nil {
+		return err
+	}
+	for _, path := range keys {
+		if err := os.Remove(path); err != nil {
+			return err
+		}
+	}
+	if err := os.Truncate(filepath.Join(root, "etc/machine-id"), 0); err != nil {
+		return err
+	}
+	path := filepath.Join(root, "etc/shadow")
+	shadow, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	locked := regexp.MustCompile(`(?m)^root:[^:]*:`).ReplaceAll(shadow, []byte("root:*:"))
+	return os.WriteFile(path, locked, 0o640)
 }
 
 // embed puts GRUB before the first partition, as grub-install does.
@@ -234,10 +264,10 @@ func (w work) sweep(ctx context.Context) error {
 	return os.RemoveAll(w.dir)
 }
 
-// writeTree writes the embedded files below sub under dir, with the permissions
+// write writes the embedded files below sub under dir, with the permissions
 // that a server has.
-func writeTree(dir, sub string) error {
-	tree, err := fs.Sub(rootfs, "rootfs")
+func (c content) write(dir, sub string) error {
+	tree, err := fs.Sub(c.tree, c.top)
 	if err != nil {
 		return err
 	}
