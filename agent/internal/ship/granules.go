@@ -193,7 +193,9 @@ func (d *diskGranules) pick(spans []span, disk int, maxBytes *int64, initial boo
 		}
 		w := d.need[*at] &^ d.initial[*at]
 		if initial {
-			w = d.need[*at] & d.initial[*at]
+			// What is in flight has to wait: when a comparison has sent it, the replica's hash is of before, and would be
+			// believed if the granule has become what it was then. Once durable it is sent without one.
+			w = d.need[*at] & d.initial[*at] &^ d.flight[*at]
 		}
 		for ; w != 0; w &= w - 1 {
 			if *maxBytes < d.GranuleBytes {

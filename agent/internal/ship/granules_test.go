@@ -244,6 +244,41 @@ func TestDeltasAndTheInitialSyncTakeTurns(t *testing.T) {
 	t.Fatal("a delta waits for the initial sync")
 }
 
+// What is on its way to the replica is not compared with it: the hash is of before. A block that has been sent, and became
+// meanwhile what the replica held at first, would be taken for equal, and what was sent would stand.
+func TestWhatIsInFlightIsNotCompared(t *testing.T) {
+	cfg := testConfig(t, 100*testGranule)
+	f, _ := mustOpen(t, cfg, true)
+	g := newGranules(cfg.Disks, f)
+	g.begin(syncCompare, nil)
+	first, kind := g.pick(1, 4*testGranule)
+	if kind != kindCompare || len(first) != 1 || first[0].count != 4 {
+		t.Fatalf("picked %v as %v", first, kind)
+	}
+	g.mark(0, 0, 0b10) // granule 1, whose comparison found a difference: a frame with it is on its way
+	for {
+		spans, kind := g.pick(2, 100*testGranule)
+		if spans == nil {
+			break
+		}
+		for _, s := range spans {
+			if kind == kindCompare && s.first < 4 {
+				t.Fatalf("picked %v to be compared while it is in flight", spans)
+			}
+		}
+		g.settle(spans, true)
+	}
+	g.settle(first, true)
+	again, kind := g.pick(3, 100*testGranule)
+	if kind != kindDelta || len(again) != 1 || again[0] != (span{0, 1, 1}) {
+		t.Errorf("picked %v as %v, want granule 1 to be sent", again, kind)
+	}
+	g.settle(again, true)
+	if n := g.needBytes(); n != 0 || !g.synced() {
+		t.Errorf("%d bytes are left", n)
+	}
+}
+
 func TestLagIsTheAgeOfTheOldestChange(t *testing.T) {
 	now := time.Now()
 	a := ages{lastDrain: now}
