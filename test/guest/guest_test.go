@@ -238,9 +238,11 @@ func compare(ctx context.Context, t *testing.T, m *migration.Migration, g *machi
 	if s := status(ctx, t, m); s.LastPoint != nil {
 		old = s.LastPoint.ID
 	}
-	if err := m.Command(ctx, "point", "take", migration.Server, "--wait"); err != nil {
-		t.Fatal(err)
-	}
+	until(ctx, t, "a point", func() (bool, string) {
+		// It is refused while a slow machine is behind.
+		err := m.Command(ctx, "point", "take", migration.Server, "--wait")
+		return err == nil, fmt.Sprint(err)
+	})
 	var point protocol.Point
 	until(ctx, t, "a point with its snapshot", func() (bool, string) {
 		s := status(ctx, t, m)
