@@ -111,9 +111,9 @@ type load struct {
 	fio *process
 }
 
-// newLoad replicates a fresh ext4 disk until that is continuous, then lets fio write 8 KiB at random places of a file,
-// through the page cache, at a rate in MB/s.
-func newLoad(ctx context.Context, e *env, rate int) (l *load, err error) {
+// newLoad replicates a fresh ext4 disk until that is continuous, then lets fio write 8 KiB at random places of a file, at a
+// rate in MB/s: through the page cache, which reaches the disk in bursts of up to half a minute's writes, or directly.
+func newLoad(ctx context.Context, e *env, rate, direct int) (l *load, err error) {
 	image := filepath.Join(e.work, "load.img")
 	if err := formatted(ctx, image, loadDisk); err != nil {
 		return nil, err
@@ -126,7 +126,7 @@ func newLoad(ctx context.Context, e *env, rate int) (l *load, err error) {
 	if err := mount(ctx, &e.cleanup, path, dir); err != nil {
 		return nil, err
 	}
-	common := []string{"fio", "--name=load", "--filename=" + filepath.Join(dir, "file"), fmt.Sprintf("--size=%d", loadFile), "--ioengine=psync", "--bs=8k", "--direct=0"}
+	common := []string{"fio", "--name=load", "--filename=" + filepath.Join(dir, "file"), fmt.Sprintf("--size=%d", loadFile), "--ioengine=psync", "--bs=8k", fmt.Sprintf("--direct=%d", direct)}
 	if _, err := command.Run(ctx, "fio", append(common[1:], "--rw=write", "--end_fsync=1")...); err != nil {
 		return nil, err
 	}
@@ -155,9 +155,9 @@ func newLoad(ctx context.Context, e *env, rate int) (l *load, err error) {
 }
 
 // lag measures the 95th percentile of the lag that the agent reports, in seconds.
-func lag(rate int, limit time.Duration) func(ctx context.Context, e *env, name string) (result, error) {
+func lag(rate, direct int, limit time.Duration) func(ctx context.Context, e *env, name string) (result, error) {
 	return func(ctx context.Context, e *env, name string) (result, error) {
-		l, err := newLoad(ctx, e, rate)
+		l, err := newLoad(ctx, e, rate, direct)
 		if err != nil {
 			return result{}, err
 		}
@@ -204,7 +204,7 @@ const (
 // freeze measures how long the filesystem stands still for a point, in ms.
 func freeze(rate int) func(ctx context.Context, e *env, name string) (result, error) {
 	return func(ctx context.Context, e *env, name string) (result, error) {
-		l, err := newLoad(ctx, e, rate)
+		l, err := newLoad(ctx, e, rate, 0)
 		if err != nil {
 			return result{}, err
 		}
