@@ -44,17 +44,7 @@ func TestARequestThatIsGivenBackIsCountedOnce(t *testing.T) {
 		t.Errorf("got %+v", s)
 	}
 	kernel := tr.(*kernelTracker)
-	o, err := kernel.observe(0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := kernel.baseline(0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if seen := o.seen() + b.Sectors + b.Recovered; seen != o.kernel.sectors {
-		t.Errorf("the tracker accounts for %d sectors, the kernel wrote %d", seen, o.kernel.sectors)
-	}
+	wantAccounted(t, kernel)
 }
 
 // countRequeues has the kernel write a line for each event block_rq_requeue, and counts them when the result is called.

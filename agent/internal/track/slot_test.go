@@ -56,6 +56,12 @@ func TestANoteIsInASlotOrInTheMapAndNeverInBoth(t *testing.T) {
 	if len(notes) == moved {
 		t.Errorf("all of %d old notes are still there", moved)
 	}
+	wantAccounted(t, kernel)
+}
+
+// wantAccounted checks that the tracker and the kernel count the same sectors.
+func wantAccounted(t *testing.T, kernel *kernelTracker) {
+	t.Helper()
 	o, err := kernel.observe(0)
 	if err != nil {
 		t.Fatal(err)
