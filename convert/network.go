@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"rehost/protocol"
 )
 
 // networkFiles tell which program configures the network.
@@ -64,7 +66,8 @@ func (p *planner) network() error {
 	switch p.facts.Guest.Network {
 	case "ifupdown":
 		if !p.hasClient() {
-			return problem("install isc-dhcp-client on the source, or set network = \"keep\" in the launch settings", "the guest has no DHCP client")
+			p.find(protocol.SeverityCritical, protocol.FindingNoDHCP, "/etc/network/interfaces",
+				"install isc-dhcp-client on the source, or set network = \"keep\" in the launch settings", "the guest has no DHCP client")
 		}
 		p.write("/etc/network/interfaces", head+"auto lo\niface lo inet loopback\n\nauto eth0\niface eth0 inet dhcp\n", 0o644, reason)
 	case "netplan":
@@ -82,7 +85,7 @@ func (p *planner) network() error {
 		}
 		p.write("/etc/systemd/network/10-rehost.network", head+"[Match]\nName=eth* en*\n\n[Network]\nDHCP=ipv4\n", 0o644, reason)
 	default:
-		return problem("set network = \"keep\" in the launch settings and configure DHCP on the source",
+		p.find(protocol.SeverityCritical, protocol.FindingNetwork, "/etc", "set network = \"keep\" in the launch settings and configure DHCP on the source",
 			"the guest's network is configured by %q, which cannot be changed to DHCP yet", p.facts.Guest.Network)
 	}
 	return nil

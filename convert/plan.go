@@ -4,14 +4,16 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strings"
 
 	"rehost/protocol"
 )
 
-// Plan is what a conversion would change, in order.
+// Plan is what a conversion would change, in order, and what was found on the way.
 type Plan struct {
-	Guest protocol.Guest `json:"guest"`
-	Edits []Edit         `json:"edits"`
+	Guest    protocol.Guest     `json:"guest"`
+	Edits    []Edit             `json:"edits"`
+	Findings []protocol.Finding `json:"findings"`
 }
 
 // Edit is one change of one file.
@@ -34,13 +36,15 @@ const (
 
 // planner collects edits; each has a reason.
 type planner struct {
-	facts Facts
-	set   protocol.ConversionSettings
-	edits []Edit
+	facts    Facts
+	set      protocol.ConversionSettings
+	edits    []Edit
+	findings []protocol.Finding
 }
 
 // MakePlan decides what to change. It is pure: the same facts and settings give
-// the same plan. A guest that cannot be made to boot gives a [*protocol.Problem].
+// the same plan. For a guest that cannot be made to boot the plan has critical findings and no edits,
+// and the error is a [*protocol.Problem] with all of them.
 func MakePlan(f Facts, set protocol.ConversionSettings) (Plan, error) {
 	if set.Network == "" {
 		set.Network = "dhcp"
@@ -53,11 +57,34 @@ func MakePlan(f Facts, set protocol.ConversionSettings) (Plan, error) {
 			return Plan{}, err
 		}
 	}
-	return Plan{Guest: f.Guest, Edits: p.edits}, nil
+	plan := Plan{Guest: f.Guest, Edits: p.edits, Findings: p.findings}
+	if err := refusal(p.findings); err != nil {
+		plan.Edits = nil
+		return plan, err
+	}
+	return plan, nil
 }
 
-func problem(hint, format string, args ...any) error {
-	return &protocol.Problem{Code: protocol.ProblemConversion, Message: fmt.Sprintf(format, args...), Hint: hint, Step: "convert"}
+// find takes note of something that people should know; a critical finding refuses the whole plan.
+func (p *planner) find(severity protocol.Severity, code protocol.FindingCode, subject, hint, format string, args ...any) {
+	p.findings = append(p.findings, protocol.Finding{Severity: severity, Code: code, Subject: subject, Hint: hint, Message: fmt.Sprintf(format, args...)})
+}
+
+// refusal is a problem when a finding is critical. It names all of them, so that they can be mended in one go.
+func refusal(findings []protocol.Finding) error {
+	var messages, hints []string
+	for _, f := range findings {
+		if f.Severity == protocol.SeverityCritical {
+			messages, hints = append(messages, f.Message), append(hints, f.Hint)
+		}
+	}
+	if len(messages) == 0 {
+		return nil
+	}
+	return &protocol.Problem{
+		Code: protocol.ProblemConversion, Step: "convert",
+		Message: strings.Join(messages, "; "), Hint: strings.Join(hints, "; "),
+	}
 }
 
 // write plans the new content of a file. Nothing is planned when it is the old one.
@@ -101,24 +128,29 @@ func (p *planner) link(path, target, reason string) {
 func (p *planner) checkKernel() error {
 	f := p.facts
 	if len(f.Kernels) == 0 {
-		return problem("install a distribution kernel on the source", "no kernel with modules is installed in the guest")
+		p.find(protocol.SeverityCritical, protocol.FindingNoKernel, "/lib/modules", "install a distribution kernel on the source", "no kernel with modules is installed in the guest")
+		return nil
 	}
 	if f.Guest.Kernel == "" {
-		return problem("check that /boot/grub/grub.cfg on the source has a default entry with a kernel", "the kernel that will boot cannot be told from GRUB's configuration")
+		p.find(protocol.SeverityCritical, protocol.FindingNoKernel, "/boot", "check that /boot/grub/grub.cfg on the source has a default entry with a kernel",
+			"the kernel that will boot cannot be told from GRUB's configuration")
+		return nil
 	}
 	i := slices.IndexFunc(f.Kernels, func(k Kernel) bool { return k.Version == f.Guest.Kernel })
 	if i < 0 {
-		return problem("reinstall that kernel's package on the source", "GRUB boots kernel %s, which has no modules in /lib/modules", f.Guest.Kernel)
+		p.find(protocol.SeverityCritical, protocol.FindingNoKernel, moduleDir(f.Guest.Kernel), "reinstall that kernel's package on the source",
+			"GRUB boots kernel %s, which has no modules in /lib/modules", f.Guest.Kernel)
+		return nil
 	}
 	k := f.Kernels[i]
 	for _, d := range drivers {
 		if k.Drivers[d] == DriverMissing {
-			return problem("install a kernel with NVMe and ENA drivers on the source and make it GRUB's default",
+			p.find(protocol.SeverityCritical, protocol.FindingKernelDriver, moduleDir(k.Version), "install a kernel with NVMe and ENA drivers on the source and make it GRUB's default",
 				"kernel %s, which will boot, has no %s driver", k.Version, d)
 		}
 	}
-	if k.Initrd == nil && k.Drivers["nvme"] != DriverBuiltin {
-		return problem("make an initramfs for that kernel on the source: update-initramfs -c -k "+k.Version,
+	if k.Initrd == nil && k.Drivers["nvme"] == DriverModule {
+		p.find(protocol.SeverityCritical, protocol.FindingNoInitramfs, "/boot", "make an initramfs for that kernel on the source: update-initramfs -c -k "+k.Version,
 			"kernel %s has NVMe as a module and no initramfs", k.Version)
 	}
 	return nil
@@ -140,12 +172,12 @@ func (p *planner) checkSpace() error {
 		return nil
 	}
 	if boot+slack > p.facts.FreeBoot {
-		return problem("free some space in /boot on the source", "/boot has %d MiB free and the conversion needs %d MiB",
-			p.facts.FreeBoot>>20, (boot+slack)>>20)
+		p.find(protocol.SeverityCritical, protocol.FindingSpace, "/boot", "free some space in /boot on the source",
+			"/boot has %d MiB free and the conversion needs %d MiB", p.facts.FreeBoot>>20, (boot+slack)>>20)
 	}
 	if root+slack > p.facts.FreeRoot {
-		return problem("free some space in the root filesystem on the source", "the root filesystem has %d MiB free and the conversion needs %d MiB",
-			p.facts.FreeRoot>>20, (root+slack)>>20)
+		p.find(protocol.SeverityCritical, protocol.FindingSpace, "/", "free some space in the root filesystem on the source",
+			"the root filesystem has %d MiB free and the conversion needs %d MiB", p.facts.FreeRoot>>20, (root+slack)>>20)
 	}
 	return nil
 }

@@ -24,12 +24,13 @@ type ConversionSettings struct {
 // ConversionReport is the outcome of a conversion. It comes back over the instance's
 // serial console, between lines that [ConsoleReport] makes.
 type ConversionReport struct {
-	Job     string   `json:"job"`
-	OK      bool     `json:"ok"`
-	Problem *Problem `json:"problem,omitempty"`
-	Guest   Guest    `json:"guest"`
-	Changes []Change `json:"changes"`
-	Seconds float64  `json:"seconds"`
+	Job      string    `json:"job"`
+	OK       bool      `json:"ok"`
+	Problem  *Problem  `json:"problem,omitempty"`
+	Guest    Guest     `json:"guest"`
+	Changes  []Change  `json:"changes"`
+	Findings []Finding `json:"findings,omitempty"`
+	Seconds  float64   `json:"seconds"`
 }
 
 // Guest is what the inspection found on the disks.

@@ -121,6 +121,11 @@ func convertDisks(ctx context.Context, o options, planOnly bool, stdout, stderr 
 }
 
 func printText(w io.Writer, r protocol.ConversionReport) error {
+	for _, f := range r.Findings {
+		if _, err := fmt.Fprintf(w, "%s %s: %s\n       hint: %s\n", f.Severity, f.Code, f.Message, f.Hint); err != nil {
+			return err
+		}
+	}
 	for _, c := range r.Changes {
 		if _, err := fmt.Fprintf(w, "%-6s %s\n       %s\n", c.Action, c.Path, c.Reason); err != nil {
 			return err

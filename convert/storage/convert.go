@@ -51,6 +51,7 @@ func convertGuest(ctx context.Context, job Job, opt Options, r *protocol.Convers
 	opt.Progress(fmt.Sprintf("found %s, kernel %s, %s, %s, %s", facts.Guest.OS, facts.Guest.Kernel, facts.Guest.Initramfs,
 		facts.Guest.Network, facts.Guest.BootMode))
 	plan, err := convert.MakePlan(facts, job.Settings)
+	r.Findings = plan.Findings
 	if err != nil {
 		return err
 	}
