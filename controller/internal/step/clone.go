@@ -84,8 +84,12 @@ func convert(ctx context.Context, w *Work) error {
 		}
 	}
 	if w.data(dataConverted) == "" {
-		if err := makeClone(ctx, w); err != nil {
-			return err
+		// A conversion that runs has its clone. To wait for that again would only write other words into the record,
+		// and these back again, each time that a controller takes over.
+		if w.data(dataConversion) == "" {
+			if err := makeClone(ctx, w); err != nil {
+				return err
+			}
 		}
 		if err := w.convertClone(ctx); err != nil {
 			return err
