@@ -98,18 +98,11 @@ func TestMigration(t *testing.T) {
 // it makes in the cloud, before it hears the answer, and starts another one.
 func TestMigrationWithTheControllerKilledAtEveryChange(t *testing.T) {
 	w := newWorld(t)
-	kill := make(chan struct{}, 1)
-	var current atomic.Pointer[context.CancelFunc]
-	w.cloud.changed = func() {
-		if cancel := current.Load(); cancel != nil {
-			(*cancel)()
-		}
-		select {
-		case kill <- struct{}{}:
-		default:
-		}
-	}
-	kills := migrateUnderKills(t, w, &current, kill)
+	m := w.mortal()
+	w.cloud.mu.Lock()
+	w.cloud.changed = m.kill
+	w.cloud.mu.Unlock()
+	kills := migrateUnderKills(t, w, m)
 	t.Logf("%d kills", kills)
 	if kills < 30 {
 		t.Errorf("the controller was killed %d times only", kills)
@@ -121,18 +114,9 @@ func TestMigrationWithTheControllerKilledAtEveryChange(t *testing.T) {
 // a job, a point or a replication server is written.
 func TestMigrationWithTheControllerKilledAtEveryRecord(t *testing.T) {
 	w := newWorld(t)
-	kill := make(chan struct{}, 1)
-	var current atomic.Pointer[context.CancelFunc]
-	w.watch(func() {
-		if cancel := current.Load(); cancel != nil {
-			(*cancel)()
-		}
-		select {
-		case kill <- struct{}{}:
-		default:
-		}
-	}, protocol.BucketJobs, protocol.BucketPoints, protocol.BucketStaging)
-	kills := migrateUnderKills(t, w, &current, kill)
+	m := w.mortal()
+	w.watch(m.kill, protocol.BucketJobs, protocol.BucketPoints, protocol.BucketStaging)
+	kills := migrateUnderKills(t, w, m)
 	t.Logf("%d kills", kills)
 	if kills < 40 {
 		t.Errorf("the controller was killed %d times only", kills)
@@ -173,29 +157,8 @@ func (w *world) watch(written func(), buckets ...string) {
 }
 
 // migrateUnderKills runs a whole migration, with another controller after each kill.
-func migrateUnderKills(t *testing.T, w *world, current *atomic.Pointer[context.CancelFunc], kill <-chan struct{}) (kills int) {
+func migrateUnderKills(t *testing.T, w *world, m *mortal) (kills int) {
 	t.Helper()
-	done, stopped := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(stopped)
-		for {
-			ctx, cancel := context.WithCancel(context.Background())
-			current.Store(&cancel)
-			stop := w.controller(ctx)
-			over := false
-			select {
-			case <-kill:
-				kills++
-			case <-done:
-				over = true
-			}
-			cancel()
-			stop()
-			if over {
-				return
-			}
-		}
-	}()
 	w.apply(w.fleet())
 	w.agent("web-1")
 	w.awaitState(protocol.ReadyForTest)
@@ -210,9 +173,7 @@ func migrateUnderKills(t *testing.T, w *world, current *atomic.Pointer[context.C
 		}
 	}
 	w.awaitState(protocol.Cutover)
-	close(done)
-	<-stopped
-	return kills
+	return m.end()
 }
 
 func wantLogWithoutGap(t *testing.T, job protocol.Job) {

@@ -1,9 +1,7 @@
 package controller
 
 import (
-	"context"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -96,44 +94,18 @@ func TestAMoveUnderKills(t *testing.T) {
 func moveUnderKills(t *testing.T, arm func(w *world, kill func()), atLeast int) {
 	t.Helper()
 	w := newWorld(t)
-	kill := make(chan struct{}, 1)
-	var current atomic.Pointer[context.CancelFunc]
-	done, stopped := make(chan struct{}), make(chan struct{})
-	kills := 0
-	go func() {
-		defer close(stopped)
-		for over := false; !over; {
-			ctx, cancel := context.WithCancel(context.Background())
-			current.Store(&cancel)
-			stop := w.controller(ctx)
-			select {
-			case <-kill:
-				kills++
-			case <-done:
-				over = true
-			}
-			cancel()
-			stop()
-		}
-	}()
+	m := w.mortal()
 	before := w.replicated()
 	w.apply(w.fleet()) // its silence while controllers come and go replaces nobody
 	old := w.instance(before)
-	arm(w, func() {
-		(*current.Load())()
-		select {
-		case kill <- struct{}{}:
-		default:
-		}
-	})
+	arm(w, m.kill)
 	w.await("the order", func() bool { // the answer to it may be lost
 		_, err := w.move("web-1", protocol.MoveDedicated)
 		r := w.server().Record
 		return err == nil || r.Move != nil || r.Replica != before.Replica
 	})
 	w.awaitTakeover(before, old)
-	close(done)
-	<-stopped
+	kills := m.end()
 	t.Logf("%d kills", kills)
 	if kills < atLeast {
 		t.Errorf("the controller was killed %d times only", kills)

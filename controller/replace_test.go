@@ -1,9 +1,7 @@
 package controller
 
 import (
-	"context"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -127,42 +125,15 @@ func TestWhoIsNotReplaced(t *testing.T) {
 // TestATakeoverUnderKills kills the controller after each change that it makes in the cloud.
 func TestATakeoverUnderKills(t *testing.T) {
 	w := newWorld(t)
-	kill := make(chan struct{}, 1)
-	var current atomic.Pointer[context.CancelFunc]
-	done, stopped := make(chan struct{}), make(chan struct{})
-	kills := 0
-	go func() {
-		defer close(stopped)
-		for over := false; !over; {
-			ctx, cancel := context.WithCancel(context.Background())
-			current.Store(&cancel)
-			stop := w.controller(ctx)
-			select {
-			case <-kill:
-				kills++
-			case <-done:
-				over = true
-			}
-			cancel()
-			stop()
-		}
-	}()
+	m := w.mortal()
 	before := w.replicated()
 	old := w.instance(before)
 	w.cloud.mu.Lock()
-	w.cloud.changed = func() {
-		(*current.Load())()
-		select {
-		case kill <- struct{}{}:
-		default:
-		}
-	}
+	w.cloud.changed = m.kill
 	w.cloud.mu.Unlock()
 	w.setMute(old, true)
 	w.awaitTakeover(before, old)
-	close(done)
-	<-stopped
-	if kills < 4 { // termination, launch, two attachments
+	if kills := m.end(); kills < 4 { // termination, launch, two attachments
 		t.Errorf("the controller was killed %d times only", kills)
 	}
 }
