@@ -9,8 +9,21 @@ import (
 )
 
 func TestAPointOfAllServersIsOneMoment(t *testing.T) {
-	const points = 20
-	w := newWorld(t)
+	oneMoment(t, newWorld(t), 20)
+}
+
+// One replication server holds as many volumes as it is given by default, each of another source that sends all the
+// time, and stops all of them at one moment.
+func TestAReplicationServerWithAllItsVolumes(t *testing.T) {
+	var servers []string
+	for i := range 15 {
+		servers = append(servers, fmt.Sprintf("app-%d", i+1))
+	}
+	oneMoment(t, worldOf(t, servers, 256<<10), 5)
+}
+
+func oneMoment(t *testing.T, w *world, points int) {
+	t.Helper()
 	w.chatter()
 	good, seen := 0, 0
 	for i := 0; good < points; i++ {
@@ -69,7 +82,7 @@ func (w *world) wantNoneOffered(id, but string) {
 	w.t.Helper()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, name := range servers {
+	for _, name := range w.servers {
 		if name != but && (w.failedLocked(name, id) == nil || w.heldLocked(name, id)) {
 			w.t.Errorf("%s did not give point %s up", name, id)
 		}
@@ -103,7 +116,7 @@ func TestOneThatDiesThawsAll(t *testing.T) {
 			})
 			w.wantNoneOffered("p-1", dead)
 			w.wantThawed()
-			for _, name := range servers {
+			for _, name := range w.servers {
 				if n := w.sources[name].freezes.Load(); (n > 0) != (phase == protocol.BarrierFrozen) {
 					t.Errorf("%s was frozen %d times", name, n)
 				}

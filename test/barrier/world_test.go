@@ -35,13 +35,10 @@ const (
 	generation  = "g1"
 	replicaName = "staging-1"
 	granule     = 16 << 10
-	region      = 4 << 20 // of the tokens that one server has sent to, or received from, one other
 	slot        = 16
 	budget      = time.Second
 	limit       = 2 * time.Second // the agent's cap
 )
-
-var servers = []string{"app-1", "app-2", "db-1"}
 
 // source is one disk that is a file, a tracker of what Write wrote, and a freezer that stops Write.
 type source struct {
@@ -106,9 +103,11 @@ func (s *source) Write(b []byte, offset int64) error {
 	return err
 }
 
-// world is a controller, the bus, three sources and their volumes.
+// world is a controller, the bus, sources and their volumes.
 type world struct {
 	t       *testing.T
+	servers []string
+	region  int64 // bytes for the tokens that one server has sent to, or received from, one other
 	dir     string
 	bus     *broker.Server
 	nc      *nats.Conn
@@ -127,10 +126,16 @@ type world struct {
 	stop     map[string]func()
 }
 
+// newWorld has three servers.
 func newWorld(t *testing.T) *world {
 	t.Helper()
+	return worldOf(t, []string{"app-1", "app-2", "db-1"}, 4<<20)
+}
+
+func worldOf(t *testing.T, servers []string, region int64) *world {
+	t.Helper()
 	w := &world{
-		t: t, dir: t.TempDir(), bus: bustest.Start(t), sources: map[string]*source{}, released: map[string][]string{},
+		t: t, servers: servers, region: region, dir: t.TempDir(), bus: bustest.Start(t), sources: map[string]*source{}, released: map[string][]string{},
 		agents: map[string]protocol.AgentReport{}, replica: map[string]protocol.ReplicaStatus{}, stop: map[string]func(){},
 	}
 	level := hclog.Error
@@ -143,26 +148,26 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, name := range servers {
+	for i, name := range w.servers {
 		if err := bus.EnsureStream(t.Context(), js, name, generation, 128<<20); err != nil {
 			t.Fatal(err)
 		}
-		s := &source{file: w.create(name + ".disk"), marks: make([]uint64, diskSize()/granule/64+1)}
+		s := &source{file: w.create(name + ".disk"), marks: make([]uint64, w.diskSize()/granule/64+1)}
 		w.sources[name] = s
 		w.create(filepath.Base(w.volume(i)))
 	}
 	w.serve()
 	w.startReplica()
-	for _, name := range servers {
+	for _, name := range w.servers {
 		w.startAgent(name)
 	}
 	w.await("continuous replication", func() bool {
-		return !slices.ContainsFunc(servers, func(s string) bool { return w.agents[s].Replication != protocol.ReplicationContinuous })
+		return !slices.ContainsFunc(w.servers, func(s string) bool { return w.agents[s].Replication != protocol.ReplicationContinuous })
 	})
 	return w
 }
 
-func diskSize() int64 { return int64(2*len(servers)) * region }
+func (w *world) diskSize() int64 { return int64(2*len(w.servers)) * w.region }
 
 func volumeID(i int) string { return fmt.Sprintf("vol-%017x", i+1) }
 
@@ -177,7 +182,7 @@ func (w *world) create(name string) *os.File {
 		w.t.Fatal(err)
 	}
 	w.t.Cleanup(func() { _ = f.Close() })
-	if err := f.Truncate(diskSize()); err != nil {
+	if err := f.Truncate(w.diskSize()); err != nil {
 		w.t.Fatal(err)
 	}
 	return f
@@ -192,7 +197,7 @@ func (w *world) serve() {
 		if w.order == nil || w.order.ID != point {
 			return nil, errors.New("point " + point + " is not wanted")
 		}
-		return servers, nil
+		return w.servers, nil
 	})
 	err := bus.Serve(w.t.Context(), w.nc, w.log, "controller",
 		bus.Handle("agent", protocol.AgentReportSubject("*"), func(_ context.Context, r protocol.AgentReport) (protocol.AgentOrder, error) {
@@ -208,10 +213,10 @@ func (w *world) serve() {
 				w.replica[s.Server] = s
 			}
 			var o protocol.ReplicaOrder
-			for i, name := range servers {
+			for i, name := range w.servers {
 				o.Replicas = append(o.Replicas, protocol.ReplicaAssignment{
 					Server: name, Generation: generation, Stream: protocol.StreamName(name, generation), Released: slices.Clone(w.released[name]),
-					Disks: []protocol.ReplicaVolume{{Volume: volumeID(i), SizeBytes: diskSize(), Virgin: true}},
+					Disks: []protocol.ReplicaVolume{{Volume: volumeID(i), SizeBytes: w.diskSize(), Virgin: true}},
 				})
 			}
 			return o, nil
@@ -280,7 +285,7 @@ func (w *world) startAgent(name string) {
 	open := func(context.Context, agent.Config, hclog.Logger) (*agent.Source, error) {
 		return &agent.Source{
 			Host: protocol.Host{BootID: "boot"}, Tier: "fake", Resumed: true, Tracker: s, Freezer: s, Close: func(bool) error { return nil },
-			Disks: []agent.SourceDisk{{Name: "fake", Identity: name, SizeBytes: diskSize(), GranuleBytes: granule, Reader: s.file}},
+			Disks: []agent.SourceDisk{{Name: "fake", Identity: name, SizeBytes: w.diskSize(), GranuleBytes: granule, Reader: s.file}},
 		}, nil
 	}
 	w.run(name, func(ctx context.Context) error {
@@ -343,12 +348,12 @@ func (w *world) orderPoint(id string, together bool) {
 	w.t.Helper()
 	o := &protocol.PointOrder{ID: id}
 	if together {
-		o.Group, o.Members = "shop", len(servers)
+		o.Group, o.Members = "shop", len(w.servers)
 	}
 	w.mu.Lock()
 	w.order = o
 	w.mu.Unlock()
-	for _, name := range servers {
+	for _, name := range w.servers {
 		if err := w.nc.Publish(protocol.PokeSubject(name), nil); err != nil {
 			w.t.Fatal(err)
 		}
@@ -362,7 +367,7 @@ func (w *world) takePoint(id string, together bool, look func()) bool {
 	good := true
 	w.await("end of point "+id, func() bool {
 		good = true
-		for _, name := range servers {
+		for _, name := range w.servers {
 			if p := w.failedLocked(name, id); p != nil {
 				w.t.Logf("point %s of %s: %s", id, name, p.Message)
 				good = false
@@ -383,7 +388,7 @@ func (w *world) release(id string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.order = nil
-	for _, name := range servers {
+	for _, name := range w.servers {
 		w.released[name] = append(w.released[name], id)
 	}
 	if err := w.nc.Publish(protocol.ReplicaPokeSubject(replicaName), nil); err != nil {
@@ -392,8 +397,8 @@ func (w *world) release(id string) {
 }
 
 // Where a server keeps the tokens that it sent to a peer, and those that it received from one.
-func sentAt(peer int) int64     { return int64(peer) * region }
-func receivedAt(peer int) int64 { return int64(len(servers)+peer) * region }
+func (w *world) sentAt(peer int) int64     { return int64(peer) * w.region }
+func (w *world) receivedAt(peer int) int64 { return int64(len(w.servers)+peer) * w.region }
 
 func tokenBytes(from, to, n int) []byte {
 	b := make([]byte, slot)
@@ -407,26 +412,28 @@ func tokenBytes(from, to, n int) []byte {
 func (w *world) chatter() {
 	ctx, cancel := context.WithCancel(context.Background())
 	var all sync.WaitGroup
-	for from := range servers {
-		for to := range servers {
+	// As many tokens a second in all, however many links there are.
+	pause := time.Duration(len(w.servers)*(len(w.servers)-1)) * 35 * time.Microsecond
+	for from := range w.servers {
+		for to := range w.servers {
 			if from == to {
 				continue
 			}
 			link := make(chan int, 16)
 			all.Go(func() {
 				defer close(link)
-				for n := 1; n < region/slot && ctx.Err() == nil; n++ {
-					if err := w.sources[servers[from]].Write(tokenBytes(from, to, n), sentAt(to)+int64(n)*slot); err != nil {
+				for n := 1; int64(n) < w.region/slot && ctx.Err() == nil; n++ {
+					if err := w.sources[w.servers[from]].Write(tokenBytes(from, to, n), w.sentAt(to)+int64(n)*slot); err != nil {
 						w.t.Error(err)
 						return
 					}
 					link <- n
-					time.Sleep(200 * time.Microsecond)
+					time.Sleep(pause)
 				}
 			})
 			all.Go(func() {
 				for n := range link {
-					if err := w.sources[servers[to]].Write(tokenBytes(from, to, n), receivedAt(from)+int64(n)*slot); err != nil {
+					if err := w.sources[w.servers[to]].Write(tokenBytes(from, to, n), w.receivedAt(from)+int64(n)*slot); err != nil {
 						w.t.Error(err)
 					}
 				}
@@ -440,22 +447,22 @@ func (w *world) chatter() {
 func (w *world) strays() (strays, tokens int) {
 	w.t.Helper()
 	var images [][]byte
-	for i := range servers {
+	for i := range w.servers {
 		b, err := os.ReadFile(w.volume(i))
 		if err != nil {
 			w.t.Fatal(err)
 		}
 		images = append(images, b)
 	}
-	for from := range servers {
-		for to := range servers {
-			for n := int64(1); n < region/slot; n++ {
-				got := images[to][receivedAt(from)+n*slot:][:slot]
+	for from := range w.servers {
+		for to := range w.servers {
+			for n := int64(1); n < w.region/slot; n++ {
+				got := images[to][w.receivedAt(from)+n*slot:][:slot]
 				if got[15] == 0 {
 					continue
 				}
 				tokens++
-				if !slices.Equal(got, images[from][sentAt(to)+n*slot:][:slot]) || !slices.Equal(got, tokenBytes(from, to, int(n))) {
+				if !slices.Equal(got, images[from][w.sentAt(to)+n*slot:][:slot]) || !slices.Equal(got, tokenBytes(from, to, int(n))) {
 					strays++
 				}
 			}
@@ -467,7 +474,7 @@ func (w *world) strays() (strays, tokens int) {
 // wantThawed holds the promise that nobody stands still for longer than the cap.
 func (w *world) wantThawed() {
 	w.t.Helper()
-	for _, name := range servers {
+	for _, name := range w.servers {
 		s := w.sources[name]
 		done := make(chan error, 1)
 		go func() { done <- s.Write(make([]byte, slot), 0) }()

@@ -65,6 +65,24 @@ func TestAnotherReplicationServerTakesOver(t *testing.T) {
 		t.Errorf("the agent read %d MiB for the second takeover", again>>20)
 	}
 	equalAtNewPoint(t, m)
+	moves(t, m)
+}
+
+// moves moves the replica to yet another replication server by order. The old one gives it up with all that it has, so
+// the agent sends again what was on its way at most.
+func moves(t *testing.T, m *migration.Migration) {
+	t.Helper()
+	before := status(t, m)
+	began := time.Now()
+	if err := m.Command(t.Context(), "server", "move", migration.Server, "--wait", "--timeout", "3m"); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("moved %s later", time.Since(began).Round(time.Second))
+	after := takenOver(t, m, before)
+	if again := after.Agent.Read - before.Agent.Read; again > window+written {
+		t.Errorf("the agent read %d MiB for the move", again>>20)
+	}
+	equalAtNewPoint(t, m)
 }
 
 func status(t *testing.T, m *migration.Migration) protocol.ServerStatus {
