@@ -138,15 +138,17 @@ func TestATakeoverUnderKills(t *testing.T) {
 	}
 }
 
-func TestADedicatedReplicationServer(t *testing.T) {
+// TestHowManyReplicationServers has three servers with two disks each.
+func TestHowManyReplicationServers(t *testing.T) {
 	for _, c := range []struct {
 		dedicated bool
+		volumes   int // that one may have
 		want      int
-	}{{true, 3}, {false, 1}} {
+	}{{true, 0, 3}, {false, 0, 1}, {false, 6, 1}, {false, 5, 2}, {false, 1, 3}} {
 		w := newWorld(t)
 		stop := w.controller(t.Context())
 		f := w.application()
-		f.Replications[0].Dedicated = c.dedicated
+		f.Replications[0].Dedicated, f.Replications[0].VolumesPerServer = c.dedicated, c.volumes
 		w.apply(f)
 		for _, s := range f.Servers {
 			w.agent(s.Name)
@@ -156,7 +158,7 @@ func TestADedicatedReplicationServer(t *testing.T) {
 			return err == nil && len(s.Waves) == 1 && s.Waves[0].Counts[protocol.ReadyForTest] == 3
 		})
 		if n := w.cloud.left()[cloud.RoleReplicaServer]; n != c.want {
-			t.Errorf("dedicated %v: %d replication servers for three servers", c.dedicated, n)
+			t.Errorf("%+v: %d replication servers for three servers", c, n)
 		}
 		stop()
 	}
