@@ -58,18 +58,23 @@ func Run(ctx context.Context, cfg Config, deps Deps) error {
 	if cfg.Name == "" {
 		cfg.Name = defaultName
 	}
+	at, authority, closeBus, err := openBus(ctx, cfg, deps)
+	if err != nil {
+		return err
+	}
+	defer closeBus()
 	if deps.Cloud == nil {
+		if authority != nil {
+			if cfg.Cloud.Fleet, err = authority.Fleet(); err != nil {
+				return err
+			}
+		}
 		client, err := cloud.Open(ctx, cfg.Cloud)
 		if err != nil {
 			return err
 		}
 		deps.Cloud = client
 	}
-	at, authority, closeBus, err := openBus(ctx, cfg, deps)
-	if err != nil {
-		return err
-	}
-	defer closeBus()
 	nc, err := bus.Connect(ctx, at, deps.Logger.Named("bus"))
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 	"time"
 
 	"github.com/nats-io/jwt/v2"
@@ -18,6 +19,9 @@ import (
 
 // MaxTokenTTL bounds how long a one-time token may wait to be used.
 const MaxTokenTTL = time.Hour
+
+// fleetChars of a public key: 75 bits that differ.
+const fleetChars = 16
 
 // identityTTL is how long an identity is good for; see docs/security.md for renewal.
 const identityTTL = 365 * 24 * time.Hour
@@ -92,6 +96,16 @@ func createAuthority(path string) (*Authority, error) {
 		return nil, err
 	}
 	return a, jsonfile.Write(path, file)
+}
+
+// Fleet names the fleet among others: the public half of its account's key, in short. It is the same for as long as the
+// keys are kept, also after a restore.
+func (a *Authority) Fleet() (string, error) {
+	pub, err := a.account.PublicKey()
+	if err != nil {
+		return "", fmt.Errorf("name the fleet: %w", err)
+	}
+	return strings.ToLower(pub[:fleetChars]), nil
 }
 
 // configure makes the server trust this authority.

@@ -33,6 +33,7 @@ type Config struct {
 	CredentialsFile string        // shared credentials file; empty: the usual place
 	RoleARN         string        // role to assume, in the target account; empty: none
 	ExternalID      string        // that the role's trust policy asks for; empty: none
+	Fleet           string        // whose all that is made is, and all that is looked for by tags; empty: nobody's
 	Poll            time.Duration // between two looks while waiting; 0: 3 s, or 250 ms with an Endpoint
 	MaxBackoff      time.Duration // the longest pause before a call is repeated; 0: 20 s
 	Logger          hclog.Logger  // nil: none
@@ -43,6 +44,7 @@ type Config struct {
 type Client struct {
 	ec2    *ec2.Client
 	ebs    *ebs.Client
+	fleet  string
 	pace   *pace
 	poll   time.Duration
 	logger hclog.Logger
@@ -77,7 +79,7 @@ func Open(ctx context.Context, cfg Config) (*Client, error) {
 		return nil, hint.New("no region for the cloud", "set `region` in the controller's cloud block, or AWS_REGION")
 	}
 	wallet := newWallet(&sdk, cfg, opts)
-	c := &Client{pace: newPace(cfg.MaxBackoff, sdk.RetryMode), poll: cfg.Poll, logger: cfg.Logger}
+	c := &Client{fleet: cfg.Fleet, pace: newPace(cfg.MaxBackoff, sdk.RetryMode), poll: cfg.Poll, logger: cfg.Logger}
 	if c.logger == nil {
 		c.logger = hclog.NewNullLogger()
 	}

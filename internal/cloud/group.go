@@ -99,7 +99,7 @@ func (c *Client) findGroup(ctx context.Context, name, network string) (types.Sec
 func (c *Client) createGroup(ctx context.Context, spec GroupSpec, network string) (types.SecurityGroup, error) {
 	_, err := c.ec2.CreateSecurityGroup(ctx, &ec2.CreateSecurityGroupInput{
 		GroupName: aws.String(spec.Name), Description: aws.String(spec.Description), VpcId: optional(network),
-		TagSpecifications: spec.Tags.specification(types.ResourceTypeSecurityGroup),
+		TagSpecifications: c.own(spec.Tags).specification(types.ResourceTypeSecurityGroup),
 	})
 	if err != nil && code(err) != "InvalidGroup.Duplicate" {
 		return types.SecurityGroup{}, fail(err, "create security group %s", spec.Name)

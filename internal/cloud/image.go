@@ -53,7 +53,7 @@ func (c *Client) FindImage(ctx context.Context, nameOrID string) (Image, error) 
 
 // Images lists our own images that carry all of the tags.
 func (c *Client) Images(ctx context.Context, tags Tags) ([]Image, error) {
-	list, err := c.images(ctx, &ec2.DescribeImagesInput{Owners: []string{"self"}, Filters: tags.filters()})
+	list, err := c.images(ctx, &ec2.DescribeImagesInput{Owners: []string{"self"}, Filters: c.own(tags).filters()})
 	return list, fail(err, "list images")
 }
 
@@ -111,7 +111,7 @@ func (c *Client) register(ctx context.Context, spec ImageSpec) (image Image, err
 		Name: aws.String(spec.Name), Architecture: types.ArchitectureValuesX8664, VirtualizationType: aws.String("hvm"),
 		EnaSupport: aws.Bool(true), RootDeviceName: aws.String(rootDevice), BootMode: types.BootModeValuesLegacyBios,
 		BlockDeviceMappings: []types.BlockDeviceMapping{mapping(rootDevice, spec.Root)},
-		TagSpecifications:   spec.Tags.specification(types.ResourceTypeImage),
+		TagSpecifications:   c.own(spec.Tags).specification(types.ResourceTypeImage),
 	}
 	if spec.BootMode == "uefi" {
 		in.BootMode = types.BootModeValuesUefi

@@ -76,7 +76,7 @@ func (c *Client) RunInstance(ctx context.Context, spec InstanceSpec) (Instance, 
 	in := &ec2.RunInstancesInput{
 		ClientToken: optional(spec.Token), ImageId: aws.String(spec.Image), InstanceType: types.InstanceType(spec.Type),
 		MinCount: aws.Int32(1), MaxCount: aws.Int32(1), SubnetId: optional(spec.Subnet), SecurityGroupIds: spec.SecurityGroups,
-		TagSpecifications:                 spec.Tags.specification(types.ResourceTypeInstance, types.ResourceTypeVolume, types.ResourceTypeNetworkInterface),
+		TagSpecifications:                 c.own(spec.Tags).specification(types.ResourceTypeInstance, types.ResourceTypeVolume, types.ResourceTypeNetworkInterface),
 		InstanceInitiatedShutdownBehavior: types.ShutdownBehaviorStop, // nobody's shutdown may delete a volume
 	}
 	if spec.Zone != "" && spec.Subnet == "" {
@@ -146,7 +146,7 @@ func (c *Client) Instance(ctx context.Context, id string) (Instance, error) {
 
 // Instances lists the instances that carry all of the tags, terminated ones included.
 func (c *Client) Instances(ctx context.Context, tags Tags) ([]Instance, error) {
-	list, err := c.instances(ctx, &ec2.DescribeInstancesInput{Filters: tags.filters()})
+	list, err := c.instances(ctx, &ec2.DescribeInstancesInput{Filters: c.own(tags).filters()})
 	return list, fail(err, "list instances")
 }
 

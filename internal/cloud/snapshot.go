@@ -121,7 +121,7 @@ func (c *Client) snapshotInstance(ctx context.Context, instance string, volumes 
 			InstanceId: aws.String(instance), ExcludeBootVolume: aws.Bool(true), ExcludeDataVolumeIds: exclude,
 		},
 		Description:       aws.String("rehost point"),
-		TagSpecifications: tags.specification(types.ResourceTypeSnapshot),
+		TagSpecifications: c.own(tags).specification(types.ResourceTypeSnapshot),
 	}, c.onRefusal)
 	if err != nil {
 		return nil, fail(err, "snapshot %d volumes of instance %s", len(volumes), instance)
@@ -140,7 +140,7 @@ func (c *Client) snapshotInstance(ctx context.Context, instance string, volumes 
 func (c *Client) SnapshotVolume(ctx context.Context, volume string, tags Tags) (Snapshot, error) {
 	found, err := c.snapshotOnce(ctx, []string{volume}, tags, func(ctx context.Context, _ []string) ([]Snapshot, error) {
 		out, err := c.ec2.CreateSnapshot(ctx, &ec2.CreateSnapshotInput{
-			VolumeId: aws.String(volume), TagSpecifications: tags.specification(types.ResourceTypeSnapshot),
+			VolumeId: aws.String(volume), TagSpecifications: c.own(tags).specification(types.ResourceTypeSnapshot),
 		}, c.onRefusal)
 		if err != nil {
 			return nil, fail(err, "snapshot volume %s", volume)
@@ -155,7 +155,7 @@ func (c *Client) SnapshotVolume(ctx context.Context, volume string, tags Tags) (
 
 // Snapshots lists our own snapshots that carry all of the tags.
 func (c *Client) Snapshots(ctx context.Context, tags Tags) ([]Snapshot, error) {
-	list, err := c.snapshots(ctx, &ec2.DescribeSnapshotsInput{OwnerIds: []string{"self"}, Filters: tags.filters()})
+	list, err := c.snapshots(ctx, &ec2.DescribeSnapshotsInput{OwnerIds: []string{"self"}, Filters: c.own(tags).filters()})
 	return list, fail(err, "list snapshots")
 }
 

@@ -19,6 +19,7 @@ const (
 	TagJob           = "rehost:job"
 	TagDisk          = "rehost:disk"
 	TagReplicaServer = "rehost:replicaserver"
+	TagFleet         = "rehost:fleet" // whose it is: several fleets may share an account
 	TagName          = "Name"
 )
 
@@ -61,6 +62,14 @@ func (t Tags) list() []types.Tag {
 		out = append(out, types.Tag{Key: aws.String(k), Value: aws.String(t[k])})
 	}
 	return out
+}
+
+// own adds whose the tags are: nothing of another fleet in the account is found, and nothing is made that another one finds.
+func (c *Client) own(t Tags) Tags {
+	if c.fleet == "" {
+		return t
+	}
+	return t.With(Tags{TagFleet: c.fleet})
 }
 
 // specification is the one way in which anything is tagged: at its creation.

@@ -52,7 +52,7 @@ func (c *Client) CreateVolume(ctx context.Context, spec VolumeSpec) (Volume, err
 		ClientToken:       optional(spec.Token),
 		SnapshotId:        optional(spec.Snapshot),
 		VolumeType:        types.VolumeTypeGp3,
-		TagSpecifications: spec.Tags.specification(types.ResourceTypeVolume),
+		TagSpecifications: c.own(spec.Tags).specification(types.ResourceTypeVolume),
 	}
 	if spec.Type != "" {
 		in.VolumeType = types.VolumeType(spec.Type)
@@ -93,7 +93,7 @@ func (c *Client) Volume(ctx context.Context, id string) (Volume, error) {
 
 // Volumes lists the volumes that carry all of the tags.
 func (c *Client) Volumes(ctx context.Context, tags Tags) ([]Volume, error) {
-	list, err := c.volumes(ctx, &ec2.DescribeVolumesInput{Filters: tags.filters()})
+	list, err := c.volumes(ctx, &ec2.DescribeVolumesInput{Filters: c.own(tags).filters()})
 	return list, fail(err, "list volumes")
 }
 
