@@ -66,7 +66,7 @@ func (p *planner) network() error {
 	switch p.facts.Guest.Network {
 	case "ifupdown":
 		if !p.hasClient() {
-			p.find(protocol.SeverityCritical, protocol.FindingNoDHCP, "/etc/network/interfaces",
+			p.refuse(protocol.FindingNoDHCP, "/etc/network/interfaces",
 				"install isc-dhcp-client on the source, or set network = \"keep\" in the launch settings", "the guest has no DHCP client")
 		}
 		p.write("/etc/network/interfaces", head+"auto lo\niface lo inet loopback\n\nauto eth0\niface eth0 inet dhcp\n", 0o644, reason)
@@ -85,7 +85,7 @@ func (p *planner) network() error {
 		}
 		p.write("/etc/systemd/network/10-rehost.network", head+"[Match]\nName=eth* en*\n\n[Network]\nDHCP=ipv4\n", 0o644, reason)
 	default:
-		p.find(protocol.SeverityCritical, protocol.FindingNetwork, "/etc", "set network = \"keep\" in the launch settings and configure DHCP on the source",
+		p.refuse(protocol.FindingNetwork, "/etc", "set network = \"keep\" in the launch settings and configure DHCP on the source",
 			"the guest's network is configured by %q, which cannot be changed to DHCP yet", p.facts.Guest.Network)
 	}
 	return nil

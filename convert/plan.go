@@ -65,9 +65,11 @@ func MakePlan(f Facts, set protocol.ConversionSettings) (Plan, error) {
 	return plan, nil
 }
 
-// find takes note of something that people should know; a critical finding refuses the whole plan.
-func (p *planner) find(severity protocol.Severity, code protocol.FindingCode, subject, hint, format string, args ...any) {
-	p.findings = append(p.findings, protocol.Finding{Severity: severity, Code: code, Subject: subject, Hint: hint, Message: fmt.Sprintf(format, args...)})
+// refuse takes note of a critical finding; one is enough to refuse the whole plan.
+func (p *planner) refuse(code protocol.FindingCode, subject, hint, format string, args ...any) {
+	p.findings = append(p.findings, protocol.Finding{
+		Severity: protocol.SeverityCritical, Code: code, Subject: subject, Hint: hint, Message: fmt.Sprintf(format, args...),
+	})
 }
 
 // refusal is a problem when a finding is critical. It names all of them, so that they can be mended in one go.
@@ -128,29 +130,29 @@ func (p *planner) link(path, target, reason string) {
 func (p *planner) checkKernel() error {
 	f := p.facts
 	if len(f.Kernels) == 0 {
-		p.find(protocol.SeverityCritical, protocol.FindingNoKernel, "/lib/modules", "install a distribution kernel on the source", "no kernel with modules is installed in the guest")
+		p.refuse(protocol.FindingNoKernel, "/lib/modules", "install a distribution kernel on the source", "no kernel with modules is installed in the guest")
 		return nil
 	}
 	if f.Guest.Kernel == "" {
-		p.find(protocol.SeverityCritical, protocol.FindingNoKernel, "/boot", "check that /boot/grub/grub.cfg on the source has a default entry with a kernel",
+		p.refuse(protocol.FindingNoKernel, "/boot", "check that /boot/grub/grub.cfg on the source has a default entry with a kernel",
 			"the kernel that will boot cannot be told from GRUB's configuration")
 		return nil
 	}
 	i := slices.IndexFunc(f.Kernels, func(k Kernel) bool { return k.Version == f.Guest.Kernel })
 	if i < 0 {
-		p.find(protocol.SeverityCritical, protocol.FindingNoKernel, moduleDir(f.Guest.Kernel), "reinstall that kernel's package on the source",
+		p.refuse(protocol.FindingNoKernel, moduleDir(f.Guest.Kernel), "reinstall that kernel's package on the source",
 			"GRUB boots kernel %s, which has no modules in /lib/modules", f.Guest.Kernel)
 		return nil
 	}
 	k := f.Kernels[i]
 	for _, d := range drivers {
 		if k.Drivers[d] == DriverMissing {
-			p.find(protocol.SeverityCritical, protocol.FindingKernelDriver, moduleDir(k.Version), "install a kernel with NVMe and ENA drivers on the source and make it GRUB's default",
+			p.refuse(protocol.FindingKernelDriver, moduleDir(k.Version), "install a kernel with NVMe and ENA drivers on the source and make it GRUB's default",
 				"kernel %s, which will boot, has no %s driver", k.Version, d)
 		}
 	}
 	if k.Initrd == nil && k.Drivers["nvme"] == DriverModule {
-		p.find(protocol.SeverityCritical, protocol.FindingNoInitramfs, "/boot", "make an initramfs for that kernel on the source: update-initramfs -c -k "+k.Version,
+		p.refuse(protocol.FindingNoInitramfs, "/boot", "make an initramfs for that kernel on the source: update-initramfs -c -k "+k.Version,
 			"kernel %s has NVMe as a module and no initramfs", k.Version)
 	}
 	return nil
@@ -172,11 +174,11 @@ func (p *planner) checkSpace() error {
 		return nil
 	}
 	if boot+slack > p.facts.FreeBoot {
-		p.find(protocol.SeverityCritical, protocol.FindingSpace, "/boot", "free some space in /boot on the source",
+		p.refuse(protocol.FindingSpace, "/boot", "free some space in /boot on the source",
 			"/boot has %d MiB free and the conversion needs %d MiB", p.facts.FreeBoot>>20, (boot+slack)>>20)
 	}
 	if root+slack > p.facts.FreeRoot {
-		p.find(protocol.SeverityCritical, protocol.FindingSpace, "/", "free some space in the root filesystem on the source",
+		p.refuse(protocol.FindingSpace, "/", "free some space in the root filesystem on the source",
 			"the root filesystem has %d MiB free and the conversion needs %d MiB", p.facts.FreeRoot>>20, (root+slack)>>20)
 	}
 	return nil
