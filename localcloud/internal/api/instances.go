@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	"rehost/localcloud/internal/cloud"
 	"rehost/localcloud/internal/fault"
@@ -58,6 +59,7 @@ type xmlInterface struct {
 	Address  string       `xml:"privateIpAddress"`
 	PublicIP string       `xml:"association>publicIp"`
 	Device   int          `xml:"attachment>deviceIndex"`
+	Deleted  bool         `xml:"attachment>deleteOnTermination"`
 	Attached string       `xml:"attachment>status"`
 	Groups   []xmlGroupID `xml:"groupSet>item"`
 }
@@ -97,6 +99,13 @@ type xmlInstance struct {
 	BootMode       string         `xml:"bootMode,omitempty"`
 	CurrentMode    string         `xml:"currentInstanceBootMode,omitempty"`
 	Metadata       xmlMetadata    `xml:"metadataOptions"`
+	Profile        *xmlProfileID  `xml:"iamInstanceProfile"`
+}
+
+// xmlProfileID is an instance profile. There is no IAM here: any name is taken.
+type xmlProfileID struct {
+	ARN string `xml:"arn"`
+	ID  string `xml:"id"`
 }
 
 type xmlReservation struct {
@@ -108,7 +117,7 @@ type xmlReservation struct {
 func instanceXML(s *Server, st *state.State, in *state.Instance) xmlInstance {
 	x := xmlInstance{
 		InstanceID: in.ID, ImageID: in.ImageID, State: phaseXML(in.Phase), Reason: in.Reason, KeyName: in.KeyName, Type: in.Type, LaunchTime: stamp(in.Launched),
-		Zone: in.Zone, Tenancy: "default", Monitoring: "disabled", SourceDest: true, Architecture: in.Architecture, RootType: "ebs", RootDevice: in.RootDevice,
+		Zone: in.Zone, Tenancy: in.Tenancy, LaunchIndex: in.LaunchIndex, Monitoring: "disabled", SourceDest: true, Architecture: in.Architecture, RootType: "ebs", RootDevice: in.RootDevice,
 		Virtualization: "hvm", ClientToken: in.ClientToken, Tags: tagsXML(st, in.ID), Hypervisor: "xen", ENA: in.ENA, BootMode: in.BootMode, CurrentMode: cloud.BootMode(in),
 		Metadata: xmlMetadata{"applied", in.Metadata.Tokens, in.Metadata.HopLimit, in.Metadata.Endpoint, in.Metadata.Tags},
 	}
@@ -121,18 +130,22 @@ func instanceXML(s *Server, st *state.State, in *state.Instance) xmlInstance {
 	if in.Phase == state.Terminated {
 		return x
 	}
-	for _, id := range in.Groups {
-		g := xmlGroupID{GroupID: id}
-		if st.Groups[id] != nil {
-			g.Name = st.Groups[id].Name
-		}
-		x.Groups = append(x.Groups, g)
-	}
-	x.Subnet, x.VPC, x.PrivateIP, x.PrivateDNS = in.SubnetID, s.Cloud.VPC(), in.Address, cloud.Hostname(in, s.Cloud.Region)
+	first := in.First()
+	x.Groups = groupsXML(st, first.Groups)
+	x.Subnet, x.VPC, x.PrivateIP, x.PrivateDNS = first.SubnetID, s.Cloud.VPC(), first.Address, cloud.Hostname(in, s.Cloud.Region)
 	if in.Phase != state.Stopped {
-		x.PublicIP, x.PublicDNS = in.Address, x.PrivateDNS
+		x.PublicIP, x.PublicDNS = first.Address, x.PrivateDNS
 	}
-	x.Interfaces = []xmlInterface{{"eni-" + in.ID[2:], in.SubnetID, s.Cloud.VPC(), "in-use", in.MAC, in.Address, x.PublicIP, 0, "attached", x.Groups}}
+	for i, n := range in.Interfaces {
+		x.Interfaces = append(x.Interfaces, xmlInterface{
+			ID: n.ID, Subnet: n.SubnetID, VPC: s.Cloud.VPC(), Status: "in-use", MAC: n.MAC, Address: n.Address, Device: i, Attached: "attached", Deleted: true,
+			Groups: groupsXML(st, n.Groups),
+		})
+	}
+	x.Interfaces[0].PublicIP = x.PublicIP
+	if in.Profile != "" {
+		x.Profile = &xmlProfileID{in.Profile, "AIPA" + strings.ToUpper(in.ID[2:])}
+	}
 	for _, v := range st.VolumesOf(in) {
 		a := v.Attachment
 		x.Devices = append(x.Devices, xmlDevice{a.Device, xmlInstanceEBS{v.ID, "attached", stamp(a.At), a.DeleteOnTermination}})
@@ -140,8 +153,30 @@ func instanceXML(s *Server, st *state.State, in *state.Instance) xmlInstance {
 	return x
 }
 
-func reservationXML(s *Server, st *state.State, in *state.Instance) xmlReservation {
-	return xmlReservation{in.ReservationID, s.Cloud.Account, []xmlInstance{instanceXML(s, st, in)}}
+func groupsXML(st *state.State, ids []string) []xmlGroupID {
+	var out []xmlGroupID
+	for _, id := range ids {
+		g := xmlGroupID{GroupID: id}
+		if st.Groups[id] != nil {
+			g.Name = st.Groups[id].Name
+		}
+		out = append(out, g)
+	}
+	return out
+}
+
+// reservationsXML puts the instances together that one call launched.
+func reservationsXML(s *Server, st *state.State, found []*state.Instance) []xmlReservation {
+	var out []xmlReservation
+	for _, in := range found {
+		i := slices.IndexFunc(out, func(r xmlReservation) bool { return r.ID == in.ReservationID })
+		if i < 0 {
+			i = len(out)
+			out = append(out, xmlReservation{ID: in.ReservationID, OwnerID: s.Cloud.Account})
+		}
+		out[i].Instances = append(out[i].Instances, instanceXML(s, st, in))
+	}
+	return out
 }
 
 // largestUserData is EC2's limit, before base64.
@@ -154,12 +189,9 @@ func runInstances(ctx context.Context, s *Server, st *state.State, p params) (an
 		return nil, err
 	}
 	p.onlyTags("instance", "volume", "network-interface")
-	if p.number("MinCount") != 1 || p.number("MaxCount") != 1 {
-		p.fail("MinCount/MaxCount", p.str("MinCount")+"/"+p.str("MaxCount"), "The local cloud launches one instance per call.")
-	}
 	r := cloud.RunRequest{
-		ImageID: p.need("ImageId"), Type: p.str("InstanceType"), SubnetID: p.str("SubnetId"), Zone: p.str("Placement.AvailabilityZone"),
-		Groups: p.list("SecurityGroupId"), UserData: p.base64("UserData"), KeyName: p.str("KeyName"), OnShutdown: p.str("InstanceInitiatedShutdownBehavior"),
+		ImageID: p.need("ImageId"), Type: p.str("InstanceType"), Zone: p.str("Placement.AvailabilityZone"), Tenancy: p.str("Placement.Tenancy"),
+		Min: int(p.number("MinCount")), Max: int(p.number("MaxCount")), Profile: profile(s, p), UserData: p.base64("UserData"), KeyName: p.str("KeyName"), OnShutdown: p.str("InstanceInitiatedShutdownBehavior"),
 		NoTerminate: p.boolean("DisableApiTermination"), InstanceTags: p.tags("instance"), VolumeTags: p.tags("volume"),
 		Token: p.str("ClientToken"), Digest: digest, Overrides: overrides(p),
 		Metadata: state.MetadataOptions{
@@ -167,21 +199,19 @@ func runInstances(ctx context.Context, s *Server, st *state.State, p params) (an
 			Tags: p.str("MetadataOptions.InstanceMetadataTags"), HopLimit: p.number("MetadataOptions.HttpPutResponseHopLimit"),
 		},
 	}
-	for _, name := range p.list("SecurityGroup") {
-		g := groupByName(st, name)
-		if g == nil {
-			return nil, fault.NotFound("InvalidGroup", name)
-		}
-		r.Groups = append(r.Groups, g.ID)
-	}
-	for _, n := range p.structs("NetworkInterface") {
-		// The first interface may carry what else stands at the top.
-		if r.SubnetID == "" {
-			r.SubnetID = p.str(n + "SubnetId")
-		}
-		r.Groups = append(r.Groups, p.list(n+"SecurityGroupId")...)
+	if r.Interfaces, err = interfaces(st, p); err != nil {
+		return nil, err
 	}
 	defaults(&r)
+	switch {
+	case r.Min < 1 || r.Max < r.Min:
+		p.fail("minCount", p.str("MinCount"), "There must be at least one instance, and maxCount may not be less.")
+	case r.Max > 1 && r.Interfaces[0].Address != "":
+		return nil, fault.New("InvalidParameterCombination", "A private IP address may not be given when more than one instance is launched.")
+	}
+	if r.Tenancy != "default" && r.Tenancy != "dedicated" && r.Tenancy != "host" {
+		p.fail("tenancy", r.Tenancy, "Use default, dedicated or host.")
+	}
 	if len(r.UserData) > largestUserData {
 		p.fail("UserData", "...", "User data is limited to 16384 bytes.")
 	}
@@ -194,16 +224,63 @@ func runInstances(ctx context.Context, s *Server, st *state.State, p params) (an
 	if *p.err != nil {
 		return nil, *p.err
 	}
-	in, err := s.Cloud.RunInstance(ctx, r)
+	made, err := s.Cloud.RunInstances(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	return reservationXML(s, s.Cloud.Store.View(), in), nil
+	return reservationsXML(s, s.Cloud.Store.View(), made)[0], nil
+}
+
+// profile returns the ARN of the instance profile that is asked for, or "".
+func profile(s *Server, p params) string {
+	arn, name := p.str("IamInstanceProfile.Arn"), p.str("IamInstanceProfile.Name")
+	switch {
+	case arn != "" && !strings.Contains(arn, ":instance-profile/"):
+		p.fail("iamInstanceProfile.arn", arn, "Invalid IAM Instance Profile ARN")
+	case strings.ContainsAny(name, "/: "):
+		p.fail("iamInstanceProfile.name", name, "Invalid IAM Instance Profile name")
+	case arn == "" && name != "":
+		return "arn:aws:iam::" + s.Cloud.Account + ":instance-profile/" + name
+	}
+	return arn
+}
+
+// interfaces reads the network interfaces of a launch: either the list of them, or the one that stands at the top.
+func interfaces(st *state.State, p params) ([]cloud.InterfaceRequest, error) {
+	groups := p.list("SecurityGroupId")
+	for _, name := range p.list("SecurityGroup") {
+		g := groupByName(st, name)
+		if g == nil {
+			return nil, fault.NotFound("InvalidGroup", name)
+		}
+		groups = append(groups, g.ID)
+	}
+	top := cloud.InterfaceRequest{SubnetID: p.str("SubnetId"), Groups: groups, Address: p.str("PrivateIpAddress")}
+	listed := p.structs("NetworkInterface")
+	const both = "Network interfaces and an instance-level %s may not be specified on the same request"
+	switch {
+	case len(listed) == 0:
+		return []cloud.InterfaceRequest{top}, nil
+	case top.SubnetID != "":
+		return nil, fault.New("InvalidParameterCombination", both, "subnet ID")
+	case len(groups) > 0:
+		return nil, fault.New("InvalidParameterCombination", both, "security groups")
+	case top.Address != "":
+		return nil, fault.New("InvalidParameterCombination", both, "private IP address")
+	}
+	var out []cloud.InterfaceRequest
+	for _, n := range listed {
+		out = append(out, cloud.InterfaceRequest{
+			Index: p.number(n + "DeviceIndex"), SubnetID: p.str(n + "SubnetId"), Groups: p.list(n + "SecurityGroupId"), Address: p.str(n + "PrivateIpAddress"),
+		})
+	}
+	slices.SortFunc(out, func(a, b cloud.InterfaceRequest) int { return int(a.Index - b.Index) })
+	return out, nil
 }
 
 func defaults(r *cloud.RunRequest) {
 	for field, value := range map[*string]string{
-		&r.Type: "t3.small", &r.OnShutdown: "stop", &r.Metadata.Tokens: "required", &r.Metadata.Endpoint: "enabled", &r.Metadata.Tags: "disabled",
+		&r.Type: "t3.small", &r.OnShutdown: "stop", &r.Tenancy: "default", &r.Metadata.Tokens: "required", &r.Metadata.Endpoint: "enabled", &r.Metadata.Tags: "disabled",
 	} {
 		if *field == "" {
 			*field = value
@@ -230,9 +307,9 @@ func instanceAttributes(s *Server, st *state.State) func(*state.Instance) attrib
 	return func(in *state.Instance) attributes {
 		a := attributes{
 			"instance-id": one(in.ID), "image-id": one(in.ImageID), "instance-state-name": one(string(in.Phase)), "instance-state-code": one(strconv.Itoa(in.Phase.Code())),
-			"instance-type": one(in.Type), "availability-zone": one(in.Zone), "subnet-id": one(in.SubnetID), "vpc-id": one(s.Cloud.VPC()), "private-ip-address": one(in.Address),
-			"ip-address": one(in.Address), "client-token": one(in.ClientToken), "key-name": one(in.KeyName), "reservation-id": one(in.ReservationID), "owner-id": one(s.Cloud.Account),
-			"architecture": one(in.Architecture), "root-device-name": one(in.RootDevice), "instance.group-id": in.Groups, "launch-time": one(stamp(in.Launched)),
+			"instance-type": one(in.Type), "availability-zone": one(in.Zone), "subnet-id": one(in.First().SubnetID), "vpc-id": one(s.Cloud.VPC()), "private-ip-address": one(in.First().Address),
+			"ip-address": one(in.First().Address), "tenancy": one(in.Tenancy), "iam-instance-profile.arn": one(in.Profile), "client-token": one(in.ClientToken), "key-name": one(in.KeyName), "reservation-id": one(in.ReservationID), "owner-id": one(s.Cloud.Account),
+			"architecture": one(in.Architecture), "root-device-name": one(in.RootDevice), "instance.group-id": in.Groups(), "launch-time": one(stamp(in.Launched)),
 			"block-device-mapping.volume-id": nil, "block-device-mapping.device-name": nil,
 		}
 		if in.ID == "" {
@@ -258,9 +335,7 @@ func describeInstances(_ context.Context, s *Server, st *state.State, p params) 
 		NextToken    string           `xml:"nextToken,omitempty"`
 	}
 	out.NextToken = next
-	for _, in := range found {
-		out.Reservations = append(out.Reservations, reservationXML(s, st, in))
-	}
+	out.Reservations = reservationsXML(s, st, found)
 	return out, nil
 }
 

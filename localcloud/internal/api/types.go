@@ -41,7 +41,7 @@ func describeInstanceTypes(_ context.Context, _ *Server, st *state.State, p para
 		out.Types = append(out.Types, xmlType{
 			Name: t.Name, Current: true, Usage: []string{"on-demand"}, RootTypes: []string{"ebs"}, Virtualization: []string{"hvm"}, Hypervisor: t.Hypervisor,
 			Architectures: []string{"x86_64"}, VCPUs: t.VCPUs, MemoryMiB: t.MemoryMiB, EBSOptimized: "default", EBSEncryption: "supported", NVMe: "required",
-			NICs: 1, ENA: "supported", BootModes: t.BootModes(),
+			NICs: t.Interfaces, ENA: "supported", BootModes: t.BootModes(),
 		})
 	}
 	return out, nil

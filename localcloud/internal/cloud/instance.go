@@ -324,7 +324,7 @@ func (c *Cloud) Modify(id string, a Attributes) error {
 			}
 		}
 		if len(a.Groups) > 0 {
-			in.Groups = a.Groups
+			in.First().Groups = a.Groups
 		}
 		for _, v := range st.VolumesOf(in) {
 			if d, ok := a.DeleteOnTermination[v.Attachment.Device]; ok {

@@ -2,11 +2,11 @@ package cloud
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"rehost/internal/revert"
@@ -14,16 +14,20 @@ import (
 	"rehost/localcloud/internal/state"
 )
 
-// RunRequest asks for one instance.
+// RunRequest asks for instances that are alike.
 type RunRequest struct {
-	ImageID, Type, SubnetID, Zone string
-	Groups                        []string
+	ImageID, Type, Zone string
+	// Min and Max are how many: as many as quotas allow, at least Min.
+	Min, Max int
+	// Interfaces of each instance, by their index.
+	Interfaces []InterfaceRequest
 	// Overrides change or add to the image's block devices.
 	Overrides                []Override
 	UserData                 []byte
 	KeyName                  string
 	OnShutdown               string
 	NoTerminate              bool
+	Profile, Tenancy         string
 	Metadata                 state.MetadataOptions
 	InstanceTags, VolumeTags map[string]string
 	Token, Digest            string
@@ -90,55 +94,71 @@ func mappings(im *state.Image, overrides []Override) []state.Mapping {
 	return out
 }
 
-// RunInstance makes an instance with its volumes and starts it. With a client
+// RunInstances makes instances with their volumes and starts them. With a client
 // token that was used before it returns what that call made.
-func (c *Cloud) RunInstance(ctx context.Context, r RunRequest) (*state.Instance, error) {
-	in, fresh, err := c.makeInstance(r)
+func (c *Cloud) RunInstances(ctx context.Context, r RunRequest) ([]*state.Instance, error) {
+	made, fresh, err := c.makeInstances(r)
 	if err != nil || !fresh {
-		return in, err
+		return made, err
 	}
-	return in, c.begin(ctx, in.ID)
+	for _, in := range made {
+		if err := c.begin(ctx, in.ID); err != nil {
+			return nil, err
+		}
+	}
+	return made, nil
 }
 
-func (c *Cloud) makeInstance(r RunRequest) (in *state.Instance, fresh bool, err error) {
+func (c *Cloud) makeInstances(r RunRequest) (made []*state.Instance, fresh bool, err error) {
 	c.ops.Lock()
 	defer c.ops.Unlock()
 	st := c.Store.View()
-	id, err := replayed(st, "RunInstances", r.Token, r.Digest)
+	reservation, err := replayed(st, "RunInstances", r.Token, r.Digest)
 	if err != nil {
 		return nil, false, err
 	}
-	if in := st.Instances[id]; in != nil {
-		return in, false, nil
+	if reservation != "" {
+		return st.Reserved(reservation), false, nil
 	}
-	in, im, err := c.newInstance(st, r)
-	if err != nil {
-		return nil, false, err
+	for n := r.Max; ; n-- {
+		made, err = c.makeAll(st, r, n)
+		var limit *fault.Error
+		if n <= r.Min || !errors.As(err, &limit) || !strings.HasSuffix(limit.Code, "LimitExceeded") {
+			return made, err == nil, err
+		}
+	}
+}
+
+// makeAll makes so many instances, or none.
+func (c *Cloud) makeAll(st *state.State, r RunRequest, n int) (made []*state.Instance, err error) {
+	im := st.Images[r.ImageID]
+	if im == nil {
+		return nil, fault.NotFound("InvalidAMIID", r.ImageID)
 	}
 	var undo revert.Stack
 	defer undo.Fail()
-	dir := c.instanceDir(in.ID) // in is nil by the time that undo runs
-	undo.Add(func() { _ = os.RemoveAll(dir) })
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, false, fmt.Errorf("make instance folder: %w", err)
-	}
+	addresses := taken(st)
 	var volumes []*state.Volume
-	for _, m := range mappings(im, r.Overrides) {
-		if snap := st.Snapshots[m.SnapshotID]; snap != nil && m.SizeGiB != 0 && m.SizeGiB < snap.SizeGiB {
-			return nil, false, fault.New("InvalidBlockDeviceMapping", "Volume of size %dGB is smaller than snapshot '%s', expect size >= %dGB", m.SizeGiB, snap.ID, snap.SizeGiB)
-		}
-		v, err := c.makeVolume(st, m, in.Zone, &undo)
+	reservation := state.NewID("r")
+	for i := range n {
+		in, err := c.newInstance(st, r, im, addresses)
 		if err != nil {
-			return nil, false, err
+			return nil, err
 		}
-		v.Attachment = &state.Attachment{InstanceID: in.ID, Device: m.Device, At: in.Launched, DeleteOnTermination: m.DeleteOnTermination}
-		volumes = append(volumes, v)
-	}
-	if im.Kind == state.Guest && (len(volumes) == 0 || volumes[0].Attachment.Device != in.RootDevice) {
-		return nil, false, fault.New("InvalidBlockDeviceMapping", "The root device '%s' is missing", in.RootDevice)
+		in.ReservationID, in.LaunchIndex = reservation, i
+		own, err := c.newVolumes(st, r, im, in, &undo)
+		if err != nil {
+			return nil, err
+		}
+		made, volumes = append(made, in), append(volumes, own...)
 	}
 	err = c.Store.Update(func(st *state.State) error {
-		st.Instances[in.ID] = in
+		for _, in := range made {
+			st.Instances[in.ID] = in
+			if err := setTags(st, in.ID, r.InstanceTags); err != nil {
+				return err
+			}
+		}
 		for _, v := range volumes {
 			v.Attachment.Order = st.NextOrder()
 			st.Volumes[v.ID] = v
@@ -146,59 +166,74 @@ func (c *Cloud) makeInstance(r RunRequest) (in *state.Instance, fresh bool, err 
 				return err
 			}
 		}
-		remember(st, "RunInstances", r.Token, r.Digest, in.ID)
-		return errors.Join(setTags(st, in.ID, r.InstanceTags), c.Quotas.vcpus(st), c.Quotas.volumes(st))
+		remember(st, "RunInstances", r.Token, r.Digest, reservation)
+		return errors.Join(c.Quotas.vcpus(st), c.Quotas.volumes(st))
 	})
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	undo.Success()
-	return in, true, nil
+	return made, nil
 }
 
-// newInstance checks a request and returns its record.
-func (c *Cloud) newInstance(st *state.State, r RunRequest) (*state.Instance, *state.Image, error) {
-	im := st.Images[r.ImageID]
-	if im == nil {
-		return nil, nil, fault.NotFound("InvalidAMIID", r.ImageID)
+// newVolumes makes an instance's folder and the files of its volumes, and returns the volumes' records.
+func (c *Cloud) newVolumes(st *state.State, r RunRequest, im *state.Image, in *state.Instance, undo *revert.Stack) ([]*state.Volume, error) {
+	dir := c.instanceDir(in.ID)
+	undo.Add(func() { _ = os.RemoveAll(dir) })
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make instance folder: %w", err)
 	}
+	var volumes []*state.Volume
+	for _, m := range mappings(im, r.Overrides) {
+		if snap := st.Snapshots[m.SnapshotID]; snap != nil && m.SizeGiB != 0 && m.SizeGiB < snap.SizeGiB {
+			return nil, fault.New("InvalidBlockDeviceMapping", "Volume of size %dGB is smaller than snapshot '%s', expect size >= %dGB", m.SizeGiB, snap.ID, snap.SizeGiB)
+		}
+		v, err := c.makeVolume(st, m, in.Zone, undo)
+		if err != nil {
+			return nil, err
+		}
+		v.Attachment = &state.Attachment{InstanceID: in.ID, Device: m.Device, At: in.Launched, DeleteOnTermination: m.DeleteOnTermination}
+		volumes = append(volumes, v)
+	}
+	if im.Kind == state.Guest && (len(volumes) == 0 || volumes[0].Attachment.Device != in.RootDevice) {
+		return nil, fault.New("InvalidBlockDeviceMapping", "The root device '%s' is missing", in.RootDevice)
+	}
+	return volumes, nil
+}
+
+// newInstance checks a request and returns the record of one instance.
+func (c *Cloud) newInstance(st *state.State, r RunRequest, im *state.Image, addresses map[string]bool) (*state.Instance, error) {
 	zone, err := c.placement(r)
 	if err != nil {
-		return nil, nil, err
-	}
-	groups := r.Groups
-	if len(groups) == 0 {
-		groups = []string{c.defaultGroup()}
-	}
-	for _, g := range groups {
-		if st.Groups[g] == nil {
-			return nil, nil, fault.NotFound("InvalidGroup", g)
-		}
+		return nil, err
 	}
 	if r.KeyName != "" && st.KeyNamed(r.KeyName) == nil {
-		return nil, nil, fault.New("InvalidKeyPair.NotFound", "The key pair '%s' does not exist", r.KeyName)
+		return nil, fault.New("InvalidKeyPair.NotFound", "The key pair '%s' does not exist", r.KeyName)
 	}
-	n := freeHost(st)
+	interfaces, err := c.interfaces(st, r, zone, addresses)
+	if err != nil {
+		return nil, err
+	}
 	in := &state.Instance{
-		ID: state.NewID("i"), ReservationID: state.NewID("r"), ClientToken: r.Token, ImageID: im.ID, Kind: im.Kind, Program: im.Program,
-		Type: r.Type, Phase: state.Pending, Launched: time.Now(), Zone: zone, SubnetID: c.Subnet(zone), Groups: groups,
-		Address: fmt.Sprintf("127.77.%d.%d", n[0], n[1]), MetadataAddress: fmt.Sprintf("127.78.%d.%d:16925", n[0], n[1]),
-		MAC: fmt.Sprintf("02:77:%02x:%02x:%02x:%02x", n[0], n[1], n[2], n[3]), UserData: r.UserData, KeyName: r.KeyName,
+		ID: state.NewID("i"), ClientToken: r.Token, ImageID: im.ID, Kind: im.Kind, Program: im.Program,
+		Type: r.Type, Phase: state.Pending, Launched: time.Now(), Zone: zone, Interfaces: interfaces,
+		// The metadata service has the numbers of the first address, which nobody else has.
+		MetadataAddress: "127.78." + strings.TrimPrefix(interfaces[0].Address, "127.77.") + ":16925", UserData: r.UserData, KeyName: r.KeyName,
 		Architecture: im.Architecture, BootMode: im.BootMode, ENA: im.ENA, RootDevice: im.RootDevice, OnShutdown: r.OnShutdown,
-		NoTerminate: r.NoTerminate, Metadata: r.Metadata,
+		NoTerminate: r.NoTerminate, Profile: r.Profile, Tenancy: r.Tenancy, Metadata: r.Metadata,
 	}
-	return in, im, checkMachine(in)
+	return in, checkMachine(in)
 }
 
 func (c *Cloud) placement(r RunRequest) (string, error) {
-	zone := r.Zone
-	if r.SubnetID != "" {
-		z := c.ZoneOf(r.SubnetID)
+	zone, subnet := r.Zone, r.Interfaces[0].SubnetID
+	if subnet != "" {
+		z := c.ZoneOf(subnet)
 		if z == "" {
-			return "", fault.NotFound("InvalidSubnetID", r.SubnetID)
+			return "", fault.NotFound("InvalidSubnetID", subnet)
 		}
 		if zone != "" && zone != z {
-			return "", fault.New("InvalidParameterValue", "The subnet %s is not in the zone %s", r.SubnetID, zone)
+			return "", fault.New("InvalidParameterValue", "The subnet %s is not in the zone %s", subnet, zone)
 		}
 		zone = z
 	}
@@ -209,25 +244,4 @@ func (c *Cloud) placement(r RunRequest) (string, error) {
 		return "", fault.New("InvalidZone.NotFound", "The zone '%s' does not exist.", zone)
 	}
 	return zone, nil
-}
-
-// freeHost picks the numbers that an instance's loopback addresses and hardware
-// address are made of. They are random, so that several local clouds on one
-// machine do not meet.
-func freeHost(st *state.State) [4]byte {
-	for {
-		var b [4]byte
-		_, _ = rand.Read(b[:]) // never fails
-		if b[0] == 0 || b[1] == 0 || b[1] == 255 {
-			continue
-		}
-		address := fmt.Sprintf("127.77.%d.%d", b[0], b[1])
-		taken := false
-		for _, in := range st.Instances {
-			taken = taken || (in.Address == address && in.Phase != state.Terminated)
-		}
-		if !taken {
-			return b
-		}
-	}
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"rehost/localcloud/internal/fault"
+	"rehost/localcloud/internal/instance"
 	"rehost/localcloud/internal/state"
 )
 
@@ -72,7 +73,7 @@ func (c *Cloud) DeleteGroup(id string) error {
 			return fault.New("CannotDelete", "the specified group: \"%s\" name: \"default\" cannot be deleted by a user", id)
 		}
 		for _, in := range st.Instances {
-			if in.Phase != state.Terminated && slices.Contains(in.Groups, id) {
+			if in.Phase != state.Terminated && slices.Contains(in.Groups(), id) {
 				return fault.New("DependencyViolation", "resource %s has a dependent object", id)
 			}
 		}
@@ -143,25 +144,37 @@ func (c *Cloud) adjustPorts(ctx context.Context, before *state.State, groupID st
 	now := c.Store.View()
 	for _, in := range now.Instances {
 		r := c.runningOf(in.ID)
-		if r == nil || !slices.Contains(in.Groups, groupID) {
+		if r == nil {
 			continue
 		}
-		had, has := before.OpenPorts(in), now.OpenPorts(in)
-		for _, port := range has {
-			if slices.Contains(had, port) {
+		for i, n := range in.Interfaces {
+			if !slices.Contains(n.Groups, groupID) {
 				continue
 			}
-			if err := r.OpenPort(ctx, port); err != nil {
+			if err := changePorts(ctx, r, i, before.OpenPorts(n.Groups), now.OpenPorts(n.Groups)); err != nil {
 				return err
 			}
 		}
-		for _, port := range had {
-			if slices.Contains(has, port) {
-				continue
-			}
-			if err := r.ClosePort(ctx, port); err != nil {
-				return err
-			}
+	}
+	return nil
+}
+
+// changePorts opens and closes the ports of one interface.
+func changePorts(ctx context.Context, r *instance.Running, index int, had, has []int) error {
+	for _, port := range has {
+		if slices.Contains(had, port) {
+			continue
+		}
+		if err := r.OpenPort(ctx, index, port); err != nil {
+			return err
+		}
+	}
+	for _, port := range had {
+		if slices.Contains(has, port) {
+			continue
+		}
+		if err := r.ClosePort(ctx, index, port); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -252,9 +252,13 @@ func (c *Cloud) terminated(id string) error {
 func (c *Cloud) spec(st *state.State, in *state.Instance) instance.Spec {
 	t, _ := instanceType(in.Type)
 	s := instance.Spec{
-		ID: in.ID, Kind: in.Kind, Dir: c.instanceDir(in.ID), Address: in.Address, Ports: st.OpenPorts(in), Outbound: c.Outbound && st.MayLeave(in), Metadata: in.MetadataAddress,
-		MAC: in.MAC, Type: in.Type, VCPUs: t.VCPUs, MemoryMiB: t.MemoryMiB, Program: in.Program,
+		ID: in.ID, Kind: in.Kind, Dir: c.instanceDir(in.ID), Metadata: in.MetadataAddress, Type: in.Type, VCPUs: t.VCPUs, MemoryMiB: t.MemoryMiB, Program: in.Program,
 		UEFI: BootMode(in) == uefi,
+	}
+	for _, n := range in.Interfaces {
+		s.Interfaces = append(s.Interfaces, instance.Interface{
+			Address: n.Address, MAC: n.MAC, Ports: st.OpenPorts(n.Groups), Outbound: c.Outbound && st.MayLeave(n.Groups),
+		})
 	}
 	for _, v := range st.VolumesOf(in) {
 		s.Disks = append(s.Disks, instance.Disk{VolumeID: v.ID, Path: c.VolumePath(v.ID)})
@@ -293,14 +297,17 @@ func (c *Cloud) document(id string) (imds.Document, bool) {
 	}
 	d := imds.Document{
 		InstanceID: in.ID, ImageID: in.ImageID, InstanceType: in.Type, Architecture: in.Architecture, Account: c.Account, Region: c.Region,
-		Zone: in.Zone, Hostname: Hostname(in, c.Region), LocalIPv4: in.Address, PublicIPv4: in.Address, MAC: in.MAC, ReservationID: in.ReservationID,
+		Zone: in.Zone, Hostname: Hostname(in, c.Region), PublicIPv4: in.First().Address, ReservationID: in.ReservationID, LaunchIndex: in.LaunchIndex, Profile: in.Profile,
 		Devices: map[string]string{}, UserData: in.UserData, Pending: in.Launched,
 		TokenOptional: in.Metadata.Tokens == "optional", Disabled: in.Metadata.Endpoint == "disabled",
 	}
 	if k := st.KeyNamed(in.KeyName); k != nil {
 		d.KeyName, d.PublicKey = k.Name, k.Public
 	}
-	for _, g := range in.Groups {
+	for _, n := range in.Interfaces {
+		d.Interfaces = append(d.Interfaces, imds.Interface{ID: n.ID, MAC: n.MAC, LocalIPv4: n.Address, SubnetID: n.SubnetID})
+	}
+	for _, g := range in.First().Groups {
 		if st.Groups[g] != nil {
 			d.SecurityGroups = append(d.SecurityGroups, st.Groups[g].Name)
 		}
@@ -320,7 +327,7 @@ func (c *Cloud) document(id string) (imds.Document, bool) {
 
 // Hostname is the private DNS name of an instance.
 func Hostname(in *state.Instance, region string) string {
-	b := []byte(in.Address)
+	b := []byte(in.First().Address)
 	for i := range b {
 		if b[i] == '.' {
 			b[i] = '-'

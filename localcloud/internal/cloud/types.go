@@ -7,6 +7,8 @@ type InstanceType struct {
 	MemoryMiB int
 	// Hypervisor is EC2's. It decides what firmware there is; the machine here is the same for both.
 	Hypervisor string
+	// Interfaces is how many network interfaces it takes.
+	Interfaces int
 }
 
 // The hypervisors of EC2.
@@ -18,20 +20,20 @@ const (
 // InstanceTypes are the sizes on offer.
 func InstanceTypes() []InstanceType {
 	return []InstanceType{
-		{"t2.micro", 1, 1024, xen},
-		{"t2.small", 1, 2048, xen},
-		{"t3.nano", 2, 512, nitro},
-		{"t3.micro", 2, 1024, nitro},
-		{"t3.small", 2, 2048, nitro},
-		{"t3.medium", 2, 4096, nitro},
-		{"t3.large", 2, 8192, nitro},
-		{"t3.xlarge", 4, 16384, nitro},
-		{"c5.large", 2, 4096, nitro},
-		{"c5.xlarge", 4, 8192, nitro},
-		{"m4.large", 2, 8192, xen},
-		{"m5.large", 2, 8192, nitro},
-		{"m5.xlarge", 4, 16384, nitro},
-		{"r5.large", 2, 16384, nitro},
+		{"t2.micro", 1, 1024, xen, 2},
+		{"t2.small", 1, 2048, xen, 3},
+		{"t3.nano", 2, 512, nitro, 2},
+		{"t3.micro", 2, 1024, nitro, 2},
+		{"t3.small", 2, 2048, nitro, 3},
+		{"t3.medium", 2, 4096, nitro, 3},
+		{"t3.large", 2, 8192, nitro, 3},
+		{"t3.xlarge", 4, 16384, nitro, 4},
+		{"c5.large", 2, 4096, nitro, 3},
+		{"c5.xlarge", 4, 8192, nitro, 4},
+		{"m4.large", 2, 8192, xen, 2},
+		{"m5.large", 2, 8192, nitro, 3},
+		{"m5.xlarge", 4, 16384, nitro, 4},
+		{"r5.large", 2, 16384, nitro, 3},
 	}
 }
 

@@ -28,8 +28,13 @@ const (
 type Document struct {
 	InstanceID, ImageID, InstanceType, Architecture string
 	Account, Region, Zone                           string
-	Hostname, LocalIPv4, PublicIPv4, MAC            string
+	Hostname, PublicIPv4                            string
 	ReservationID                                   string
+	LaunchIndex                                     int
+	// Profile is the ARN of the instance profile.
+	Profile string
+	// Interfaces are the network interfaces, the first one first.
+	Interfaces []Interface
 	// KeyName and PublicKey are the instance's SSH key, in the form of authorized_keys.
 	KeyName, PublicKey string
 	SecurityGroups     []string
@@ -44,6 +49,16 @@ type Document struct {
 	TokenOptional bool
 	// Disabled turns the service off.
 	Disabled bool
+}
+
+// Interface is a network interface.
+type Interface struct{ ID, MAC, LocalIPv4, SubnetID string }
+
+func (d Document) first() Interface {
+	if len(d.Interfaces) == 0 {
+		return Interface{}
+	}
+	return d.Interfaces[0]
 }
 
 // Service answers for one instance.
@@ -181,14 +196,14 @@ func (d Document) files() map[string][]byte {
 	}
 	add("instance-id", d.InstanceID)
 	add("ami-id", d.ImageID)
-	add("ami-launch-index", "0")
+	add("ami-launch-index", strconv.Itoa(d.LaunchIndex))
 	add("instance-type", d.InstanceType)
-	add("local-ipv4", d.LocalIPv4)
+	add("local-ipv4", d.first().LocalIPv4)
 	add("public-ipv4", d.PublicIPv4)
 	add("hostname", d.Hostname)
 	add("local-hostname", d.Hostname)
 	add("public-hostname", d.Hostname)
-	add("mac", d.MAC)
+	add("mac", d.first().MAC)
 	add("reservation-id", d.ReservationID)
 	add("security-groups", strings.Join(d.SecurityGroups, "\n"))
 	add("placement/availability-zone", d.Zone)
@@ -202,10 +217,17 @@ func (d Document) files() map[string][]byte {
 	for name, device := range d.Devices {
 		add("block-device-mapping/"+name, device)
 	}
-	nic := "network/interfaces/macs/" + d.MAC + "/"
-	add(nic+"mac", d.MAC)
-	add(nic+"device-number", "0")
-	add(nic+"local-ipv4s", d.LocalIPv4)
+	for i, n := range d.Interfaces {
+		nic := "network/interfaces/macs/" + n.MAC + "/"
+		add(nic+"mac", n.MAC)
+		add(nic+"interface-id", n.ID)
+		add(nic+"subnet-id", n.SubnetID)
+		add(nic+"device-number", strconv.Itoa(i))
+		add(nic+"local-ipv4s", n.LocalIPv4)
+	}
+	if d.Profile != "" {
+		f["meta-data/iam/info"] = d.iam()
+	}
 	for key, value := range d.Tags {
 		f["meta-data/tags/instance/"+key] = []byte(value)
 	}
@@ -216,11 +238,19 @@ func (d Document) files() map[string][]byte {
 	return f
 }
 
+// iam says which instance profile there is. There is no IAM here, so there are no credentials.
+func (d Document) iam() []byte {
+	raw, _ := json.MarshalIndent(map[string]any{
+		"Code": "Success", "LastUpdated": d.Pending.UTC().Format(time.RFC3339), "InstanceProfileArn": d.Profile,
+	}, "", "  ")
+	return raw
+}
+
 func (d Document) identity() []byte {
 	raw, _ := json.MarshalIndent(map[string]any{
 		"accountId": d.Account, "architecture": d.Architecture, "availabilityZone": d.Zone, "imageId": d.ImageID,
 		"instanceId": d.InstanceID, "instanceType": d.InstanceType, "pendingTime": d.Pending.UTC().Format(time.RFC3339),
-		"privateIp": d.LocalIPv4, "region": d.Region, "version": "2017-09-30",
+		"privateIp": d.first().LocalIPv4, "region": d.Region, "version": "2017-09-30",
 	}, "", "  ")
 	return raw
 }

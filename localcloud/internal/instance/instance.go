@@ -27,14 +27,10 @@ type Spec struct {
 	Kind state.Kind
 	// Dir is the instance's own folder. It exists.
 	Dir string
-	// Address is the loopback address on which Ports are forwarded to a guest.
-	Address string
-	Ports   []int
-	// Outbound lets a guest reach the host and the networks that it reaches.
-	Outbound bool
+	// Interfaces are the network interfaces; the first one reaches the metadata service.
+	Interfaces []Interface
 	// Metadata is host:port of the instance's metadata service.
 	Metadata  string
-	MAC       string
 	Type      string
 	VCPUs     int
 	MemoryMiB int
@@ -44,6 +40,16 @@ type Spec struct {
 	Disks []Disk
 	// Program is the command line of a process.
 	Program []string
+}
+
+// Interface is a guest's network interface.
+type Interface struct {
+	MAC string
+	// Address is the loopback address on which Ports are forwarded to the guest.
+	Address string
+	Ports   []int
+	// Outbound lets a guest reach the host and the networks that it reaches.
+	Outbound bool
 }
 
 // Disk is an attached volume.

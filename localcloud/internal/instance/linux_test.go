@@ -41,6 +41,8 @@ $B mount -t proc p /proc; $B mount -t sysfs s /sys; $B mount -t devtmpfs d /dev
 for m in $($B cat /order); do $B insmod /$m; done
 $B ip link set eth0 up
 $B ip addr add 169.254.0.15/16 dev eth0
+$B ip link set eth1 up
+$B ip addr add 10.77.1.15/24 dev eth1
 until [ "$($B cat /sys/class/net/eth0/carrier)" = 1 ]; do $B usleep 50000; done
 $B echo 'PUT /latest/api/token HTTP/1.0' >/q; $B echo 'X-aws-ec2-metadata-token-ttl-seconds: 60' >>/q; $B echo >>/q
 ask() { $B nc -w 10 169.254.169.254 80 </q; }
@@ -158,8 +160,10 @@ func TestLinuxGuest(t *testing.T) {
 	first, later := disk("vol-00000000000000001"), disk("vol-00000000000000002")
 	h := &Host{QEMU: qemu, Connect: []string{os.Args[0], "imds connect"}, Log: hclog.NewNullLogger(), extra: linux(t, kernelPackage(t), port)}
 	s := Spec{
-		ID: "i-linux", Kind: state.Guest, Dir: dir, Address: "127.77.250.17", Ports: []int{80}, Metadata: svc.Listener.Addr().String(),
-		MAC: "02:77:00:00:00:01", Type: "t3.nano", VCPUs: 2, MemoryMiB: 512, Disks: []Disk{first},
+		ID: "i-linux", Kind: state.Guest, Dir: dir, Metadata: svc.Listener.Addr().String(),
+		Interfaces: []Interface{
+			{Address: "127.77.250.17", Ports: []int{80}, MAC: "02:77:00:00:00:01"}, {Address: "127.77.250.18", Ports: []int{80}, MAC: "02:77:00:00:00:02"},
+		}, Type: "t3.nano", VCPUs: 2, MemoryMiB: 512, Disks: []Disk{first},
 	}
 	r, err := h.Start(t.Context(), s)
 	if err != nil {
@@ -195,10 +199,12 @@ func TestLinuxGuest(t *testing.T) {
 	if err := r.Detach(t.Context(), later.VolumeID); err != nil {
 		t.Error(err)
 	}
-	if got := fetch(t, "127.77.250.17:80"); got != "hello from the guest\n" {
-		t.Errorf("port 80 answers %q", got)
+	for _, address := range []string{"127.77.250.17:80", "127.77.250.18:80"} {
+		if got := fetch(t, address); got != "hello from the guest\n" {
+			t.Errorf("%s answers %q", address, got)
+		}
 	}
-	if err := r.ClosePort(t.Context(), 80); err != nil {
+	if err := r.ClosePort(t.Context(), 0, 80); err != nil {
 		t.Error(err)
 	}
 	for _, closed := range []string{"127.77.250.17:80", "127.77.250.17:81"} {

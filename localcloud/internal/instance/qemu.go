@@ -42,9 +42,10 @@ func (h *Host) arguments(s Spec) []string {
 		"-chardev", "file,id=console,path=" + escape(ConsolePath(s.Dir)) + ",append=on", "-serial", "chardev:console",
 		// Relative, because a socket's path must be short and a data folder's need not be.
 		"-qmp", "unix:qmp.sock,server=on,wait=off",
-		"-netdev", h.network(s),
+	}
+	for i, n := range s.Interfaces {
 		// Without the boot ROM, so that no guest waits for a network boot.
-		"-device", "e1000e,netdev=net0,mac=" + s.MAC + ",romfile=",
+		args = append(args, "-netdev", h.network(s, i), "-device", fmt.Sprintf("e1000e,netdev=net%d,mac=%s,romfile=", i, n.MAC))
 	}
 	args = append(args, firmware(s)...)
 	for i, d := range s.Disks {
@@ -58,28 +59,40 @@ func (h *Host) arguments(s Spec) []string {
 	return append(args, h.extra...)
 }
 
-func (h *Host) network(s Spec) string {
+// network is the host's side of an interface.
+func (h *Host) network(s Spec, index int) string {
+	n := s.Interfaces[index]
 	var b strings.Builder
-	b.WriteString("user,id=net0," + guestNetwork)
-	if !s.Outbound {
+	block, address := guestSide(index)
+	fmt.Fprintf(&b, "user,id=net%d,%s", index, block)
+	if !n.Outbound {
 		// A test launch of a production server must not reach production.
 		b.WriteString(",restrict=on")
 	}
-	if len(h.Connect) > 0 {
+	if len(h.Connect) > 0 && index == 0 {
 		command := make([]string, 0, len(h.Connect)+1)
 		for _, word := range append(slices.Clone(h.Connect), s.Metadata) {
 			command = append(command, quote(word))
 		}
 		b.WriteString(",guestfwd=tcp:" + metadataPort + "-cmd:" + escape(strings.Join(command, " ")))
 	}
-	for _, p := range s.Ports {
-		fmt.Fprintf(&b, ",hostfwd=%s", forward(s.Address, p))
+	for _, p := range n.Ports {
+		fmt.Fprintf(&b, ",hostfwd=%s", forward(n.Address, address, p))
 	}
 	return b.String()
 }
 
-func forward(address string, port int) string {
-	return fmt.Sprintf("tcp:%s:%d-%s:%d", address, port, guestAddress, port)
+// guestSide is the network that a guest sees at an interface, and the address that it gets there.
+func guestSide(index int) (network, address string) {
+	if index == 0 {
+		return guestNetwork, guestAddress
+	}
+	block := fmt.Sprintf("10.77.%d.", index)
+	return "net=" + block + "0/24,dhcpstart=" + block + "15", block + "15"
+}
+
+func forward(outside, inside string, port int) string {
+	return fmt.Sprintf("tcp:%s:%d-%s:%d", outside, port, inside, port)
 }
 
 // blockNode is the block layer's side of a disk. The host's page cache is the

@@ -165,14 +165,15 @@ func refused(err error) bool {
 	return ok
 }
 
-// OpenPort forwards one more port to a running guest.
-func (r *Running) OpenPort(ctx context.Context, port int) error {
-	return r.monitor(ctx, "hostfwd_add net0 "+forward(r.spec.Address, port))
+// OpenPort forwards one more port to an interface of a running guest.
+func (r *Running) OpenPort(ctx context.Context, index, port int) error {
+	_, inside := guestSide(index)
+	return r.monitor(ctx, fmt.Sprintf("hostfwd_add net%d %s", index, forward(r.spec.Interfaces[index].Address, inside, port)))
 }
 
 // ClosePort forwards a port no more.
-func (r *Running) ClosePort(ctx context.Context, port int) error {
-	return r.monitor(ctx, fmt.Sprintf("hostfwd_remove net0 tcp:%s:%d", r.spec.Address, port))
+func (r *Running) ClosePort(ctx context.Context, index, port int) error {
+	return r.monitor(ctx, fmt.Sprintf("hostfwd_remove net%d tcp:%s:%d", index, r.spec.Interfaces[index].Address, port))
 }
 
 // monitor executes a command that only QEMU's monitor for people has.

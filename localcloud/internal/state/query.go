@@ -57,9 +57,21 @@ func (s *State) ImageUsing(snapshotID string) string {
 // NVMeSerial is how a guest sees a volume's id: without its dash.
 func NVMeSerial(volumeID string) string { return strings.Replace(volumeID, "-", "", 1) }
 
-// MayLeave reports whether a group of the instance lets it reach others.
-func (s *State) MayLeave(in *Instance) bool {
-	for _, id := range in.Groups {
+// Reserved returns the instances that one call launched, in its order.
+func (s *State) Reserved(reservation string) []*Instance {
+	var out []*Instance
+	for _, in := range s.Instances {
+		if in.ReservationID == reservation {
+			out = append(out, in)
+		}
+	}
+	slices.SortFunc(out, func(a, b *Instance) int { return a.LaunchIndex - b.LaunchIndex })
+	return out
+}
+
+// MayLeave reports whether one of the groups lets its members reach others.
+func (s *State) MayLeave(groups []string) bool {
+	for _, id := range groups {
 		if g := s.Groups[id]; g != nil && len(g.Egress) > 0 {
 			return true
 		}
@@ -101,10 +113,10 @@ func (r Rule) ports() []int64 {
 	return out
 }
 
-// OpenPorts returns the TCP ports that the instance's groups open, sorted.
-func (s *State) OpenPorts(in *Instance) []int {
+// OpenPorts returns the TCP ports that the groups open, sorted.
+func (s *State) OpenPorts(groups []string) []int {
 	var out []int
-	for _, id := range in.Groups {
+	for _, id := range groups {
 		if g := s.Groups[id]; g != nil {
 			for _, r := range g.Rules {
 				for _, p := range r.ports() {

@@ -98,7 +98,7 @@ func TestOpenPorts(t *testing.T) {
 	} {
 		st := empty()
 		st.Groups["g"] = &Group{Rules: c.rules}
-		if diff := cmp.Diff(c.want, st.OpenPorts(&Instance{Groups: []string{"g", "gone"}})); diff != "" {
+		if diff := cmp.Diff(c.want, st.OpenPorts([]string{"g", "gone"})); diff != "" {
 			t.Errorf("%s: %s", name, diff)
 		}
 	}

@@ -1,6 +1,9 @@
 package state
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // State is everything the local cloud remembers. Ids are keys of the maps.
 type State struct {
@@ -159,22 +162,54 @@ type Instance struct {
 	Launched           time.Time
 	Ended              time.Time `json:",omitzero"`
 	Zone               string
-	SubnetID           string
-	Groups             []string
-	Address            string
-	MetadataAddress    string
-	MAC                string
-	UserData           []byte
-	KeyName            string
-	Architecture       string
-	BootMode           string
-	ENA                bool
-	RootDevice         string
-	OnShutdown         string
-	NoTerminate        bool
-	Metadata           MetadataOptions
+	// Interfaces are the network interfaces by their device index: there is always a first one.
+	Interfaces      []Interface
+	MetadataAddress string
+	LaunchIndex     int
+	// Profile is the ARN of the instance profile, or empty.
+	Profile      string
+	Tenancy      string
+	UserData     []byte
+	KeyName      string
+	Architecture string
+	BootMode     string
+	ENA          bool
+	RootDevice   string
+	OnShutdown   string
+	NoTerminate  bool
+	Metadata     MetadataOptions
 	// Proc is the host process that runs the instance; zero when none does.
 	Proc Proc `json:",omitzero"`
+}
+
+// Interface is a network interface of an instance. It comes and goes with the instance.
+type Interface struct {
+	ID       string
+	SubnetID string
+	Groups   []string
+	Address  string // on this machine's loopback
+	MAC      string
+}
+
+// First is the interface that an instance is known by.
+func (in *Instance) First() *Interface {
+	if len(in.Interfaces) == 0 { // an instance of nowhere, such as one that only filters are asked of
+		return &Interface{}
+	}
+	return &in.Interfaces[0]
+}
+
+// Groups are the security groups of all of an instance's interfaces.
+func (in *Instance) Groups() []string {
+	var out []string
+	for _, n := range in.Interfaces {
+		for _, g := range n.Groups {
+			if !slices.Contains(out, g) {
+				out = append(out, g)
+			}
+		}
+	}
+	return out
 }
 
 // Proc identifies a process beyond the reuse of its number.
