@@ -13,6 +13,7 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 
 	"rehost/internal/cloud"
+	"rehost/internal/command"
 	"rehost/localcloud"
 	"rehost/protocol"
 )
@@ -52,6 +53,7 @@ func TestMigrationThroughATroubledCloud(t *testing.T) {
 	w.wantNothingElse("after the test", 1+2+1+2+1+1+2)
 	w.run(protocol.JobCutover)
 	w.awaitState(protocol.CuttingOver)
+	w.wantLaunchedAsAsked()
 	w.wantNothingElse("after the cutover", 1+2+1+2+1+1+2)
 	w.run(protocol.JobFinalize)
 	w.awaitState(protocol.Cutover)
@@ -65,11 +67,47 @@ func TestMigrationThroughATroubledCloud(t *testing.T) {
 func fleet() protocol.Fleet {
 	return protocol.Fleet{
 		Replications: []protocol.ReplicationSettings{{Name: "default", VolumeType: "gp3"}},
-		Launches:     []protocol.LaunchSettings{{Name: "web", InstanceType: "t3.small", IngressPorts: []int{8080}}},
+		Launches: []protocol.LaunchSettings{{
+			Name: "web", InstanceType: "t3.small", IngressPorts: []int{8080}, PrivateIP: "copy", Profile: "app", Tenancy: "dedicated", HTTPTokens: "optional",
+			HopLimit: 3, UserData: "#!/bin/sh\n", Tags: map[string]string{"team": "shop"}, VolumeType: "gp3", Interfaces: []protocol.LaunchInterface{{PrivateIP: "auto"}},
+			Disks: []protocol.LaunchDisk{{Name: "/dev/sdb", VolumeType: "gp3", IOPS: 4000, Throughput: 250}},
+		}},
 		Servers:      []protocol.ServerSettings{{Name: server, Replication: "default", Launch: "web", Fence: "hook"}},
 		Applications: []protocol.ApplicationSettings{{Name: "shop", Servers: []string{server}}},
 		Waves:        []protocol.WaveSettings{{Name: "one", Applications: []string{"shop"}}},
 	}
+}
+
+// wantLaunchedAsAsked asks another client what became of the launch block's wishes.
+func (w *world) wantLaunchedAsAsked() {
+	w.t.Helper()
+	instance := w.status().Servers[0].Record.Cutover.Instance
+	const query = "Reservations[0].Instances[0].[PrivateIpAddress,IamInstanceProfile.Arn,Placement.Tenancy,MetadataOptions.HttpTokens," +
+		"MetadataOptions.HttpPutResponseHopLimit,length(NetworkInterfaces),Tags[?Key=='team'].Value|[0]]"
+	got := w.aws("ec2", "describe-instances", "--instance-ids", instance, "--query", query)
+	want := sourceAddress + "\tarn:aws:iam::000000000000:instance-profile/app\tdedicated\toptional\t3\t2\tshop\n"
+	if got != want {
+		w.t.Errorf("the target is %q, want %q", got, want)
+	}
+	got = w.aws("ec2", "describe-volumes", "--filters", "Name=attachment.instance-id,Values="+instance, "--query", "sort_by(Volumes,&Attachments[0].Device)[].[VolumeType,Iops,Throughput]")
+	if want := "gp3\t4000\t250\ngp3\t3000\t125\n"; got != want {
+		w.t.Errorf("its volumes are %q, want %q", got, want)
+	}
+	if got = w.aws("ec2", "describe-instance-attribute", "--instance-id", instance, "--attribute", "userData", "--query", "UserData.Value"); got != "IyEvYmluL3NoCg==\n" {
+		w.t.Errorf("its user data is %q", got)
+	}
+}
+
+// aws runs Debian's awscli, which is tried again by itself as the cloud is troubled.
+func (w *world) aws(args ...string) string {
+	w.t.Helper()
+	args = append([]string{"--endpoint-url", w.config.Endpoint, "--region", w.config.Region, "--output", "text"}, args...)
+	env := []string{"PATH=/usr/bin:/bin", "AWS_SHARED_CREDENTIALS_FILE=" + w.config.CredentialsFile, "AWS_MAX_ATTEMPTS=20", "AWS_RETRY_MODE=standard", "AWS_PAGER="}
+	out, err := command.Run(w.t.Context(), "env", slices.Concat(env, []string{"/usr/bin/aws"}, args)...)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return string(out)
 }
 
 // wantNothingElse compares the cloud with the records, things by id, and counts them.

@@ -25,6 +25,8 @@ import (
 const (
 	server  = "web-1"
 	patient = 8 * time.Minute // for one stage of the migration
+	// sourceAddress is of the local cloud's subnets, so that a launch can keep it.
+	sourceAddress = "127.77.41.7"
 )
 
 // TestMain lets the test binary be the program of a process image.
@@ -161,7 +163,7 @@ func (w *world) loop(fn func(ctx context.Context) (more bool)) {
 func (w *world) agent() {
 	nc := bustest.Connect(w.t, w.bus, protocol.RoleAgent, server)
 	report := protocol.AgentReport{
-		Server: server, Host: protocol.Host{BootMode: "bios"},
+		Server: server, Host: protocol.Host{BootMode: "bios", Address: sourceAddress},
 		Disks: []protocol.DiskReport{{Name: "/dev/sda", Boot: true, SizeBytes: 1 << 30}, {Name: "/dev/sdb", SizeBytes: 1 << 30}},
 	}
 	w.loop(func(ctx context.Context) bool {
