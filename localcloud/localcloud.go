@@ -69,6 +69,9 @@ type Config struct {
 	KMSKeys []string
 }
 
+// Refusal is the answer to a call that is not done.
+type Refusal = fault.Refusal
+
 // Faults is a plan of troubles, for tests of clients.
 type Faults = fault.Plan
 

@@ -107,7 +107,7 @@ const renew = "renew the credentials (`credentials_file` or `profile` in the con
 // hints by error code: imperative, and naming what to touch.
 var hints = map[string]string{
 	"AuthFailure":                       "check the access key and the clock of this machine, and `credentials_file` in the controller's cloud block",
-	"InsufficientInstanceCapacity":      "set another `instance_type` or `subnet` in the launch block",
+	"InsufficientInstanceCapacity":      "wait, or set another `instance_type` or `subnet` in the replication or launch block that asks for it",
 	"InvalidSubnetID.NotFound":          "set `subnet` to one that exists in the region",
 	"InvalidParameterValue":             "compare the value named above with EC2's documentation of the call",
 	"Unsupported":                       "set an `instance_type` that supports the image's boot mode and architecture",

@@ -285,18 +285,25 @@ func (w *world) awaitState(want protocol.Lifecycle) {
 	w.t.Logf("%s after %s", want, time.Since(began).Round(time.Second))
 }
 
-// run runs a job of the wave to its end.
+// run runs a job of the wave to its end, which must be a good one.
 func (w *world) run(kind protocol.JobKind) {
 	w.t.Helper()
-	job := ask[protocol.WaveRequest, protocol.Job](w, protocol.VerbWave, protocol.WaveRequest{Wave: "one", Kind: kind})
 	began := time.Now()
-	w.await("job "+job.ID, func(protocol.Status) bool {
-		job = ask[protocol.JobRequest, protocol.Job](w, protocol.VerbJob, protocol.JobRequest{ID: job.ID})
-		return job.Status == protocol.JobCompleted
-	})
+	job := w.end(kind)
 	if len(job.Servers) != 1 || job.Servers[0].Status != protocol.StepSucceeded {
 		text, err := json.MarshalIndent(job, "", " ")
 		w.t.Fatalf("job %s: %s (%v)", job.ID, text, err)
 	}
 	w.t.Logf("%s done after %s", kind, time.Since(began).Round(time.Second))
+}
+
+// end runs a job of the wave to its end, whatever it is.
+func (w *world) end(kind protocol.JobKind) protocol.Job {
+	w.t.Helper()
+	job := ask[protocol.WaveRequest, protocol.Job](w, protocol.VerbWave, protocol.WaveRequest{Wave: "one", Kind: kind})
+	w.await("job "+job.ID, func(protocol.Status) bool {
+		job = ask[protocol.JobRequest, protocol.Job](w, protocol.VerbJob, protocol.JobRequest{ID: job.ID})
+		return job.Status == protocol.JobCompleted
+	})
+	return job
 }

@@ -79,9 +79,18 @@ func (s *Server) callEBS(r *http.Request, name string, act ebsAction) (*ebsAnswe
 	if err != nil {
 		return nil, err
 	}
-	c := &ebsCall{Request: r, body: body}
-	answer, err := act(r.Context(), s, c)
-	return answer, errors.Join(c.err, err)
+	request := r.URL.Query()
+	request.Set("path", r.URL.Path)
+	return troubled(r.Context(), s.Faults, name, request, func() (*ebsAnswer, error) {
+		c := &ebsCall{Request: r, body: body}
+		answer, err := act(r.Context(), s, c)
+		return answer, errors.Join(c.err, err)
+	})
+}
+
+// ebsCodes are what the EBS direct APIs call the troubles that EC2 has names for.
+var ebsCodes = map[string]string{
+	"RequestLimitExceeded": "RequestThrottledException:ACCOUNT_THROTTLED", "InternalError": "InternalServerException",
 }
 
 func (a *ebsAnswer) write(w http.ResponseWriter) {
@@ -107,6 +116,9 @@ func (s *Server) failEBS(w http.ResponseWriter, name string, err error) {
 	}
 	s.Log.Debug("call refused", "action", name, "code", f.Code, "message", f.Message)
 	code, reason, _ := strings.Cut(f.Code, ":")
+	if own, ok := ebsCodes[f.Code]; ok {
+		code, reason, _ = strings.Cut(own, ":")
+	}
 	answer := ebsAnswer{status: f.HTTPStatus(), header: map[string]string{"X-Amzn-Errortype": code}, json: struct {
 		Message string
 		Reason  string `json:",omitempty"`

@@ -113,7 +113,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		err = s.Credentials.verify(r, body, service, time.Now())
 	}
 	if err == nil {
-		result, err = s.troubled(r.Context(), service, name, form)
+		result, err = troubled(r.Context(), s.Faults, name, form, func() (any, error) { return s.call(r.Context(), service, name, form) })
 	}
 	var out []byte
 	if err == nil {
@@ -134,19 +134,20 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(out)
 }
 
-// troubled makes a call as the plan of faults lets it.
-func (s *Server) troubled(ctx context.Context, service, name string, form url.Values) (any, error) {
-	if d := s.Faults.Delay(); d > 0 {
+// troubled makes a call as the plan of faults lets it; request tells the same call from another one.
+func troubled[T any](ctx context.Context, faults *fault.Injector, name string, request url.Values, call func() (T, error)) (T, error) {
+	var none T
+	if d := faults.Delay(); d > 0 {
 		pause(ctx, d)
 	}
-	if err := s.Faults.Before(name); err != nil {
-		return nil, err
+	if err := faults.Before(name); err != nil {
+		return none, err
 	}
-	result, err := s.call(ctx, service, name, form)
+	result, err := call()
 	if err != nil {
-		return nil, err
+		return none, err
 	}
-	lost, err := s.Faults.After(name, form)
+	lost, err := faults.After(name, request)
 	if lost {
 		panic(http.ErrAbortHandler) // cuts the connection
 	}

@@ -24,8 +24,16 @@ type Plan struct {
 	// Lose names calls whose answer is lost: the call is done, and the connection cut. Each
 	// request loses one answer; when it is repeated word by word, the second one arrives.
 	Lose []string
+	// Refuse says which calls are refused, each with a code of EC2's, such as RunInstances with InsufficientInstanceCapacity.
+	Refuse []Refusal
 	// Delay is how much longer each call takes.
 	Delay time.Duration
+}
+
+// Refusal is the answer to a call that is not done.
+type Refusal struct {
+	Action, Code string
+	Times        int // how often, until it is done; 0: always
 }
 
 // Kinds of trouble, as the observer of an [Injector] is told.
@@ -34,6 +42,7 @@ const (
 	KindFail     = "fail"
 	KindFailDone = "fail-done"
 	KindLose     = "lose"
+	KindRefuse   = "refuse"
 )
 
 // Injector plays a plan. A nil one plays none.
@@ -44,6 +53,7 @@ type Injector struct {
 	mu   sync.Mutex
 	rand *rand.Rand
 	lost map[string]bool // requests that lost an answer
+	said []int           // how often each refusal has been given
 }
 
 // NewInjector makes an Injector; observer is told of each trouble, and may be nil.
@@ -51,7 +61,7 @@ func NewInjector(p Plan, observer func(action, kind string)) *Injector {
 	if observer == nil {
 		observer = func(string, string) {}
 	}
-	return &Injector{plan: p, observer: observer, rand: rand.New(rand.NewPCG(p.Seed, 0)), lost: map[string]bool{}}
+	return &Injector{plan: p, observer: observer, rand: rand.New(rand.NewPCG(p.Seed, 0)), lost: map[string]bool{}, said: make([]int, len(p.Refuse))}
 }
 
 // Delay is how long to wait before a call is looked at.
@@ -64,8 +74,14 @@ func (i *Injector) Delay() time.Duration {
 
 // Before returns the refusal that a call meets before it is done, or nil.
 func (i *Injector) Before(action string) error {
+	if i == nil {
+		return nil
+	}
+	if err := i.refuses(action); err != nil {
+		i.observer(action, KindRefuse)
+		return err
+	}
 	switch {
-	case i == nil:
 	case i.happens(i.plan.Throttle):
 		i.observer(action, KindThrottle)
 		return &Error{Code: "RequestLimitExceeded", Message: "Request limit exceeded.", Status: http.StatusServiceUnavailable}
@@ -101,6 +117,33 @@ func (i *Injector) happens(share float64) bool {
 	return share > 0 && i.rand.Float64() < share
 }
 
+// messages are EC2's own words for what only a real cloud runs out of.
+var messages = map[string]string{
+	"InsufficientInstanceCapacity": "We currently do not have sufficient capacity in the Availability Zone you requested. Our system will be working on provisioning additional capacity.",
+	"InsufficientVolumeCapacity":   "There is not enough capacity to fulfill your EBS volume provision request.",
+}
+
+func (i *Injector) refuses(action string) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for n, r := range i.plan.Refuse {
+		if r.Action != action || r.Times > 0 && i.said[n] == r.Times {
+			continue
+		}
+		i.said[n]++
+		message := messages[r.Code]
+		if message == "" {
+			message = "The local cloud was told to refuse " + action + "."
+		}
+		e := &Error{Code: r.Code, Message: message}
+		if strings.HasPrefix(r.Code, "Insufficient") {
+			e.Status = http.StatusInternalServerError // as EC2 does
+		}
+		return e
+	}
+	return nil
+}
+
 func (i *Injector) loses(action string, request url.Values) bool {
 	if !slices.Contains(i.plan.Lose, action) {
 		return false
@@ -115,7 +158,8 @@ func (i *Injector) loses(action string, request url.Values) bool {
 	return true
 }
 
-// Set reads one setting, such as throttle=0.3, fail=0.1, lose=CreateSnapshot, delay=200ms or seed=7.
+// Set reads one setting, such as throttle=0.3, fail=0.1, lose=CreateSnapshot, refuse=RunInstances:InsufficientInstanceCapacity:2, delay=200ms or
+// seed=7.
 func (p *Plan) Set(setting string) error {
 	name, value, _ := strings.Cut(setting, "=")
 	var err error
@@ -136,6 +180,10 @@ func (p *Plan) Set(setting string) error {
 			err = fmt.Errorf("no call is named")
 		}
 		p.Lose = append(p.Lose, value)
+	case "refuse":
+		var r Refusal
+		r, err = refusal(value)
+		p.Refuse = append(p.Refuse, r)
 	default:
 		return fmt.Errorf("unknown fault %q", name)
 	}
@@ -143,6 +191,22 @@ func (p *Plan) Set(setting string) error {
 		return fmt.Errorf("fault %s: %w", name, err)
 	}
 	return nil
+}
+
+// refusal reads ACTION:CODE or ACTION:CODE:TIMES.
+func refusal(text string) (r Refusal, err error) {
+	parts := strings.Split(text, ":")
+	if len(parts) < 2 || len(parts) > 3 || parts[0] == "" || parts[1] == "" {
+		return r, fmt.Errorf("%q is not ACTION:CODE or ACTION:CODE:TIMES", text)
+	}
+	r.Action, r.Code = parts[0], parts[1]
+	if len(parts) == 3 {
+		r.Times, err = strconv.Atoi(parts[2])
+		if err == nil && r.Times < 1 {
+			err = fmt.Errorf("%d times is not possible", r.Times)
+		}
+	}
+	return r, err
 }
 
 func share(text string) (float64, error) {

@@ -1,6 +1,7 @@
 package fault_test
 
 import (
+	"errors"
 	"math"
 	"net/url"
 	"testing"
@@ -62,18 +63,30 @@ func TestEachRequestLosesOneAnswer(t *testing.T) {
 	}
 }
 
+func TestRefusals(t *testing.T) {
+	i := fault.NewInjector(fault.Plan{Refuse: []fault.Refusal{{Action: "RunInstances", Code: "X", Times: 2}, {Action: "CreateVolume", Code: "Y"}}}, nil)
+	for n, c := range []struct{ action, want string }{
+		{"RunInstances", "X"}, {"CreateVolume", "Y"}, {"RunInstances", "X"}, {"RunInstances", ""}, {"CreateVolume", "Y"}, {"DeleteVolume", ""},
+	} {
+		err := i.Before(c.action)
+		if e, ok := errors.AsType[*fault.Error](err); ok != (c.want != "") || ok && e.Code != c.want {
+			t.Errorf("call %d, %s: got %v, want %q", n, c.action, err, c.want)
+		}
+	}
+}
+
 func TestSettings(t *testing.T) {
 	var p fault.Plan
-	for _, s := range []string{"seed=7", "throttle=0.3", "fail=0.1", "lose=CreateVolume", "lose=RunInstances", "delay=200ms"} {
+	for _, s := range []string{"seed=7", "throttle=0.3", "fail=0.1", "lose=CreateVolume", "lose=RunInstances", "delay=200ms", "refuse=RunInstances:InsufficientInstanceCapacity:2"} {
 		if err := p.Set(s); err != nil {
 			t.Errorf("%s: %v", s, err)
 		}
 	}
-	want := fault.Plan{Seed: 7, Throttle: 0.3, Fail: 0.1, Lose: []string{"CreateVolume", "RunInstances"}, Delay: 200 * time.Millisecond}
+	want := fault.Plan{Seed: 7, Throttle: 0.3, Fail: 0.1, Lose: []string{"CreateVolume", "RunInstances"}, Delay: 200 * time.Millisecond, Refuse: []fault.Refusal{{Action: "RunInstances", Code: "InsufficientInstanceCapacity", Times: 2}}}
 	if diff := cmp.Diff(want, p); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	for _, s := range []string{"", "throttle=2", "fail=x", "lose=", "delay=-1s", "seed=-1", "slow=1s"} {
+	for _, s := range []string{"", "throttle=2", "fail=x", "lose=", "delay=-1s", "seed=-1", "slow=1s", "refuse=RunInstances", "refuse=A:B:0", "refuse=A:B:x"} {
 		if err := new(fault.Plan).Set(s); err == nil {
 			t.Errorf("%q was taken", s)
 		}

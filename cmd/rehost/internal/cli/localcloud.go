@@ -44,7 +44,7 @@ func (o *cloudOptions) flags(cmd *cobra.Command, listenFlag string) {
 	f.StringArrayVar(&o.images, "image", nil, "disk image to offer, as `NAME=PATH`; may be given several times")
 	f.StringVar(&o.program, "replicaserver", "", "`program` of the image "+imageReplicaServer+" (default: beside this program)")
 	f.BoolVar(&o.kvm, "kvm", false, "run guests on /dev/kvm")
-	f.StringArrayVar(&o.faults, "fault", nil, "trouble for clients, as `NAME=VALUE`: throttle=0.3, fail=0.1, lose=CreateSnapshot, delay=1s, seed=7; may be given several times")
+	f.StringArrayVar(&o.faults, "fault", nil, "trouble for clients, as `NAME=VALUE`: throttle=0.3, fail=0.1, lose=CreateSnapshot, refuse=RunInstances:InsufficientInstanceCapacity, delay=1s, seed=7; may be given several times")
 	f.BoolVar(&o.outbound, "outbound", false, "let guests reach this host and what it reaches")
 	f.DurationVar(&o.delay, "state-delay", 0, "how `long` things stay pending, creating or stopping, as in EC2")
 	f.StringToInt64Var(&o.quotas, "quota", nil, "account limits, such as `vcpus=8,volumes=20,snapshots=50,storage=100`; storage is in GiB")
