@@ -152,25 +152,25 @@ func (c *Client) WaitVolume(ctx context.Context, id string, progress Progress) (
 }
 
 // AttachVolume attaches a volume to an instance and waits until it is there. A volume
-// that is attached to that instance already is left alone; one that is attached to
-// another is refused.
+// that is attached to that instance already is left alone, and a detachment that goes on is
+// waited for; one that is attached to another is refused.
 func (c *Client) AttachVolume(ctx context.Context, volume, instance string, progress Progress) error {
-	v, err := c.WaitVolume(ctx, volume, progress)
-	if err != nil {
+	if _, err := c.WaitVolume(ctx, volume, progress); err != nil {
 		return err
-	}
-	if v.Instance != "" && v.Instance != instance && v.Attachment != string(types.VolumeAttachmentStateDetaching) {
-		return hint.New(fmt.Sprintf("volume %s is attached to instance %s, wanted on %s", volume, v.Instance, instance),
-			"detach it from "+v.Instance+" when that instance is not needed")
-	}
-	if v.Instance == "" {
-		if err := c.attach(ctx, volume, instance); err != nil {
-			return err
-		}
 	}
 	return c.wait(ctx, "attachment of volume "+volume, progress, func(ctx context.Context) (bool, string, error) {
 		v, err := c.Volume(ctx, volume)
-		return v.Instance == instance && v.Attachment == string(types.VolumeAttachmentStateAttached), v.Attachment, err
+		switch {
+		case err != nil:
+			return false, "", err
+		case v.Instance == "":
+			return false, "attaching", c.attach(ctx, volume, instance)
+		case v.Attachment == string(types.VolumeAttachmentStateDetaching): // from whatever it is
+		case v.Instance != instance:
+			return false, "", hint.New(fmt.Sprintf("volume %s is attached to instance %s, wanted on %s", volume, v.Instance, instance),
+				"detach it from "+v.Instance+" when that instance is not needed")
+		}
+		return v.Attachment == string(types.VolumeAttachmentStateAttached), v.Attachment, nil
 	})
 }
 
@@ -201,7 +201,7 @@ func (c *Client) attachOnce(ctx context.Context, volume, instance string) error 
 		VolumeId: aws.String(volume), InstanceId: aws.String(instance), Device: aws.String(device),
 	})
 	if code(err) == "VolumeInUse" {
-		return nil // by an earlier call whose response was lost; the wait sees to whom
+		return nil // by an earlier call whose response was lost, or which is not shown yet; the wait sees to whom
 	}
 	return fail(err, "attach volume %s to %s as %s", volume, instance, device)
 }
@@ -228,16 +228,28 @@ const deviceLetters = "fghijklmnopqrstuvwxyzbcde"
 
 func deviceName(i int) string { return "/dev/sd" + deviceLetters[i:i+1] }
 
-// DetachVolume detaches a volume from whatever it is attached to, and waits.
+// DetachVolume detaches a volume from whatever it is attached to, and waits. It asks again as long as the volume is
+// shown attached: EC2 refuses while an attachment goes on.
 func (c *Client) DetachVolume(ctx context.Context, volume string, progress Progress) error {
-	_, err := c.ec2.DetachVolume(ctx, &ec2.DetachVolumeInput{VolumeId: aws.String(volume)})
-	if c := code(err); err != nil && c != "IncorrectState" && c != "InvalidAttachment.NotFound" {
-		return fail(err, "detach volume %s", volume)
+	if err := c.detach(ctx, volume); err != nil {
+		return err
 	}
 	return c.wait(ctx, "detachment of volume "+volume, progress, func(ctx context.Context) (bool, string, error) {
 		v, err := c.Volume(ctx, volume)
+		if err == nil && v.Attachment == string(types.VolumeAttachmentStateAttached) {
+			err = c.detach(ctx, volume)
+		}
 		return v.Instance == "", v.Attachment, err
 	})
+}
+
+// detach asks for the end of an attachment; that there is none, or not yet one to end, is no error.
+func (c *Client) detach(ctx context.Context, volume string) error {
+	_, err := c.ec2.DetachVolume(ctx, &ec2.DetachVolumeInput{VolumeId: aws.String(volume)})
+	if c := code(err); c == "IncorrectState" || c == "InvalidAttachment.NotFound" {
+		return nil
+	}
+	return fail(err, "detach volume %s", volume)
 }
 
 // DeleteVolume detaches and deletes a volume; one that is gone is no error.
