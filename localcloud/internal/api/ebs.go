@@ -73,24 +73,35 @@ func (s *Server) callEBS(r *http.Request, name string, act ebsAction) (*ebsAnswe
 	if err == nil {
 		err = s.Credentials.verify(r, body, "ebs", time.Now())
 	}
-	if err == nil {
-		err = s.authorize("ebs", name)
-	}
 	if err != nil {
 		return nil, err
 	}
 	request := r.URL.Query()
 	request.Set("path", r.URL.Path)
+	request.Set("body", checksum(body))
 	return troubled(r.Context(), s.Faults, name, request, func() (*ebsAnswer, error) {
+		if err := s.authorize("ebs", name); err != nil {
+			return nil, err
+		}
 		c := &ebsCall{Request: r, body: body}
 		answer, err := act(r.Context(), s, c)
 		return answer, errors.Join(c.err, err)
 	})
 }
 
-// ebsCodes are what the EBS direct APIs call the troubles that EC2 has names for.
-var ebsCodes = map[string]string{
-	"RequestLimitExceeded": "RequestThrottledException:ACCOUNT_THROTTLED", "InternalError": "InternalServerException",
+// ebsTrouble says a trouble that has EC2's name as the EBS direct APIs say it: they throttle with status 400, blocks by
+// their snapshot and everything else by the account.
+func ebsTrouble(action string, f *fault.Error) *fault.Error {
+	switch f.Code {
+	case "RequestLimitExceeded":
+		if action == "GetSnapshotBlock" || action == "PutSnapshotBlock" {
+			return fault.New("RequestThrottledException:RESOURCE_LEVEL_THROTTLE", "%s", f.Message)
+		}
+		return fault.New("ThrottlingException", "%s", f.Message)
+	case "InternalError":
+		return &fault.Error{Code: "InternalServerException", Message: f.Message, Status: f.Status}
+	}
+	return f
 }
 
 func (a *ebsAnswer) write(w http.ResponseWriter) {
@@ -114,11 +125,9 @@ func (s *Server) failEBS(w http.ResponseWriter, name string, err error) {
 		s.Log.Error("call did not succeed", "action", name, "error", err)
 		f = &fault.Error{Code: "InternalServerException", Message: err.Error(), Status: http.StatusInternalServerError}
 	}
+	f = ebsTrouble(name, f)
 	s.Log.Debug("call refused", "action", name, "code", f.Code, "message", f.Message)
 	code, reason, _ := strings.Cut(f.Code, ":")
-	if own, ok := ebsCodes[f.Code]; ok {
-		code, reason, _ = strings.Cut(own, ":")
-	}
 	answer := ebsAnswer{status: f.HTTPStatus(), header: map[string]string{"X-Amzn-Errortype": code}, json: struct {
 		Message string
 		Reason  string `json:",omitempty"`
