@@ -31,6 +31,12 @@ type Filesystem struct {
 	UUID      string `json:"uuid,omitempty"`
 	Label     string `json:"label,omitempty"`
 	PartUUID  string `json:"part_uuid,omitempty"`
+	// Stack is what is between the disk and the files, the lowest first. With LVM, RAID or LUKS in it, the
+	// filesystem is listed at the disk and the partition of its first member, has no offset and no
+	// PartUUID, and that member is in the list too, with a type such as LVM2_member.
+	Stack []Layer `json:"stack,omitempty"`
+	// Mount is where the guest mounts it: "/" for the root; the uppermost place when there are several; empty for none.
+	Mount string `json:"mount,omitempty"`
 }
 
 // Disk is an attached disk with what is on it. The boot disk comes first, the

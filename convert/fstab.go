@@ -47,7 +47,7 @@ func (f Facts) byName(name string) (Filesystem, bool) {
 		return Filesystem{}, false
 	}
 	for _, s := range f.Disks[disk].Filesystems {
-		if number(m[3]) == s.Partition {
+		if number(m[3]) == s.Partition && !s.stacked() {
 			return s, true
 		}
 	}
@@ -66,7 +66,7 @@ func number(digits string) int {
 }
 
 // bySpec returns the filesystem that an fstab spec means; known is false for a
-// spec that says nothing about the attached disks, such as tmpfs or a mapper name.
+// spec that says nothing about the attached disks, such as tmpfs or a mapper name that no layer has.
 func (f Facts) bySpec(spec string) (s Filesystem, found, known bool) {
 	spec = strings.ReplaceAll(spec, `"`, "")
 	tag := func(prefix string, get func(Filesystem) string) bool {
@@ -89,6 +89,9 @@ func (f Facts) bySpec(spec string) (s Filesystem, found, known bool) {
 	case oldName.MatchString(spec):
 		known = true
 		s, found = f.byName(spec)
+	case strings.HasPrefix(spec, "/dev/"):
+		s, found = f.filesystem(func(s Filesystem) bool { return s.isDevice(spec) })
+		known = found
 	}
 	return s, found, known
 }
@@ -131,7 +134,7 @@ func (p *planner) fstabLine(e tableEntry) string {
 	case !known, hasOption(options, "noauto") && !found:
 		return e.line
 	case found && s.UUID != "" && typeFits(kind, s.Type):
-		if !strings.HasPrefix(spec, "/dev/") || strings.HasPrefix(spec, "/dev/disk/by-") {
+		if !strings.HasPrefix(spec, "/dev/") || strings.HasPrefix(spec, "/dev/disk/by-") || s.isDevice(spec) {
 			return e.line // stable already
 		}
 		return withFields(e, "UUID="+s.UUID, options)

@@ -187,6 +187,7 @@ func (g *Guest) mountRoot(ctx context.Context, all []at) error {
 		return err
 	}
 	g.RootDevice, g.RootUUID = root.device, root.UUID
+	g.mountedAt(root, "/")
 	var err error
 	g.Root, err = convert.Open(g.dir)
 	g.opt.Progress(fmt.Sprintf("root is %s, %s, UUID %s", root.device, root.Type, root.UUID))
@@ -225,7 +226,7 @@ func (g *Guest) mountRest(ctx context.Context, all []at) error {
 		if m.Filesystem.UUID == g.RootUUID {
 			continue
 		}
-		i := slices.IndexFunc(all, func(a at) bool { return a.Filesystem == m.Filesystem })
+		i := slices.IndexFunc(all, func(a at) bool { return a.UUID == m.Filesystem.UUID && a.Offset == m.Filesystem.Offset })
 		a, err := g.prepare(ctx, all[i])
 		if err != nil {
 			return err
@@ -245,9 +246,21 @@ func (g *Guest) mountRest(ctx context.Context, all []at) error {
 		if err != nil {
 			return err
 		}
+		g.mountedAt(a, m.Path)
 		g.opt.Progress(fmt.Sprintf("%s is %s, %s", m.Path, a.device, a.Type))
 	}
 	return nil
+}
+
+// mountedAt takes note of where the guest mounts a filesystem.
+func (g *Guest) mountedAt(a at, path string) {
+	for _, d := range g.Disks {
+		for i, s := range d.Filesystems {
+			if s.UUID == a.UUID && s.Offset == a.Offset && s.Mount == "" {
+				d.Filesystems[i].Mount = path
+			}
+		}
+	}
 }
 
 func (g *Guest) mount(a at, path string) error {
