@@ -177,7 +177,7 @@ func (r *runner) follow(ctx context.Context, o protocol.AgentOrder) error {
 	}
 	r.current.shipper.Order(o.Wanted == protocol.WantPause, o.Window, o.Bandwidth)
 	if o.Verify != nil {
-		r.current.shipper.Verify(o.Verify.ID)
+		r.current.shipper.Verify(*o.Verify)
 	}
 	if o.Point != nil && r.current.shipper.Announce(o.Point.ID) {
 		shipper, point := r.current.shipper, *o.Point

@@ -21,6 +21,7 @@ func (c *controller) endpoints() []bus.Endpoint {
 		bus.Handle(string(protocol.VerbMove), protocol.OperatorSubject(protocol.VerbMove), c.staging.Move),
 		bus.Handle("agent", protocol.AgentReportSubject("*"), c.agentReport),
 		bus.Handle("replicaserver", protocol.ReplicaReportSubject("*"), c.replicaReport),
+		bus.Handle("snapshot", protocol.SnapshotSubject("*"), c.points.Content),
 		bus.HandleLater("barrier", protocol.BarrierSubject("*"), c.arrive),
 		bus.Handle("enrol", protocol.EnrolSubject, c.enrol),
 	)

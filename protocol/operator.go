@@ -277,6 +277,7 @@ type MoveRequest struct {
 type VerifyRequest struct {
 	Server string `json:"server"`
 	ID     string `json:"id,omitempty"`
+	Point  string `json:"point,omitempty"` // compare with its snapshots; empty: with the replica
 }
 
 // TokenRequest asks for a one-time enrolment token.

@@ -20,8 +20,8 @@ type Server struct {
 	Wanted     Wanted          `json:"wanted"`     // what the agent is ordered to do
 	Fence      bool            `json:"fence"`      // wanted
 	PointOrder *PointOrder     `json:"point_order,omitempty"`
-	Verify     string          `json:"verify,omitempty"` // id of the newest comparison that was ordered
-	Job        string          `json:"job,omitempty"`    // that works on the server now; one at a time
+	Verify     *VerifyOrder    `json:"verify_order,omitempty"` // the newest comparison that was ordered
+	Job        string          `json:"job,omitempty"`          // that works on the server now; one at a time
 	JobKind    JobKind         `json:"job_kind,omitempty"`
 	Tested     time.Time       `json:"tested"` // when a test last passed its checks
 	Test       *Launched       `json:"test,omitempty"`

@@ -38,6 +38,9 @@ func HashesSubject(server string) string { return "rehost.v1.agent." + server + 
 // BarrierSubject takes a [BarrierRequest] and answers with a [BarrierReply] when all have arrived.
 func BarrierSubject(server string) string { return "rehost.v1.controller.barrier." + server }
 
+// SnapshotSubject takes a [SnapshotRequest] and answers with a [SnapshotReply].
+func SnapshotSubject(server string) string { return "rehost.v1.controller.snapshot." + server }
+
 // EnrolSubject takes an [EnrolRequest] and answers with an [EnrolReply].
 const EnrolSubject = "rehost.v1.controller.enrol"
 

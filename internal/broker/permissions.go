@@ -29,7 +29,7 @@ var grants = []grant{
 	{
 		// An agent publishes its own blocks and its own reports, and reads what is meant for it. No JetStream API.
 		role:    protocol.RoleAgent,
-		publish: []string{protocol.BlocksSubject(self), protocol.AgentReportSubject(self), protocol.ScanSubject(self), protocol.BarrierSubject(self)},
+		publish: []string{protocol.BlocksSubject(self), protocol.AgentReportSubject(self), protocol.ScanSubject(self), protocol.BarrierSubject(self), protocol.SnapshotSubject(self)},
 		subscribe: []string{
 			protocol.SignalSubject(self), protocol.HashesSubject(self), protocol.PokeSubject(self), protocol.InboxPrefix(protocol.RoleAgent, self) + ".>",
 		},

@@ -49,6 +49,7 @@ type Client struct {
 	poll   time.Duration
 	logger hclog.Logger
 
+	lists     blockLists
 	attaching sync.Mutex // one choice of a device name at a time
 }
 

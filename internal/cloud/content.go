@@ -1,12 +1,14 @@
 package cloud
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
+	"math"
+	"slices"
 	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -19,42 +21,14 @@ import (
 )
 
 const (
-	hashBytes = 16
+	hashBytes = 16 // XXH3-128
+	// listedBlocks is how many written blocks one look at a snapshot's list brings: up to 512 MiB of it.
+	listedBlocks = 1000
+	// keptLists bounds how many snapshots' lists are kept at once.
+	keptLists = 64
 	// blocksInFlight hides the latency of one block behind the others; each is 512 KiB.
 	blocksInFlight = 16
 )
-
-// DiskHashes say what a disk holds: XXH3-128 of each granule, as a replica's scan gives them.
-type DiskHashes struct {
-	SizeBytes    int64  // of the disk; what a volume has beyond it does not count
-	GranuleBytes int64  // a power of two, at most EBS's block of 512 KiB
-	Hashes       []byte // 16 bytes each; the last granule may be short
-}
-
-// check says what is wrong with the hashes themselves.
-func (h DiskHashes) check() error {
-	if h.GranuleBytes <= 0 || h.GranuleBytes&(h.GranuleBytes-1) != 0 {
-		return fmt.Errorf("granules of %d bytes are no power of two", h.GranuleBytes)
-	}
-	if want := (h.SizeBytes + h.GranuleBytes - 1) / h.GranuleBytes * hashBytes; int64(len(h.Hashes)) != want {
-		return fmt.Errorf("%d bytes of hashes for a disk of %d bytes, want %d", len(h.Hashes), h.SizeBytes, want)
-	}
-	return nil
-}
-
-// differ returns the offsets of the granules in which the data at offset is not what the hashes say.
-func (h DiskHashes) differ(offset int64, data []byte) (offsets []int64) {
-	for ; len(data) > 0 && offset < h.SizeBytes; offset += h.GranuleBytes {
-		n := min(h.GranuleBytes, h.SizeBytes-offset, int64(len(data)))
-		got := xxh3.Hash128(data[:n]).Bytes()
-		i := offset / h.GranuleBytes * hashBytes
-		if !bytes.Equal(got[:], h.Hashes[i:i+hashBytes]) {
-			offsets = append(offsets, offset)
-		}
-		data = data[n:]
-	}
-	return offsets
-}
 
 // block is a block of a snapshot. One that was never written has none, and holds zeros.
 type block struct {
@@ -62,92 +36,129 @@ type block struct {
 	token string
 }
 
-// CheckSnapshot reads a snapshot by the EBS direct APIs, without a volume of it, and returns the offsets of
-// the granules that are not what the hashes say, in order. It costs one call for each 512 KiB that were ever
-// written.
-func (c *Client) CheckSnapshot(ctx context.Context, snapshot string, want DiskHashes, progress Progress) ([]int64, error) {
-	if err := want.check(); err != nil {
-		return nil, fmt.Errorf("check snapshot %s: %w", snapshot, err)
+// blockList is the part of a snapshot's list that was read last: who reads a snapshot does so from its beginning to its end.
+type blockList struct {
+	from, to int64 // blocks that it speaks of: from <= i < to
+	size     int64 // of a block, in bytes
+	written  map[int32]string
+}
+
+// blockLists are the lists of the snapshots that are being read.
+type blockLists struct {
+	mu         sync.Mutex
+	bySnapshot map[string]*blockList
+}
+
+// SnapshotHashes reads a range of a snapshot by the EBS direct APIs, without a volume of it, and returns the XXH3-128 of each
+// granule of it, 16 bytes each, as a replica's scan does; the last granule may be short. The range begins at a granule, and
+// granules are a power of two of at most EBS's block of 512 KiB. It costs one call for each block that was ever written.
+func (c *Client) SnapshotHashes(ctx context.Context, snapshot string, offset, length, granule int64) ([]byte, error) {
+	if granule <= 0 || granule&(granule-1) != 0 || offset < 0 || offset%granule != 0 || length <= 0 {
+		return nil, fmt.Errorf("read snapshot %s: %d bytes at %d are no granules of %d bytes", snapshot, length, offset, granule)
 	}
-	blocks, size, err := c.snapshotBlocks(ctx, snapshot)
+	list, err := c.listed(ctx, snapshot, offset)
 	if err != nil {
 		return nil, err
 	}
-	if size%want.GranuleBytes != 0 {
-		return nil, fmt.Errorf("check snapshot %s: granules of %d bytes do not fit into blocks of %d", snapshot, want.GranuleBytes, size)
+	size := list.size
+	if size%granule != 0 {
+		return nil, fmt.Errorf("read snapshot %s: granules of %d bytes do not fit into blocks of %d", snapshot, granule, size)
 	}
-	written := map[int32]string{}
-	for _, b := range blocks {
-		written[b.index] = b.token
-	}
-	all := int32((want.SizeBytes + size - 1) / size)
-	found := make([][]int64, all) // by block
-	done := counter{what: "blocks compared", all: len(blocks), progress: progress}
+	first, last := offset/size, (offset+length-1)/size
+	hashes := make([][]byte, last-first+1) // by block
 	zeros := make([]byte, size)
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(blocksInFlight)
-	for i := range all {
-		token, ok := written[i]
-		if !ok {
-			found[i] = want.differ(int64(i)*size, zeros)
-			continue
+	for i := first; i <= last; i++ {
+		if list, err = c.listed(ctx, snapshot, i*size); err != nil {
+			break
 		}
+		token, written := list.written[int32(i)]
+		from, to := max(offset, i*size)-i*size, min(offset+length, (i+1)*size)-i*size
 		group.Go(func() error {
-			data, err := c.readBlock(ctx, snapshot, block{i, token}, size)
-			if err != nil {
-				return err
+			data := zeros
+			if written {
+				var err error
+				if data, err = c.readBlock(ctx, snapshot, block{int32(i), token}, size); err != nil {
+					return err
+				}
 			}
-			found[i] = want.differ(int64(i)*size, data)
-			done.add()
+			hashes[i-first] = hashesOf(data[from:to], granule)
 			return nil
 		})
 	}
-	if err := group.Wait(); err != nil {
+	if err := errors.Join(err, group.Wait()); err != nil {
 		return nil, err
 	}
-	var out []int64
-	for _, offsets := range found {
-		out = append(out, offsets...)
+	return slices.Concat(hashes...), nil
+}
+
+func hashesOf(data []byte, granule int64) []byte {
+	out := make([]byte, 0, (int64(len(data))+granule-1)/granule*hashBytes)
+	for len(data) > 0 {
+		n := min(granule, int64(len(data)))
+		h := xxh3.Hash128(data[:n]).Bytes()
+		out, data = append(out, h[:]...), data[n:]
 	}
-	return out, nil
+	return out
 }
 
-// counter tells the progress of what several do.
-type counter struct {
-	what     string
-	all      int
-	progress Progress
-
-	mu   sync.Mutex
-	done int
-}
-
-func (c *counter) add() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.done++
-	if c.progress != nil {
-		c.progress(fmt.Sprintf("%d of %d %s", c.done, c.all, c.what))
+// listed returns the part of a snapshot's list that speaks of the block at offset.
+func (c *Client) listed(ctx context.Context, snapshot string, offset int64) (*blockList, error) {
+	c.lists.mu.Lock()
+	list := c.lists.bySnapshot[snapshot]
+	c.lists.mu.Unlock()
+	if list != nil && offset/list.size >= list.from && offset/list.size < list.to {
+		return list, nil
 	}
-}
-
-// snapshotBlocks lists the written blocks of a snapshot, and says how large each is.
-func (c *Client) snapshotBlocks(ctx context.Context, snapshot string) (out []block, size int64, err error) {
-	pages := ebs.NewListSnapshotBlocksPaginator(c.ebs, &ebs.ListSnapshotBlocksInput{SnapshotId: aws.String(snapshot)})
-	for pages.HasMorePages() {
-		page, err := pages.NextPage(ctx)
-		if err != nil {
-			return nil, 0, fail(err, "list the blocks of snapshot %s", snapshot)
-		}
-		size = int64(aws.ToInt32(page.BlockSize))
-		for _, b := range page.Blocks {
-			out = append(out, block{aws.ToInt32(b.BlockIndex), aws.ToString(b.BlockToken)})
+	size := int64(ebsBlock)
+	if list != nil {
+		size = list.size
+	}
+	list, err := c.list(ctx, snapshot, offset/size)
+	if err != nil {
+		return nil, err
+	}
+	if list.size != size { // blocks are of another size than we thought
+		if list, err = c.list(ctx, snapshot, offset/list.size); err != nil {
+			return nil, err
 		}
 	}
-	if size <= 0 {
-		return nil, 0, fmt.Errorf("list the blocks of snapshot %s: the cloud says no block size", snapshot)
+	c.lists.mu.Lock()
+	defer c.lists.mu.Unlock()
+	if c.lists.bySnapshot == nil || len(c.lists.bySnapshot) >= keptLists {
+		c.lists.bySnapshot = map[string]*blockList{}
 	}
-	return out, size, nil
+	c.lists.bySnapshot[snapshot] = list
+	return list, nil
+}
+
+// ebsBlock is EBS's size of a block, in bytes; its answers say it too.
+const ebsBlock = 512 << 10
+
+// list reads the part of a snapshot's list that begins at a block.
+func (c *Client) list(ctx context.Context, snapshot string, from int64) (*blockList, error) {
+	out, err := c.ebs.ListSnapshotBlocks(ctx, &ebs.ListSnapshotBlocksInput{
+		SnapshotId: aws.String(snapshot), StartingBlockIndex: aws.Int32(int32(from)), MaxResults: aws.Int32(listedBlocks),
+	})
+	if err != nil {
+		return nil, fail(err, "list the blocks of snapshot %s", snapshot)
+	}
+	list := &blockList{from: from, to: math.MaxInt64, size: int64(aws.ToInt32(out.BlockSize)), written: map[int32]string{}}
+	if list.size <= 0 {
+		return nil, fmt.Errorf("list the blocks of snapshot %s: the cloud says no block size", snapshot)
+	}
+	last := from - 1
+	for _, b := range out.Blocks {
+		last = max(last, int64(aws.ToInt32(b.BlockIndex)))
+		list.written[aws.ToInt32(b.BlockIndex)] = aws.ToString(b.BlockToken)
+	}
+	if aws.ToString(out.NextToken) != "" {
+		if list.to = last + 1; list.to <= from {
+			return nil, fmt.Errorf("list the blocks of snapshot %s: the cloud says that there are more, and none of them", snapshot)
+		}
+	}
+	return list, nil
 }
 
 // readBlock reads one block, and compares it with the cloud's own checksum.

@@ -1,6 +1,7 @@
 package cloud_test
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
@@ -72,6 +73,9 @@ func (b *blocks) list(w http.ResponseWriter, r *http.Request, what string) {
 		}
 	}
 	all := slices.Sorted(maps.Keys(b.data))
+	if first, err := strconv.Atoi(r.URL.Query().Get("startingBlockIndex")); err == nil {
+		all = slices.DeleteFunc(all, func(i int) bool { return i < first })
+	}
 	next := min(from+2, len(all))
 	var items []map[string]any
 	for _, i := range all[from:next] {
@@ -93,65 +97,67 @@ func (*blocks) refuse(w http.ResponseWriter, status int, code string) {
 	_, _ = fmt.Fprintf(w, `{"Message":%q}`, code)
 }
 
-// openBlocks opens the driver over a snapshot, and returns the hashes of a disk that it holds as a whole.
-func openBlocks(t *testing.T) (*blocks, cloud.DiskHashes, *cloud.Client) {
+// openBlocks opens the driver over a snapshot, and returns what it holds as a whole.
+func openBlocks(t *testing.T) (*blocks, []byte, *cloud.Client) {
 	t.Helper()
-	const size = 4*blockBytes - 1000 // the last granule is short
 	disk := make([]byte, 4*blockBytes)
 	b := &blocks{data: map[int][]byte{}}
 	for _, i := range []int{0, 1, 3} { // the third was never written
 		for at := i * blockBytes; at < (i+1)*blockBytes; at++ {
 			disk[at] = byte(at * 31 >> 3)
 		}
-		b.data[i] = disk[i*blockBytes : (i+1)*blockBytes]
-	}
-	want := cloud.DiskHashes{SizeBytes: size, GranuleBytes: granule}
-	for at := 0; at < size; at += granule {
-		h := xxh3.Hash128(disk[at:min(at+granule, size)]).Bytes()
-		want.Hashes = append(want.Hashes, h[:]...)
+		b.data[i] = slices.Clone(disk[i*blockBytes : (i+1)*blockBytes])
 	}
 	server := httptest.NewServer(b)
 	t.Cleanup(server.Close)
 	t.Setenv("AWS_ACCESS_KEY_ID", "a")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "b")
-	return b, want, openFake(t, cloud.Config{Endpoint: server.URL, Region: "local-1", MaxBackoff: 10 * time.Millisecond})
+	return b, disk, openFake(t, cloud.Config{Endpoint: server.URL, Region: "local-1", MaxBackoff: 10 * time.Millisecond})
 }
 
-func TestASnapshotIsComparedWithHashes(t *testing.T) {
-	b, want, c := openBlocks(t)
+// hashesOf are the hashes of a range, worked out in the plainest way.
+func hashesOf(disk []byte, offset, length int) (out []byte) {
+	for at := offset; at < offset+length; at += granule {
+		h := xxh3.Hash128(disk[at:min(at+granule, offset+length)]).Bytes()
+		out = append(out, h[:]...)
+	}
+	return out
+}
+
+func TestHashesOfASnapshot(t *testing.T) {
+	b, disk, c := openBlocks(t)
 	b.refused = 2
-	told := ""
-	different := must[[]int64](t)(c.CheckSnapshot(t.Context(), "snap-1", want, func(d string) { told = d }))
-	if len(different) > 0 || told != "3 of 3 blocks compared" {
-		t.Errorf("an equal disk differs at %v; told %q", different, told)
+	for _, r := range [][2]int{
+		{0, 4*blockBytes - 1000}, // across what was never written; the last granule is short
+		{0, granule}, {blockBytes - granule, 2 * granule}, {2 * blockBytes, blockBytes}, {3 * blockBytes, granule / 2}, {0, 4 * blockBytes},
+	} {
+		got := must[[]byte](t)(c.SnapshotHashes(t.Context(), "snap-1", int64(r[0]), int64(r[1]), granule))
+		if !bytes.Equal(got, hashesOf(disk, r[0], r[1])) {
+			t.Errorf("%d bytes at %d have other hashes", r[1], r[0])
+		}
 	}
-	// One bit in a written block, the last byte that counts, and something where the snapshot has nothing.
 	b.data[1][3*granule] ^= 1
-	b.data[3][blockBytes-1001] ^= 1
-	want.Hashes[(2*blockBytes/granule+1)*16]++
-	different = must[[]int64](t)(c.CheckSnapshot(t.Context(), "snap-1", want, nil))
-	if diff := cmp.Diff([]int64{blockBytes + 3*granule, 2*blockBytes + granule, 4*blockBytes - granule}, different); diff != "" {
-		t.Errorf("differences (-want +got):\n%s", diff)
-	}
-	b.data[3][blockBytes-1001] ^= 1
-	b.data[3][blockBytes-1000] ^= 1 // beyond the disk
-	if different = must[[]int64](t)(c.CheckSnapshot(t.Context(), "snap-1", want, nil)); len(different) != 2 {
-		t.Errorf("what is beyond the disk counts: %v", different)
+	got := must[[]byte](t)(c.SnapshotHashes(t.Context(), "snap-1", blockBytes, blockBytes, granule))
+	want := hashesOf(disk, blockBytes, blockBytes)
+	for i := 0; i < len(want); i += 16 {
+		if same := bytes.Equal(got[i:i+16], want[i:i+16]); same != (i != 3*16) {
+			t.Errorf("granule %d: equal is %v", i/16, same)
+		}
 	}
 }
 
-func TestASnapshotThatCannotBeCompared(t *testing.T) {
-	b, want, c := openBlocks(t)
-	if _, err := c.CheckSnapshot(t.Context(), "snap-2", want, nil); !cloud.NotFound(err) {
+func TestASnapshotThatCannotBeRead(t *testing.T) {
+	b, _, c := openBlocks(t)
+	if _, err := c.SnapshotHashes(t.Context(), "snap-2", 0, granule, granule); !cloud.NotFound(err) {
 		t.Errorf("an unknown snapshot: %v", err)
 	}
-	short := want
-	short.Hashes = short.Hashes[16:]
-	if _, err := c.CheckSnapshot(t.Context(), "snap-1", short, nil); err == nil {
-		t.Error("too few hashes were taken")
+	for _, r := range [][3]int64{{1, granule, granule}, {0, 0, granule}, {0, granule, granule + 1}, {0, granule, 0}, {-granule, granule, granule}, {0, 2 << 20, 1 << 20}} {
+		if _, err := c.SnapshotHashes(t.Context(), "snap-1", r[0], r[1], r[2]); err == nil {
+			t.Errorf("%d bytes at %d in granules of %d were read", r[1], r[0], r[2])
+		}
 	}
 	b.flip = true
-	if _, err := c.CheckSnapshot(t.Context(), "snap-1", want, nil); err == nil || !strings.Contains(err.Error(), "checksum") || hint.Of(err) == "" {
+	if _, err := c.SnapshotHashes(t.Context(), "snap-1", 0, granule, granule); err == nil || !strings.Contains(err.Error(), "checksum") || hint.Of(err) == "" {
 		t.Errorf("a bit flipped on the way: %v", err)
 	}
 }

@@ -130,22 +130,8 @@ func TestAVerifyFindsAndHealsWhatChangedOnTheReplica(t *testing.T) {
 	w.startAgent(false)
 	stop := w.churn(rand.New(rand.NewPCG(rng.Uint64(), 1)))
 	w.awaitContinuous()
-	verify := func(id string) protocol.VerifyReport {
-		w.mu.Lock()
-		w.verify = &protocol.VerifyOrder{ID: id}
-		w.mu.Unlock()
-		var v protocol.VerifyReport
-		w.await("verify "+id, func(a protocol.AgentReport, _ protocol.ReplicaStatus) bool {
-			if a.Verify == nil || a.Verify.ID != id || a.Verify.Ended.IsZero() {
-				return false
-			}
-			v = *a.Verify
-			return true
-		})
-		return v
-	}
 	// A source that is written to all the time has no differences.
-	if v := verify("busy"); v.Differences != 0 || v.Done != 24<<20 || v.Problem != nil {
+	if v := w.verified("busy", ""); v.Differences != 0 || v.Done != 24<<20 || v.Problem != nil {
 		t.Errorf("verify under load: %+v", v)
 	}
 	stop()
@@ -161,7 +147,7 @@ func TestAVerifyFindsAndHealsWhatChangedOnTheReplica(t *testing.T) {
 	if err := errors.Join(err1, err2, f.Close()); err != nil {
 		t.Fatal(err)
 	}
-	if v := verify("rot"); v.Differences != 1 {
+	if v := w.verified("rot", ""); v.Differences != 1 {
 		t.Errorf("verify of a replica with one flipped bit: %+v", v)
 	}
 	w.mu.Lock()
@@ -176,7 +162,7 @@ func TestAVerifyFindsAndHealsWhatChangedOnTheReplica(t *testing.T) {
 	if !w.takePoint("healed") {
 		t.Error("no point after the difference was healed")
 	}
-	if v := verify("once more"); v.Differences != 0 || v.Last.IsZero() {
+	if v := w.verified("once more", ""); v.Differences != 0 || v.Last.IsZero() {
 		t.Errorf("verify after it was healed: %+v", v)
 	}
 }

@@ -83,6 +83,10 @@ func moves(t *testing.T, m *migration.Migration) {
 		t.Errorf("the agent read %d MiB for the move", again>>20)
 	}
 	equalAtNewPoint(t, m)
+	// The product's own way to compare a snapshot, by the EBS direct APIs.
+	if err := m.Command(t.Context(), "verify", migration.Server, "--point", status(t, m).LastPoint.ID, "--wait", "--timeout", "5m"); err != nil {
+		t.Error(err)
+	}
 }
 
 func status(t *testing.T, m *migration.Migration) protocol.ServerStatus {

@@ -26,6 +26,8 @@ type granules struct {
 	age   ages
 	shut  bool   // a drain is under way: nothing is picked
 	watch *watch // of the range that is being verified; nil: none
+	// since is of the newest point that was sent, taking of the one that is being taken; nil: none.
+	since, taking *since
 }
 
 type diskGranules struct {
@@ -91,6 +93,8 @@ func (g *granules) mark(disk, word int, w uint64) {
 	}
 	d.setNeed(word, w)
 	g.watch.touch(disk, word, w)
+	g.since.touch(disk, word, w)
+	g.taking.touch(disk, word, w)
 }
 
 func (d *diskGranules) setNeed(word int, w uint64) {
@@ -315,6 +319,8 @@ func (g *granules) needAll() {
 			g.file.or(i, w, mask)
 			d.need[w], d.initial[w] = mask, mask&^d.flight[w]
 			g.watch.touch(i, w, mask)
+			g.since.touch(i, w, mask)
+			g.taking.touch(i, w, mask)
 		}
 		clear(g.file.free[i])
 		d.freeN, d.rescanned = 0, 0

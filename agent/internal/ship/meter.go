@@ -35,7 +35,7 @@ type meter struct {
 
 	effort       effort
 	verify       protocol.VerifyReport // the newest pass
-	verifyWanted string                // id of the pass that was asked for and has not begun
+	verifyWanted protocol.VerifyOrder  // the pass that was asked for and has not begun; without an id: none
 
 	started    time.Time
 	heard      time.Time // the last signal
@@ -197,8 +197,8 @@ func (m *meter) pointLost(id string) {
 func (m *meter) verifying(r protocol.VerifyReport) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.verifyWanted == r.ID {
-		m.verifyWanted = ""
+	if m.verifyWanted.ID == r.ID {
+		m.verifyWanted = protocol.VerifyOrder{}
 	}
 	if r.Last.IsZero() {
 		r.Last = m.verify.Last

@@ -74,6 +74,7 @@ func (s *Shipper) Point(ctx context.Context, order protocol.PointOrder) {
 		}
 	}()
 	mark, err := s.takePoint(ctx, order)
+	s.granules.endSince(err == nil)
 	report := protocol.PointReport{ID: order.ID, State: protocol.PointSent, Grade: mark.Grade, Frozen: mark.Frozen, Taken: mark.Taken}
 	if err != nil {
 		s.log.Warn("point failed", "point", order.ID, "error", err)
@@ -257,6 +258,7 @@ func (s *Shipper) freeze(ctx context.Context, g group, budget time.Duration) (*f
 		f.mark.Fenced = s.deps.Fenced()
 	}
 	taint := s.granules.taint()
+	written := newSince(g.order.ID, s.granules.disks)
 	start := time.Now()
 	still, err := s.deps.Freezer.Freeze(ctx, s.cfg.Cap)
 	if err == nil {
@@ -265,6 +267,9 @@ func (s *Shipper) freeze(ctx context.Context, g group, budget time.Duration) (*f
 		}
 		f.mark.Grade, f.mark.Excluded, f.mark.Taken = still.Grade, still.Excluded, time.Now()
 		err = s.readTogether(ctx, g, f, start.Add(min(budget, s.cfg.Cap)))
+	}
+	if !s.cfg.Periodic { // without a tracker nobody knows what is written
+		s.granules.beginSince(written)
 	}
 	held, errThaw := s.deps.Freezer.Thaw()
 	if err = errors.Join(err, errThaw); held == 0 {

@@ -10,6 +10,8 @@ import (
 	"golang.org/x/time/rate"
 
 	"rehost/internal/blockdev"
+	"rehost/internal/bus"
+	"rehost/internal/hint"
 	"rehost/protocol"
 )
 
@@ -23,6 +25,8 @@ const (
 	verifyTries = 3
 	verifyPause = 300 * time.Millisecond
 	verifyRetry = 5 * time.Second
+	// snapshotPatience is for the controller, which reads a snapshot block by block.
+	snapshotPatience = 30 * time.Second
 )
 
 // Verify says how the replica is compared with the source in the background.
@@ -75,11 +79,11 @@ func (g *granules) unwatch() {
 }
 
 // Verify asks for a pass over all disks now; the same id again changes nothing.
-func (s *Shipper) Verify(id string) {
+func (s *Shipper) Verify(o protocol.VerifyOrder) {
 	s.status.mu.Lock()
-	fresh := s.status.verifyWanted != id && s.status.verify.ID != id
+	fresh := s.status.verifyWanted.ID != o.ID && s.status.verify.ID != o.ID
 	if fresh {
-		s.status.verifyWanted = id
+		s.status.verifyWanted = o
 	}
 	s.status.mu.Unlock()
 	if !fresh {
@@ -101,7 +105,7 @@ func (s *Shipper) verifyLoop(ctx context.Context) error {
 	}
 	defer blockdev.FreeBuffer(buffer) //nolint:errcheck // it is ours and whole
 	for {
-		id, due := s.verifyDue(time.Now())
+		order, due := s.verifyDue(time.Now())
 		if !due {
 			select {
 			case <-s.verifyKick:
@@ -111,21 +115,21 @@ func (s *Shipper) verifyLoop(ctx context.Context) error {
 			}
 			continue
 		}
-		s.pass(ctx, id, buffer)
+		s.pass(ctx, order, buffer)
 		if ctx.Err() != nil {
 			return nil
 		}
 	}
 }
 
-// verifyDue says whether a pass should begin, and with which id; empty: in the background.
-func (s *Shipper) verifyDue(now time.Time) (id string, due bool) {
+// verifyDue says whether a pass should begin, and by which order; one without an id: in the background.
+func (s *Shipper) verifyDue(now time.Time) (order protocol.VerifyOrder, due bool) {
 	if !s.granules.synced() {
-		return "", false
+		return order, false
 	}
 	s.status.mu.Lock()
 	defer s.status.mu.Unlock()
-	if s.status.verifyWanted != "" {
+	if s.status.verifyWanted.ID != "" {
 		return s.status.verifyWanted, true
 	}
 	every := s.cfg.Verify.Every
@@ -136,25 +140,25 @@ func (s *Shipper) verifyDue(now time.Time) (id string, due bool) {
 	if since.IsZero() {
 		since = s.status.started
 	}
-	return "", every > 0 && now.Sub(since) >= every
+	return order, every > 0 && now.Sub(since) >= every
 }
 
 // pass compares everything once.
-func (s *Shipper) pass(ctx context.Context, id string, buffer []byte) {
+func (s *Shipper) pass(ctx context.Context, order protocol.VerifyOrder, buffer []byte) {
 	bandwidth := rate.Inf
-	if id == "" {
+	if order.ID == "" {
 		bandwidth = DefaultVerifyBandwidth
 		if s.cfg.Verify.Bandwidth > 0 {
 			bandwidth = rate.Limit(s.cfg.Verify.Bandwidth)
 		}
 	}
 	pace := rate.NewLimiter(bandwidth, verifyBytes)
-	report := protocol.VerifyReport{ID: id, Started: time.Now()}
+	report := protocol.VerifyReport{ID: order.ID, Point: order.Point, Started: time.Now()}
 	for _, d := range s.cfg.Disks {
 		report.Total += d.SizeBytes
 	}
 	s.status.verifying(report)
-	s.log.Info("verify begins", "id", id, "bytes", report.Total)
+	s.log.Info("verify begins", "id", order.ID, "point", order.Point, "bytes", report.Total)
 	for disk := range s.cfg.Disks {
 		per := verifyBytes / s.cfg.Disks[disk].GranuleBytes
 		n := granuleCount(s.cfg.Disks[disk])
@@ -170,25 +174,34 @@ func (s *Shipper) pass(ctx context.Context, id string, buffer []byte) {
 		}
 	}
 	report.Ended = time.Now()
-	if report.Differences == 0 {
+	if report.Differences == 0 && order.Point == "" {
 		report.Last = report.Ended
 		s.status.clear(protocol.ProblemIntegrity)
 	}
 	s.status.verifying(report)
-	s.log.Info("verify ended", "id", id, "differences", report.Differences, "skipped_bytes", report.Skipped, "took", report.Ended.Sub(report.Started).Round(time.Millisecond).String())
+	s.log.Info("verify ended", "id", order.ID, "differences", report.Differences, "skipped_bytes", report.Skipped, "took", report.Ended.Sub(report.Started).Round(time.Millisecond).String())
 }
 
 // verifyRange compares one range, again as long as the replica is not there to compare with, and notes the outcome.
 func (s *Shipper) verifyRange(ctx context.Context, sp span, buffer []byte, report *protocol.VerifyReport) bool {
 	size := s.cfg.Disks[sp.disk].GranuleBytes
 	for {
-		skipped, bad, err := s.verifySpan(ctx, sp, buffer)
+		if report.Point != "" && !s.granules.knows(report.Point) {
+			report.Problem, report.Ended = problemOf(protocol.ProblemPoint, errSince(report.Point)), time.Now()
+			s.status.verifying(*report)
+			return false
+		}
+		skipped, bad, err := s.verifySpan(ctx, sp, report.Point, buffer)
 		if err == nil {
 			report.Problem = nil
 			report.Done += int64(s.extents([]span{sp})[0].Length)
 			report.Skipped += skipped * size
 			report.Differences += int64(len(bad))
-			s.heal(sp.disk, bad)
+			if report.Point == "" {
+				s.heal(sp.disk, bad)
+			} else {
+				s.denounce(sp.disk, bad, report.Point)
+			}
 			return true
 		}
 		var ok bool
@@ -210,7 +223,7 @@ func (s *Shipper) verifyRange(ctx context.Context, sp span, buffer []byte, repor
 }
 
 // verifySpan returns how many granules could not be judged, and those that differ though they were clean all the time.
-func (s *Shipper) verifySpan(ctx context.Context, sp span, buffer []byte) (skipped int64, bad []int64, err error) {
+func (s *Shipper) verifySpan(ctx context.Context, sp span, point string, buffer []byte) (skipped int64, bad []int64, err error) {
 	s.drain()
 	defer s.granules.unwatch()
 	for try := range verifyTries {
@@ -223,14 +236,14 @@ func (s *Shipper) verifySpan(ctx context.Context, sp span, buffer []byte) (skipp
 			s.drain()
 		}
 		s.granules.watchRange(sp)
-		differ, err := s.differing(ctx, sp, buffer)
+		differ, err := s.differing(ctx, sp, point, buffer)
 		if err != nil {
 			return 0, nil, err
 		}
 		s.drain()
 		skipped, bad = 0, nil
 		for i := sp.first; i < sp.first+sp.count; i++ {
-			if s.granules.touched(i) {
+			if s.granules.touched(i) || point != "" && s.granules.writtenSince(sp.disk, i) {
 				skipped++
 			} else if differ[i-sp.first] {
 				bad = append(bad, i)
@@ -245,15 +258,9 @@ func (s *Shipper) verifySpan(ctx context.Context, sp span, buffer []byte) (skipp
 
 var errNoSession = errors.New("no session with the replica")
 
-// differing asks the replica for hashes, then reads the disk.
-func (s *Shipper) differing(ctx context.Context, sp span, buffer []byte) ([]bool, error) {
-	s.mu.Lock()
-	session, open := s.sess.id, s.sess.open && s.sess.base.Session == s.sess.id
-	s.mu.Unlock()
-	if !open {
-		return nil, errNoSession
-	}
-	hashes, err := s.scanner.ask(ctx, session, sp)
+// differing asks for the hashes of the replica, or of a point's snapshot, then reads the disk.
+func (s *Shipper) differing(ctx context.Context, sp span, point string, buffer []byte) ([]bool, error) {
+	hashes, err := s.otherSide(ctx, sp, point)
 	if err != nil {
 		return nil, err
 	}
@@ -270,6 +277,51 @@ func (s *Shipper) differing(ctx context.Context, sp span, buffer []byte) ([]bool
 		b = b[n:]
 	}
 	return differ, nil
+}
+
+// otherSide returns the hashes of what the replica holds, or a point's snapshot.
+func (s *Shipper) otherSide(ctx context.Context, sp span, point string) ([]byte, error) {
+	if point != "" {
+		return s.snapshotHashes(ctx, sp, point)
+	}
+	s.mu.Lock()
+	session, open := s.sess.id, s.sess.open && s.sess.base.Session == s.sess.id
+	s.mu.Unlock()
+	if !open {
+		return nil, errNoSession
+	}
+	return s.scanner.ask(ctx, session, sp)
+}
+
+// snapshotHashes asks the controller, who reads the snapshot in the cloud.
+func (s *Shipper) snapshotHashes(ctx context.Context, sp span, point string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, snapshotPatience)
+	defer cancel()
+	d, e := s.cfg.Disks[sp.disk], s.extents([]span{sp})[0]
+	r := protocol.SnapshotRequest{Point: point, Disk: d.Name, Offset: e.Offset, Length: int64(e.Length), GranuleBytes: d.GranuleBytes}
+	reply, err := bus.Request[protocol.SnapshotRequest, protocol.SnapshotReply](ctx, s.deps.Conn, protocol.SnapshotSubject(s.cfg.Server), r)
+	if err != nil {
+		return nil, fmt.Errorf("ask what the snapshot of %s holds: %w", d.Name, err)
+	}
+	if int64(len(reply.Hashes)) != 16*sp.count {
+		return nil, errShort
+	}
+	return reply.Hashes, nil
+}
+
+func errSince(point string) error {
+	return hint.New("it is not known here what was written since point "+point, "compare the newest point that was taken since the agent's start; take one: rehost point take")
+}
+
+// denounce says that a point's snapshot is not what the disk was. Nothing can heal it.
+func (s *Shipper) denounce(disk int, bad []int64, point string) {
+	if len(bad) == 0 {
+		return
+	}
+	d := s.cfg.Disks[disk]
+	message := fmt.Sprintf("%d granules of %s differ from the snapshot of point %s although nobody has written there since, the first at %d", len(bad), d.Name, point, bad[0]*d.GranuleBytes)
+	s.log.Error("a snapshot is not what the disk was", "disk", d.Name, "point", point, "granules", len(bad), "first_offset", bad[0]*d.GranuleBytes)
+	s.status.problem(protocol.ProblemIntegrity, message, "do not launch from that point; compare the replica: rehost verify "+s.cfg.Server+" --wait, and take another point")
 }
 
 // heal makes granules needed that differ, and says so: the tracker missed a write, or something changed on the way.

@@ -12,10 +12,7 @@ import (
 // Agent is the order for an agent.
 func Agent(r protocol.Server, replication protocol.ReplicationSettings) protocol.AgentOrder {
 	o := protocol.AgentOrder{
-		Wanted: r.Wanted, Generation: r.Generation, Window: replication.Window, Fence: r.Fence, Point: r.PointOrder,
-	}
-	if r.Verify != "" {
-		o.Verify = &protocol.VerifyOrder{ID: r.Verify}
+		Wanted: r.Wanted, Generation: r.Generation, Window: replication.Window, Fence: r.Fence, Point: r.PointOrder, Verify: r.Verify,
 	}
 	return o
 }

@@ -26,6 +26,7 @@ type Cloud interface {
 	SnapshotVolumes(ctx context.Context, instance string, volumes []string, tags cloud.Tags) ([]cloud.Snapshot, error)
 	Snapshots(ctx context.Context, tags cloud.Tags) ([]cloud.Snapshot, error)
 	DeleteSnapshot(ctx context.Context, id string) error
+	SnapshotHashes(ctx context.Context, snapshot string, offset, length, granule int64) ([]byte, error)
 }
 
 // keepOver is for how long the records of points that are over are kept for people. Those of jobs stay: jobs name them.

@@ -20,15 +20,16 @@ import (
 // fake is a controller that answers the operator's verbs from memory. Each poll moves
 // what is under way one step, so that transcripts need no clock.
 type fake struct {
-	mu      sync.Mutex
-	bus     protocol.Bus
-	applied map[string]bool // "kind name"
-	polls   int             // of the status
-	jobs    map[string]*protocol.Job
-	newest  string
-	taken   map[string][]protocol.Point // by server, oldest first
-	moves   int                         // looks at the server that is being moved, to go
-	moved   string                      // where it is to be then
+	mu       sync.Mutex
+	bus      protocol.Bus
+	applied  map[string]bool // "kind name"
+	polls    int             // of the status
+	compared string          // the point of the newest verify
+	jobs     map[string]*protocol.Job
+	newest   string
+	taken    map[string][]protocol.Point // by server, oldest first
+	moves    int                         // looks at the server that is being moved, to go
+	moved    string                      // where it is to be then
 }
 
 var epoch = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -285,10 +286,11 @@ func (f *fake) verify(_ context.Context, req protocol.VerifyRequest) (protocol.V
 	}
 	if req.ID == "" {
 		f.polls = 0
-		return protocol.VerifyReport{ID: "v-1"}, nil
+		f.compared = req.Point
+		return protocol.VerifyReport{ID: "v-1", Point: req.Point}, nil
 	}
 	f.polls++
-	r := protocol.VerifyReport{ID: "v-1", Total: 4 << 30, Done: int64(f.polls) << 30, Skipped: 1 << 30, Started: epoch}
+	r := protocol.VerifyReport{ID: "v-1", Point: f.compared, Total: 4 << 30, Done: int64(f.polls) << 30, Skipped: 1 << 30, Started: epoch}
 	if f.polls == 4 {
 		r.Ended = epoch.Add(9 * time.Second)
 		if req.Server == "bad-1" {

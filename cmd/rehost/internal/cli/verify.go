@@ -13,21 +13,24 @@ import (
 )
 
 func newVerify(env Env, c *client) *cobra.Command {
-	var output string
+	var output, point string
 	var wait bool
 	var timeout time.Duration
 	cmd := &cobra.Command{
-		Use: "verify SERVER", Short: "Compare a server's disks with its replica, hash by hash",
+		Use: "verify SERVER", Short: "Compare a server's disks with its replica or a point's snapshots, hash by hash",
 		Long: "Compare everything that is not being written with what the replica holds, while replication goes on.\n" +
-			"A difference is sent again and reported: exit code 1.",
-		Example: "  rehost verify web-1 --wait", Args: one("SERVER"),
+			"A difference is sent again and reported: exit code 1.\n\n" +
+			"With --point, compare with the snapshots of the newest point instead: they are read in the cloud, without volumes of them, at the cloud's\n" +
+			"price for each 512 KiB. What was written since the point is left out.",
+		Example: "  rehost verify web-1 --wait\n  rehost verify web-1 --point p20260301-120000-0a1b2c --wait", Args: one("SERVER"),
 	}
+	cmd.Flags().StringVar(&point, "point", "", "compare with the snapshots of this `point`")
 	cmd.Flags().BoolVar(&wait, "wait", false, "wait until everything was compared")
 	cmd.Flags().DurationVar(&timeout, "timeout", 0, "stop waiting after this `time` (0: never)")
 	outputFlag(cmd, &output)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		defer c.close()
-		report, err := ask[protocol.VerifyRequest, protocol.VerifyReport](cmd.Context(), c, protocol.VerbVerify, protocol.VerifyRequest{Server: args[0]})
+		report, err := ask[protocol.VerifyRequest, protocol.VerifyReport](cmd.Context(), c, protocol.VerbVerify, protocol.VerifyRequest{Server: args[0], Point: point})
 		if err != nil {
 			return err
 		}
@@ -42,6 +45,10 @@ func newVerify(env Env, c *client) *cobra.Command {
 			}
 		} else if err := verifyLine(env, args[0], report); err != nil {
 			return err
+		}
+		if report.Differences > 0 && point != "" {
+			return hint.New(fmt.Sprintf("%d granules of %s differ from the snapshots of point %s", report.Differences, args[0], point),
+				"do not launch from it; compare the replica: rehost verify "+args[0]+" --wait, and take another point")
 		}
 		if report.Differences > 0 {
 			return hint.New(fmt.Sprintf("%d granules of %s differed from the replica", report.Differences, args[0]),
@@ -79,8 +86,12 @@ func verifyLine(env Env, server string, r protocol.VerifyReport) error {
 	if r.Ended.IsZero() {
 		p.line("verify %s of %s ordered; follow it with: rehost verify %s --wait", r.ID, server, server)
 	} else {
-		p.line("%s: %s compared in %s, %s being written or free, %d differences", server, progress.Bytes(r.Done-r.Skipped),
-			progress.Short(r.Ended.Sub(r.Started)), progress.Bytes(r.Skipped), r.Differences)
+		left := "being written or free"
+		if r.Point != "" {
+			left = "written since or free"
+		}
+		p.line("%s: %s compared in %s, %s %s, %d differences", server, progress.Bytes(r.Done-r.Skipped),
+			progress.Short(r.Ended.Sub(r.Started)), progress.Bytes(r.Skipped), left, r.Differences)
 	}
 	return p.flush(env.Stdout)
 }

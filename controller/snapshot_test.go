@@ -1,0 +1,70 @@
+package controller
+
+import (
+	"strings"
+	"testing"
+
+	"rehost/internal/bus"
+	"rehost/internal/bus/bustest"
+	"rehost/protocol"
+)
+
+// TestAPointsSnapshotsAreShownToItsAgent asks as an agent what the snapshots of its points hold.
+func TestAPointsSnapshotsAreShownToItsAgent(t *testing.T) {
+	w := newWorld(t)
+	defer w.controller(t.Context())()
+	w.apply(w.fleet())
+	w.agent("web-1")
+	w.awaitState(protocol.ReadyForTest)
+	wantSucceeded(t, w.awaitJob(w.start(protocol.JobTest).ID))
+	point := w.server().LastPoint.ID
+
+	verify := func(req protocol.VerifyRequest) (protocol.VerifyReport, error) {
+		return ask[protocol.VerifyRequest, protocol.VerifyReport](w, protocol.VerbVerify, req)
+	}
+	if _, err := verify(protocol.VerifyRequest{Server: "web-1", Point: "p-none"}); !isProblem(err) || !strings.Contains(err.Error(), "no point p-none") {
+		t.Errorf("an unknown point: %v", err)
+	}
+	replica, err := verify(protocol.VerifyRequest{Server: "web-1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ordered, err := verify(protocol.VerifyRequest{Server: "web-1", Point: point})
+	if err != nil || ordered.ID == replica.ID || ordered.Point != point {
+		t.Fatalf("ordered %+v after %+v: %v", ordered, replica, err)
+	}
+	if again, err := verify(protocol.VerifyRequest{Server: "web-1", Point: point}); err != nil || again.ID != ordered.ID {
+		t.Errorf("the same again: %+v, %v", again, err)
+	}
+	if v := w.server().Record.Verify; v == nil || *v != (protocol.VerifyOrder{ID: ordered.ID, Point: point}) {
+		t.Errorf("the record says %+v", v)
+	}
+
+	nc := bustest.Connect(t, w.bus, protocol.RoleAgent, "web-1")
+	content := func(r protocol.SnapshotRequest) (protocol.SnapshotReply, error) {
+		return bus.Request[protocol.SnapshotRequest, protocol.SnapshotReply](t.Context(), nc, protocol.SnapshotSubject("web-1"), r)
+	}
+	ask := protocol.SnapshotRequest{Point: point, Disk: "/dev/sdb", Length: 3 << 14, GranuleBytes: 1 << 14}
+	got, err := content(ask)
+	if err != nil || len(got.Hashes) != 3*16 {
+		t.Fatalf("hashes: %d bytes, %v", len(got.Hashes), err)
+	}
+	other := ask
+	other.Disk = "/dev/sda"
+	if of, err := content(other); err != nil || string(of.Hashes) == string(got.Hashes) {
+		t.Errorf("the other disk has the same hashes (%v)", err)
+	}
+	for name, change := range map[string]func(r *protocol.SnapshotRequest){
+		"another disk":      func(r *protocol.SnapshotRequest) { r.Disk = "/dev/sdz" },
+		"another point":     func(r *protocol.SnapshotRequest) { r.Point = "p-none" },
+		"too much":          func(r *protocol.SnapshotRequest) { r.Length = (protocol.MaxScanGranules + 1) << 14 },
+		"granules of zero":  func(r *protocol.SnapshotRequest) { r.GranuleBytes = 0 },
+		"a point of nobody": func(r *protocol.SnapshotRequest) { r.Point = "" },
+	} {
+		r := ask
+		change(&r)
+		if _, err := content(r); !isProblem(err) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
