@@ -123,6 +123,7 @@ func (f *fake) status(_ context.Context, _ protocol.StatusRequest) (protocol.Sta
 			Problem: &protocol.Problem{Code: protocol.ProblemVolume, Message: "volume vol-1 is gone", Hint: "run rehost job show"},
 		},
 		Replication: protocol.ReplicationSnapshot, LastSeen: epoch,
+		Advice: []string{"/dev/sda is standard, and 20.0 MiB/s is written there: io2 would keep up"},
 	}
 	var waves []protocol.WaveStatus
 	for _, name := range []string{"first", "partial", "failing", "slow"} {
