@@ -60,6 +60,7 @@ type Facts struct {
 	FreeRoot int64 `json:"free_root"`
 
 	inspected int64 // bytes of files so far
+	scans     Scans
 }
 
 // File is a file, a link or a folder of the guest.

@@ -4,6 +4,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"rehost/protocol"
 )
 
 // tableEntry is a line of fstab: its fields and the text between them.
@@ -125,8 +127,12 @@ func (p *planner) fstabLine(e tableEntry) string {
 	spec, kind, options := e.fields[0], e.fields[2], e.fields[3]
 	switch {
 	case slices.Contains(shareTypes, kind):
+		p.warn(protocol.FindingFstabShare, e.fields[1], "bring the data by another way, or mount it from a server that EC2 reaches",
+			"fstab mounts %s at %s, a share of the old hypervisor: the conversion takes the line out", spec, e.fields[1])
 		return "# rehost: needs the old hypervisor: " + e.line
 	case slices.Contains(networkTypes, kind):
+		p.warn(protocol.FindingFstabNetwork, e.fields[1], "see to it that its server can be reached from the subnet",
+			"fstab mounts %s at %s over the network; the boot will not wait for it", spec, e.fields[1])
 		return withFields(e, spec, withOptions(options, "nofail", "_netdev"))
 	}
 	s, found, known := p.facts.bySpec(spec)
@@ -137,9 +143,14 @@ func (p *planner) fstabLine(e tableEntry) string {
 		if !strings.HasPrefix(spec, "/dev/") || strings.HasPrefix(spec, "/dev/disk/by-") || s.isDevice(spec) {
 			return e.line // stable already
 		}
+		p.note(protocol.FindingFstabName, e.fields[1], "fstab mounts %s at %s by a name that changes: the conversion writes UUID=%s", spec, e.fields[1], s.UUID)
 		return withFields(e, "UUID="+s.UUID, options)
 	case e.fields[1] == "/":
 		return e.line // the kernel command line decides, not this
+	}
+	if !hasOption(options, "nofail") {
+		p.warn(protocol.FindingFstabMissing, e.fields[1], "add its disk to the server's disks, or take the line out of fstab on the source",
+			"fstab mounts %s at %s, which is on none of the replicated disks; the boot will not wait for it", spec, e.fields[1])
 	}
 	return withFields(e, spec, withOptions(options, "nofail", "x-systemd.device-timeout=5s"))
 }

@@ -26,8 +26,11 @@ const maxNames = 4096
 
 // Inspect gathers the facts about the guest mounted at root, whose disks are given.
 // It changes nothing.
-func Inspect(root *Root, disks []Disk) (Facts, error) {
-	f := Facts{Disks: disks, Files: map[string]File{}}
+func Inspect(root *Root, disks []Disk) (Facts, error) { return InspectAgain(root, disks, nil) }
+
+// InspectAgain is [Inspect] that reads only those initramfs images that are not in scans as they are now, and puts them there.
+func InspectAgain(root *Root, disks []Disk, scans Scans) (Facts, error) {
+	f := Facts{Disks: disks, Files: map[string]File{}, scans: scans}
 	for _, list := range [][]string{lookedAt, networkFiles, serviceFiles()} {
 		for _, p := range list {
 			if err := f.look(root, p); err != nil {

@@ -61,7 +61,7 @@ func (f *Facts) inspectKernels(root *Root) error {
 		for _, d := range drivers {
 			k.Drivers[d] = findDriver(d, deps, builtin)
 		}
-		if k.Initrd, err = inspectInitrd(root, k, deps); err != nil {
+		if k.Initrd, err = inspectInitrd(root, k, deps, f.scans); err != nil {
 			return fmt.Errorf("inspect the initramfs of kernel %s: %w", v, err)
 		}
 		f.Kernels = append(f.Kernels, k)
@@ -136,7 +136,7 @@ func findDriver(driver string, deps map[string][]string, builtin []byte) Driver 
 }
 
 // inspectInitrd looks through a kernel's initramfs; nil when it has none.
-func inspectInitrd(root *Root, k Kernel, deps map[string][]string) (*Initrd, error) {
+func inspectInitrd(root *Root, k Kernel, deps map[string][]string, scans Scans) (*Initrd, error) {
 	for _, name := range []string{"/boot/initrd.img-", "/boot/initramfs-", "/boot/initrd-"} {
 		for _, suffix := range []string{"", ".img"} {
 			p := name + k.Version + suffix
@@ -152,7 +152,7 @@ func inspectInitrd(root *Root, k Kernel, deps map[string][]string) (*Initrd, err
 				return nil, errors.Join(fmt.Errorf("read %s: it must have at most %d bytes", p, int64(maxInitrd)), err)
 			}
 			in := &Initrd{Path: p}
-			if err := in.scan(f, k.Version); err != nil {
+			if err := scans.scan(in, f, k.Version); err != nil {
 				return nil, fmt.Errorf("read %s: %w", p, err)
 			}
 			return in, in.collect(root, k, deps)

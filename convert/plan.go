@@ -72,6 +72,18 @@ func (p *planner) refuse(code protocol.FindingCode, subject, hint, format string
 	})
 }
 
+// warn takes note of what will be missing or slow.
+func (p *planner) warn(code protocol.FindingCode, subject, hint, format string, args ...any) {
+	p.findings = append(p.findings, protocol.Finding{
+		Severity: protocol.SeverityWarning, Code: code, Subject: subject, Hint: hint, Message: fmt.Sprintf(format, args...),
+	})
+}
+
+// note takes note of what is worth knowing.
+func (p *planner) note(code protocol.FindingCode, subject, format string, args ...any) {
+	p.findings = append(p.findings, protocol.Finding{Severity: protocol.SeverityInfo, Code: code, Subject: subject, Message: fmt.Sprintf(format, args...)})
+}
+
 // refusal is a problem when a finding is critical. It names all of them, so that they can be mended in one go.
 func refusal(findings []protocol.Finding) error {
 	var messages, hints []string

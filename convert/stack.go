@@ -14,6 +14,7 @@ const (
 	LayerLVM       LayerKind = "lvm"       // a logical volume
 	LayerMD        LayerKind = "md"        // an array of the kernel's software RAID
 	LayerLUKS      LayerKind = "luks"      // an encrypted device
+	LayerThin      LayerKind = "lvm-thin"  // a thin pool of LVM, below its logical volumes
 	LayerSubvolume LayerKind = "subvolume" // a subvolume of btrfs; always the uppermost
 )
 

@@ -31,9 +31,27 @@ const (
 	FindingSpace        FindingCode = "no-space"            // root or /boot is too full
 	FindingNoDHCP       FindingCode = "no-dhcp-client"      // addresses should come from DHCP and the guest has no client
 	FindingNetwork      FindingCode = "network-unknown"     // the guest's network configuration is of a kind that is not known
+
+	FindingFstabName    FindingCode = "fstab-device-name" // fstab names a device that is called otherwise in EC2
+	FindingFstabMissing FindingCode = "fstab-missing"     // fstab mounts what is on none of the disks
+	FindingFstabNetwork FindingCode = "fstab-network"     // fstab mounts something over the network
+	FindingFstabShare   FindingCode = "fstab-share"       // fstab mounts a share of the old hypervisor
+
+	FindingThin           FindingCode = "lvm-thin"        // the system is in a thin pool of LVM
+	FindingEncrypted      FindingCode = "encrypted"       // the system is on LUKS
+	FindingRootFilesystem FindingCode = "root-filesystem" // the root is of a kind that cannot be converted, or on no replicated disk
+	FindingDiskLayout     FindingCode = "disk-layout"     // a disk's partition table cannot be read
+
+	FindingNotSurveyed FindingCode = "not-surveyed" // what the conversion would say is not known
+	FindingNoBootDisk  FindingCode = "no-boot-disk" // no replicated disk boots
+	FindingNotTracked  FindingCode = "not-tracked"  // writes are not tracked, everything is compared
+	FindingWriteRate   FindingCode = "write-rate"   // more is written than the bandwidth lets through
 )
 
 // FindingCodes are all codes.
 var FindingCodes = []FindingCode{
 	FindingNoKernel, FindingKernelDriver, FindingNoInitramfs, FindingSpace, FindingNoDHCP, FindingNetwork,
+	FindingFstabName, FindingFstabMissing, FindingFstabNetwork, FindingFstabShare,
+	FindingThin, FindingEncrypted, FindingRootFilesystem, FindingDiskLayout,
+	FindingNotSurveyed, FindingNoBootDisk, FindingNotTracked, FindingWriteRate,
 }

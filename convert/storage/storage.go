@@ -148,9 +148,6 @@ func read(path string) ([]convert.Filesystem, error) {
 	return convert.ReadDisk(f, size)
 }
 
-// rootTypes are filesystems that can hold a root; others are refused by name.
-var rootTypes = []string{"ext2", "ext3", "ext4", "xfs", "btrfs"}
-
 // mountRoot finds the one filesystem that is a root by what is in it.
 func (g *Guest) mountRoot(ctx context.Context, all []at) error {
 	var roots []at
@@ -159,7 +156,7 @@ func (g *Guest) mountRoot(ctx context.Context, all []at) error {
 		if a.Type != "" && a.Type != "swap" {
 			kinds = append(kinds, a.Type)
 		}
-		if !slices.Contains(rootTypes, a.Type) {
+		if !slices.Contains(convert.RootTypes, a.Type) {
 			continue
 		}
 		a, err := g.prepare(ctx, a)
