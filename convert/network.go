@@ -17,7 +17,8 @@ var networkFiles = []string{
 	"/etc/systemd/system/multi-user.target.wants/NetworkManager.service",
 	"/etc/systemd/system/multi-user.target.wants/wicked.service",
 	"/etc/systemd/system/multi-user.target.wants/networking.service",
-	"/etc/sysconfig/network-scripts",
+	"/etc/systemd/system/network.service",
+	redhatDir,
 }
 
 func networkKind(f Facts) string {
@@ -31,9 +32,9 @@ func networkKind(f Facts) string {
 		return "NetworkManager"
 	case f.hasFile(wants + "systemd-networkd.service"):
 		return "systemd-networkd"
-	case f.hasFile(wants + "wicked.service"):
+	case f.hasFile(wants + "wicked.service"), strings.HasSuffix(f.Files["/etc/systemd/system/network.service"].Link, "/wicked.service"):
 		return "wicked"
-	case f.hasFile("/etc/sysconfig/network-scripts"):
+	case f.hasFile(redhatDir):
 		return "ifcfg"
 	}
 	return ""
@@ -50,6 +51,9 @@ func (f Facts) below(dir, suffix string) []string {
 	return found
 }
 
+// rehostHead begins what the conversion writes.
+const rehostHead = "# Written by rehost. The file that was here is kept in /var/lib/rehost/conversion.\n"
+
 // hasMAC matches a network card's address in a rule or a configuration.
 var hasMAC = regexp.MustCompile(`(?i)[0-9a-f]{2}(:[0-9a-f]{2}){5}`)
 
@@ -62,28 +66,41 @@ func (p *planner) network() error {
 	}
 	const reason = "the network card and its address are another one in EC2: DHCP"
 	const dhcp = "network:\n  version: 2\n  ethernets:\n    primary:\n      match: {name: \"eth*\"}\n      dhcp4: true\n"
-	const head = "# Written by rehost. The file that was here is kept in /var/lib/rehost/conversion.\n"
 	switch p.facts.Guest.Network {
 	case "ifupdown":
 		if !p.hasClient() {
 			p.refuse(protocol.FindingNoDHCP, "/etc/network/interfaces",
 				"install isc-dhcp-client on the source, or set network = \"keep\" in the launch settings", "the guest has no DHCP client")
 		}
-		p.write("/etc/network/interfaces", head+"auto lo\niface lo inet loopback\n\nauto eth0\niface eth0 inet dhcp\n", 0o644, reason)
+		p.write("/etc/network/interfaces", rehostHead+"auto lo\niface lo inet loopback\n\nauto eth0\niface eth0 inet dhcp\n", 0o644, reason)
 	case "netplan":
 		for _, file := range p.facts.below("/etc/netplan", ".yaml") {
 			if file != "/etc/netplan/50-rehost.yaml" {
 				p.remove(file, reason)
 			}
 		}
-		p.write("/etc/netplan/50-rehost.yaml", head+dhcp, 0o600, reason)
+		p.write("/etc/netplan/50-rehost.yaml", rehostHead+dhcp, 0o600, reason)
 	case "systemd-networkd":
 		for _, file := range p.facts.below("/etc/systemd/network", ".network") {
 			if file != "/etc/systemd/network/10-rehost.network" {
 				p.remove(file, reason)
 			}
 		}
-		p.write("/etc/systemd/network/10-rehost.network", head+"[Match]\nName=eth* en*\n\n[Network]\nDHCP=ipv4\n", 0o644, reason)
+		p.write("/etc/systemd/network/10-rehost.network", rehostHead+"[Match]\nName=eth* en*\n\n[Network]\nDHCP=ipv4\n", 0o644, reason)
+	case "NetworkManager":
+		// Where interfaces are configured by ifcfg files, NetworkManager reads these: it is told in their way.
+		if interfaces, _ := p.facts.ifcfgs(redhatDir); len(interfaces) > 0 {
+			p.dhcpByIfcfg(redhatDir, redhatDHCP, reason)
+			for _, old := range p.facts.keyfiles() {
+				p.remove(old, reason)
+			}
+		} else {
+			p.dhcpByKeyfile(reason)
+		}
+	case "ifcfg":
+		p.dhcpByIfcfg(redhatDir, redhatDHCP, reason)
+	case "wicked":
+		p.dhcpByIfcfg(suseDir, suseDHCP, reason)
 	default:
 		p.refuse(protocol.FindingNetwork, "/etc", "set network = \"keep\" in the launch settings and configure DHCP on the source",
 			"the guest's network is configured by %q, which cannot be changed to DHCP yet", p.facts.Guest.Network)
@@ -107,9 +124,31 @@ func (p *planner) unpinCards() {
 			p.remove(file, reason)
 		}
 	}
+	p.unpinConfigurations()
 	for _, file := range p.facts.below("/etc/systemd/network", ".link") {
 		if text, _ := p.facts.text(file); hasMAC.MatchString(text) {
 			p.remove(file, reason)
+		}
+	}
+}
+
+// unpinConfigurations removes the hardware addresses of the old cards from files that stay.
+func (p *planner) unpinConfigurations() {
+	const reason = "it is tied to the hardware address of a network card that is gone"
+	if p.set.Network == "dhcp" {
+		return // they are replaced
+	}
+	for _, dir := range []string{redhatDir, suseDir} {
+		interfaces, _ := p.facts.ifcfgs(dir)
+		for _, file := range interfaces {
+			if text, ok := p.facts.text(file); ok {
+				p.write(file, withoutAddress(text), 0o644, reason)
+			}
+		}
+	}
+	for _, file := range p.facts.keyfiles() {
+		if text, ok := p.facts.text(file); ok {
+			p.write(file, withoutMAC(text), 0o600, reason)
 		}
 	}
 }

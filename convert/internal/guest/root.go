@@ -277,6 +277,9 @@ func (r *Root) stage(name, p string, content io.Reader, like *os.File, mode fs.F
 	if err == nil {
 		err = dress(f, like, mode)
 	}
+	if err == nil && like == nil {
+		err = r.label("/" + s.temp)
+	}
 	if err = errors.Join(err, f.Close()); err != nil {
 		return nil, fmt.Errorf("write %s: %w", name, errors.Join(err, s.Discard()))
 	}
@@ -454,6 +457,9 @@ func (r *Root) Symlink(target, name string) error {
 	if err := r.dir.Symlink(target, inside(p)); err != nil {
 		return fmt.Errorf("link %s: %w", name, err)
 	}
+	if err := r.label(p); err != nil {
+		return err
+	}
 	return r.touch(path.Dir(p))
 }
 
@@ -488,10 +494,16 @@ func (r *Root) mkdirAll(p string) error {
 	if p == "/" {
 		return nil
 	}
-	if err := r.dir.MkdirAll(inside(p), 0o755); err != nil {
+	if info, err := r.dir.Lstat(inside(p)); err == nil && info.IsDir() {
+		return nil
+	}
+	if err := r.mkdirAll(path.Dir(p)); err != nil {
+		return err
+	}
+	if err := r.dir.Mkdir(inside(p), 0o755); err != nil {
 		return fmt.Errorf("create folder %s: %w", p, err)
 	}
-	return nil
+	return r.label(p)
 }
 
 // Mkdir creates a folder with the given permissions, and the folders above it.
