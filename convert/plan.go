@@ -51,7 +51,7 @@ func MakePlan(f Facts, set protocol.ConversionSettings) (Plan, error) {
 	}
 	p := &planner{facts: f, set: set}
 	for _, step := range []func() error{
-		p.checkKernel, p.initramfs, p.initramfsConfig, p.fstab, p.resume, p.network, p.grub, p.services, p.agent, p.checkSpace,
+		p.checkKernel, p.initramfs, p.initramfsConfig, p.fstab, p.resume, p.network, p.grub, p.services, p.cloudInit, p.agent, p.checkSpace,
 	} {
 		if err := step(); err != nil {
 			return Plan{}, err
