@@ -66,7 +66,7 @@ func Apply(root *Root, plan Plan) ([]protocol.Change, error) {
 	return changes, t.commit(root)
 }
 
-// transaction is a set of changes: all that can fail for lack of space is done
+// transaction is a set of changes: all that can fail for lack of space, but files that grow, is done
 // before the first file changes, and the disk is waited for twice, not per file.
 type transaction struct {
 	staged []*guest.Staged
@@ -86,12 +86,8 @@ func (t *transaction) add(root *Root, e Edit) error {
 	case ActionCreate, ActionEdit:
 		return t.stage(root.Stage(e.Path, bytes.NewReader(e.Data), e.Mode))
 	case ActionAppend:
-		f, err := root.OpenFile(e.Path)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = f.Close() }()
-		return t.stage(root.Stage(e.Path, io.MultiReader(io.LimitReader(f, e.OldSize), bytes.NewReader(e.Data)), e.Mode))
+		t.then = append(t.then, func() error { return grow(root, e) })
+		return nil
 	case ActionRemove:
 		if e.Mode.IsDir() {
 			t.then = append(t.then, func() error { return root.RemoveEmpty(e.Path) })
@@ -104,6 +100,23 @@ func (t *transaction) add(root *Root, e Edit) error {
 		return nil
 	}
 	return fmt.Errorf("unknown action %q", e.Action)
+}
+
+// grow replaces a file by a longer one. Initramfs images are large and /boot is small: there is one copy at a time.
+func grow(root *Root, e Edit) error {
+	f, err := root.OpenFile(e.Path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	s, err := root.Stage(e.Path, io.MultiReader(io.LimitReader(f, e.OldSize), bytes.NewReader(e.Data)), e.Mode)
+	if err != nil {
+		return err
+	}
+	if err := root.Sync(); err != nil {
+		return errors.Join(err, s.Discard())
+	}
+	return s.Commit()
 }
 
 func (t *transaction) commit(root *Root) error {

@@ -31,6 +31,7 @@ type Filesystem struct {
 	UUID      string `json:"uuid,omitempty"`
 	Label     string `json:"label,omitempty"`
 	PartUUID  string `json:"part_uuid,omitempty"`
+	PartType  string `json:"part_type,omitempty"` // the partition's type in a GPT; empty in other tables
 	// Stack is what is between the disk and the files, the lowest first. With LVM, RAID or LUKS in it, the
 	// filesystem is listed at the disk and the partition of its first member, has no offset and no
 	// PartUUID, and that member is in the list too, with a type such as LVM2_member.
@@ -53,11 +54,8 @@ type Facts struct {
 	Disks   []Disk          `json:"disks"`
 	Kernels []Kernel        `json:"kernels"`
 	Files   map[string]File `json:"files"` // what a plan may look at or change, by path in the guest
-	BootDir string          `json:"boot_dir"`
-	// FreeBoot is the free space of the filesystem that holds the initramfs images, in bytes.
-	FreeBoot int64 `json:"free_boot"`
-	// FreeRoot is the free space of the root filesystem, in bytes.
-	FreeRoot int64 `json:"free_root"`
+	Boot    Boot            `json:"boot"`
+	Spaces  []Space         `json:"spaces"` // of the filesystems that a conversion writes to
 
 	inspected int64 // bytes of files so far
 	scans     Scans
@@ -71,13 +69,17 @@ type File struct {
 	Sum  string      `json:"sum,omitempty"`  // sha256 of the content
 	Size int64       `json:"size"`
 	At   string      `json:"at,omitempty"` // where it is when its folder is behind a link
+	// Target is the file behind the links, when there are any: what an edit changes.
+	Target string `json:"target,omitempty"`
 }
 
 // Kernel is an installed kernel.
 type Kernel struct {
 	Version string            `json:"version"`
-	Drivers map[string]Driver `json:"drivers"` // of the drivers that EC2 needs
+	Drivers map[string]Driver `json:"drivers"` // of the drivers that EC2 and the root filesystem need
 	Initrd  *Initrd           `json:"initrd,omitempty"`
+	Timeout string            `json:"timeout,omitempty"` // the argument for the longest disk timeout that its driver takes; empty: not known
+	NoGzip  bool              `json:"no_gzip,omitempty"` // it cannot unpack a gzip archive
 }
 
 // Driver says where a kernel has a driver.
@@ -97,7 +99,8 @@ type Initrd struct {
 	Sum         string            `json:"sum"`
 	Compression string            `json:"compression"`
 	Has         map[string]bool   `json:"has"`   // drivers that are in it
-	Conf        map[string]string `json:"-"`     // content of conf/modules and conf/conf.d/*
+	Tools       map[string]bool   `json:"tools"` // programs for LVM, RAID and LUKS that are in it
+	Conf        map[string]string `json:"-"`     // files that a conversion may have to change, by name
 	Merged      bool              `json:"usr"`   // lib is a link to usr/lib in it
 	Modules     []ModuleFile      `json:"-"`     // what it lacks: drivers, their dependencies and the index
 	Names       []string          `json:"names"` // names of the modules in Modules

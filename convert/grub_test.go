@@ -34,7 +34,8 @@ func TestDefaultEntry(t *testing.T) {
 		{"${saved_entry}", nil, "a"},
 		{"", nil, "a"},
 	} {
-		got, ok := defaultEntry(strings.Replace(config, "%", tt.chosen, 1), tt.env)
+		entries, chosen := menu(strings.Replace(config, "%", tt.chosen, 1), nil)
+		got, ok := defaultEntry(entries, chosen, tt.env, false)
 		if !ok || got.kernel != "/boot/"+tt.want {
 			t.Errorf("default %q, env %v: got %q, %v, want %s", tt.chosen, tt.env, got.kernel, ok, tt.want)
 		}
@@ -44,7 +45,7 @@ func TestDefaultEntry(t *testing.T) {
 func TestCommandLine(t *testing.T) {
 	p := &planner{facts: Facts{Disks: testDisks}, set: protocol.ConversionSettings{Network: "dhcp"}}
 	p.facts.Guest.RootUUID = rootUUID
-	add := append(slices.Clone(consoleArgs), nameArgs...)
+	add := append(append(slices.Clone(consoleArgs), "nvme_core.io_timeout=4294967295"), nameArgs...)
 	for _, tt := range []struct{ in, want string }{
 		{"root=/dev/vda1 ro quiet", "root=UUID=" + rootUUID + " ro"},
 		{"root=/dev/sda1 ro splash", "root=UUID=" + rootUUID + " ro"},
@@ -59,11 +60,11 @@ func TestCommandLine(t *testing.T) {
 		{strings.Join(add, " "), ""},
 	} {
 		want := strings.TrimSpace(tt.want + " " + strings.Join(add, " "))
-		got := strings.Join(p.commandLine(strings.Fields(tt.in)), " ")
+		got := strings.Join(p.commandLine(strings.Fields(tt.in), ""), " ")
 		if got != want {
 			t.Errorf("%s: got %s, want %s", tt.in, got, want)
 		}
-		if again := strings.Join(p.commandLine(strings.Fields(got)), " "); again != got {
+		if again := strings.Join(p.commandLine(strings.Fields(got), ""), " "); again != got {
 			t.Errorf("%s: the second time gives %s", tt.in, again)
 		}
 	}
@@ -73,7 +74,8 @@ func FuzzGrub(f *testing.F) {
 	f.Add(grubCfgOfDebian)
 	f.Add("submenu x {\n}\n}\nmenuentry y {\n linux z\n")
 	f.Fuzz(func(t *testing.T, config string) {
-		defaultEntry(config, nil)
+		entries, chosen := menu(config, nil)
+		defaultEntry(entries, chosen, nil, true)
 		p := &planner{facts: Facts{Disks: testDisks, Files: map[string]File{"/boot/grub/i386-pc/serial.mod": {}}}, set: protocol.ConversionSettings{Network: "dhcp"}}
 		once := p.grubCfg(config)
 		if twice := p.grubCfg(once); twice != once {

@@ -149,7 +149,7 @@ func TestNoSpaceIsRefusedBeforeAnythingChanges(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.FreeBoot = 1 << 20
+	f.Spaces[0].Free = 1 << 20
 	var p *protocol.Problem
 	if _, err := MakePlan(f, protocol.ConversionSettings{}); !errors.As(err, &p) {
 		t.Errorf("got %v, want a problem", err)

@@ -2,7 +2,9 @@ package convert
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io"
 	"path"
 	"slices"
 	"strings"
@@ -13,16 +15,22 @@ import (
 	"rehost/protocol"
 )
 
-// initramfs plans an archive at the end of each initramfs that lacks a driver. The
+// initramfs plans an archive at the end of each initramfs that lacks a driver or names disks that will be gone. The
 // kernel unpacks archives one after the other, so what comes last is added, and
 // the guest's own image stays as it is. No program of the guest has to run.
 func (p *planner) initramfs() error {
+	done := map[string]bool{}
 	for _, k := range p.facts.Kernels {
 		in := k.Initrd
-		if in == nil || (len(in.Modules) == 0 && len(p.resumeConf(in)) == 0) {
+		if in == nil || done[in.Path] {
 			continue
 		}
-		archive, err := p.archive(k)
+		done[in.Path] = true
+		conf := p.fixedConf(in)
+		if len(in.Modules)+len(conf) == 0 {
+			continue
+		}
+		archive, err := p.archive(k, conf)
 		if err != nil {
 			return fmt.Errorf("build the initramfs archive of kernel %s: %w", k.Version, err)
 		}
@@ -36,40 +44,50 @@ func (p *planner) initramfs() error {
 		if err != nil {
 			return err
 		}
+		what, reason := append(slices.Clone(in.Names), sortedKeys(conf)...), "the initramfs must reach the root disk over NVMe"
+		if len(in.Names) == 0 {
+			reason = "the initramfs must not wait for disks that are gone"
+		}
 		e.Change = protocol.Change{
-			Path: in.Path, Action: ActionAppend, Before: in.Sum, After: after,
-			Reason: "the initramfs must reach the root disk over NVMe",
-			Detail: fmt.Sprintf("%d bytes, at offset %d: %s and the module index", len(archive), in.Size+pad, strings.Join(in.Names, ", ")),
+			Path: in.Path, Action: ActionAppend, Before: in.Sum, After: after, Reason: reason,
+			Detail: fmt.Sprintf("%d bytes, at offset %d: %s", len(archive), in.Size+pad, strings.Join(what, ", ")),
 		}
 		p.edits = append(p.edits, e)
 	}
 	return nil
 }
 
-// archive builds the compressed archive for one kernel's initramfs.
-func (p *planner) archive(k Kernel) ([]byte, error) {
-	in := k.Initrd
-	files := map[string][]byte{}
+// archive builds the archive for one kernel's initramfs.
+func (p *planner) archive(k Kernel, conf map[string]string) ([]byte, error) {
 	lib := "lib/modules/"
-	if in.Merged {
+	if k.Initrd.Merged {
 		lib = "usr/lib/modules/"
 	}
-	for _, m := range in.Modules {
+	files := map[string][]byte{}
+	for _, m := range k.Initrd.Modules {
 		files[path.Join(lib, k.Version, m.Name)] = m.Data
 	}
-	if p.facts.Guest.Initramfs == "initramfs-tools" && len(in.Modules) > 0 {
-		files["conf/modules"] = []byte(withModules(in.Conf["conf/modules"]))
-	}
-	for name, text := range p.resumeConf(in) {
+	for name, text := range conf {
 		files[name] = []byte(text)
 	}
 	var out bytes.Buffer
+	if k.NoGzip {
+		err := writeArchive(&out, files)
+		return out.Bytes(), err
+	}
 	// Speed matters more than size here: this runs while a server is waiting.
 	zw, err := gzip.NewWriterLevel(&out, gzip.BestSpeed)
 	if err != nil {
 		return nil, err
 	}
-	w := cpio.NewWriter(zw)
+	if err := errors.Join(writeArchive(zw, files), zw.Close()); err != nil {
+		return nil, err
+	}
+	return out.Bytes(), nil
+}
+
+func writeArchive(to io.Writer, files map[string][]byte) error {
+	w := cpio.NewWriter(to)
 	var dirs []string
 	for _, name := range sortedKeys(files) {
 		for _, dir := range parents(name) {
@@ -82,20 +100,14 @@ func (p *planner) archive(k Kernel) ([]byte, error) {
 				continue
 			}
 			if err := w.Write(dir, cpio.ModeDir|0o755, nil); err != nil {
-				return nil, err
+				return err
 			}
 		}
 		if err := w.Write(name, cpio.ModeFile|0o644, files[name]); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	if err := w.Close(); err != nil {
-		return nil, err
-	}
-	if err := zw.Close(); err != nil {
-		return nil, err
-	}
-	return out.Bytes(), nil
+	return w.Close()
 }
 
 // parents returns the folders above name, the topmost first.
@@ -107,18 +119,24 @@ func parents(name string) []string {
 	return dirs
 }
 
-// withModules adds the drivers to a list of modules, one a line.
-func withModules(text string) string {
-	have := map[string]bool{}
-	for line := range strings.Lines(text) {
-		have[strings.ReplaceAll(strings.TrimSpace(line), "-", "_")] = true
-	}
+// missingDrivers returns the drivers that are not in a list of modules.
+func missingDrivers(list []string) []string {
 	var add []string
 	for _, d := range drivers {
-		if !have[d] {
+		if !slices.ContainsFunc(list, func(m string) bool { return strings.ReplaceAll(m, "-", "_") == d }) {
 			add = append(add, d)
 		}
 	}
+	return add
+}
+
+// withModules adds the drivers to a list of modules, one a line.
+func withModules(text string) string {
+	var have []string
+	for line := range strings.Lines(text) {
+		have = append(have, strings.TrimSpace(line))
+	}
+	add := missingDrivers(have)
 	if len(add) == 0 {
 		return text
 	}
@@ -128,16 +146,44 @@ func withModules(text string) string {
 	return text + strings.Join(add, "\n") + "\n"
 }
 
+// withShellModules adds the drivers to the list that a shell file gives to a variable, between the given marks.
+func withShellModules(text, variable, open, end string) string {
+	var out strings.Builder
+	for line := range strings.Lines(text) {
+		list, ok := strings.CutPrefix(line, variable+"="+open)
+		list, rest, closed := strings.Cut(list, end)
+		if add := missingDrivers(strings.Fields(list)); ok && closed && len(add) > 0 {
+			line = variable + "=" + open + strings.TrimSpace(list+" "+strings.Join(add, " ")) + end + rest
+		}
+		out.WriteString(line)
+	}
+	return out.String()
+}
+
 // initramfsConfig makes later kernel updates keep the drivers.
 func (p *planner) initramfsConfig() error {
 	const reason = "later updates of the kernel keep the drivers in the initramfs"
+	const head = "# Written by rehost: EC2 needs these in each initramfs.\n"
 	switch p.facts.Guest.Initramfs {
 	case "initramfs-tools":
 		old, _ := p.facts.text("/etc/initramfs-tools/modules")
 		p.write("/etc/initramfs-tools/modules", withModules(old), 0o644, reason)
 	case "dracut":
-		p.write("/etc/dracut.conf.d/50-rehost.conf", "# Written by rehost: EC2 needs these in each initramfs.\nadd_drivers+=\" "+
-			strings.Join(drivers, " ")+" \"\n", 0o644, reason)
+		p.write("/etc/dracut.conf.d/50-rehost.conf", head+"add_drivers+=\" "+strings.Join(drivers, " ")+" \"\n", 0o644, reason)
+	case "mkinitcpio":
+		if p.facts.hasFile("/etc/mkinitcpio.conf.d") { // since mkinitcpio 36
+			p.write("/etc/mkinitcpio.conf.d/50-rehost.conf", head+"MODULES+=("+strings.Join(drivers, " ")+")\n", 0o644, reason)
+			return nil
+		}
+		const file = "/etc/mkinitcpio.conf"
+		if text, ok := p.facts.text(file); ok {
+			p.write(file, withShellModules(text, "MODULES", "(", ")"), 0o644, reason)
+		}
+	case "mkinitrd":
+		const file = "/etc/sysconfig/kernel"
+		if text, ok := p.facts.text(file); ok {
+			p.write(file, withShellModules(text, "INITRD_MODULES", `"`, `"`), 0o644, reason)
+		}
 	}
 	return nil
 }
@@ -150,18 +196,6 @@ func (p *planner) resume() error {
 		p.write(resumeFile, p.fixResume(text), 0o644, "device names change in EC2; waiting for a device that is not there delays the boot")
 	}
 	return nil
-}
-
-// resumeConf returns the configuration files inside an initramfs that name a
-// device to resume from which will not be there, with what they should say.
-func (p *planner) resumeConf(in *Initrd) map[string]string {
-	fixed := map[string]string{}
-	for name, text := range in.Conf {
-		if now := p.fixResume(text); strings.HasPrefix(name, "conf/conf.d/") && now != text {
-			fixed[name] = now
-		}
-	}
-	return fixed
 }
 
 func (p *planner) fixResume(text string) string {

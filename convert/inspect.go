@@ -31,7 +31,7 @@ func Inspect(root *Root, disks []Disk) (Facts, error) { return InspectAgain(root
 // InspectAgain is [Inspect] that reads only those initramfs images that are not in scans as they are now, and puts them there.
 func InspectAgain(root *Root, disks []Disk, scans Scans) (Facts, error) {
 	f := Facts{Disks: disks, Files: map[string]File{}, scans: scans}
-	for _, list := range [][]string{lookedAt, networkFiles, serviceFiles(), cloudInitFiles} {
+	for _, list := range [][]string{lookedAt, bootFiles, assemblyFiles, networkFiles, serviceFiles(), cloudInitFiles} {
 		for _, p := range list {
 			if err := f.look(root, p); err != nil {
 				return f, err
@@ -43,42 +43,30 @@ func InspectAgain(root *Root, disks []Disk, scans Scans) (Facts, error) {
 			return f, err
 		}
 	}
-	if err := f.lookForAgent(root); err != nil {
+	if err := errors.Join(f.lookForAgent(root), f.lookAtLoaders(root)); err != nil {
 		return f, err
 	}
 	f.Guest.OS = osName(f)
 	f.Guest.Initramfs = initramfsKind(f)
 	f.Guest.Network = networkKind(f)
-	f.Guest.BootMode = "bios"
-	if f.hasFile("/boot/efi/EFI") {
-		f.Guest.BootMode = "uefi"
-	}
+	f.Guest.BootMode = f.bootMode()
 	if err := f.inspectKernels(root); err != nil {
 		return f, err
 	}
-	var err error
-	if f.FreeBoot, err = root.Free("/boot/x"); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return f, fmt.Errorf("free space of /boot: %w", err)
-	}
-	if f.FreeRoot, err = root.Free("/x"); err != nil {
-		return f, fmt.Errorf("free space: %w", err)
-	}
-	return f, nil
+	return f, f.inspectSpace(root)
 }
 
 // lookedAt are single files that plans depend on.
 var lookedAt = []string{
-	"/etc/fstab", "/etc/crypttab", "/etc/os-release", "/usr/lib/os-release", "/etc/default/grub",
-	"/boot/grub/grub.cfg", "/boot/grub2/grub.cfg", "/boot/grub/grubenv", "/boot/grub2/grubenv",
-	"/boot/grub/device.map", "/boot/grub2/device.map", "/boot/grub/i386-pc/serial.mod", "/boot/grub2/i386-pc/serial.mod",
-	"/boot/loader/entries", "/boot/efi/EFI",
+	"/etc/fstab", "/etc/crypttab", "/etc/os-release", "/usr/lib/os-release",
 	"/etc/initramfs-tools/modules", "/etc/initramfs-tools/conf.d/resume",
-	"/usr/sbin/update-initramfs", "/usr/bin/dracut", "/usr/sbin/dracut", "/etc/dracut.conf.d/50-rehost.conf",
+	"/usr/sbin/update-initramfs", "/usr/bin/dracut", "/usr/sbin/dracut", "/etc/dracut.conf.d/50-rehost.conf", "/usr/bin/mkinitcpio",
+	"/etc/mkinitcpio.conf", "/etc/mkinitcpio.conf.d", "/etc/mkinitcpio.conf.d/50-rehost.conf", "/sbin/mkinitrd", "/etc/sysconfig/kernel",
 	"/etc/systemd/system/serial-getty@ttyS0.service",
 }
 
 // lookedInto are folders whose files all matter.
-var lookedInto = []string{"/etc/udev/rules.d", "/etc/systemd/network", "/etc/netplan", "/etc/network/interfaces.d", redhatDir, suseDir, keyfileDir}
+var lookedInto = []string{"/etc/udev/rules.d", "/etc/systemd/network", "/etc/netplan", "/etc/network/interfaces.d", redhatDir, suseDir, keyfileDir, entriesDir}
 
 func (f *Facts) hasFile(p string) bool {
 	_, ok := f.Files[p]
@@ -109,6 +97,9 @@ func (f *Facts) look(root *Root, p string) error {
 			return nil
 		}
 		if err != nil {
+			return fmt.Errorf("inspect %s: %w", p, err)
+		}
+		if file.Target, err = root.Resolve(p); err != nil {
 			return fmt.Errorf("inspect %s: %w", p, err)
 		}
 		file.Mode, file.Size = to.Mode(), to.Size()
@@ -195,6 +186,10 @@ func initramfsKind(f Facts) string {
 		return "initramfs-tools"
 	case f.hasFile("/usr/bin/dracut"), f.hasFile("/usr/sbin/dracut"):
 		return "dracut"
+	case f.hasFile("/usr/bin/mkinitcpio"):
+		return "mkinitcpio"
+	case f.hasFile("/sbin/mkinitrd") && f.hasFile("/etc/sysconfig/kernel"):
+		return "mkinitrd"
 	}
 	return ""
 }

@@ -2,28 +2,16 @@ package convert
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding"
-	"encoding/hex"
-	"errors"
+	"encoding/binary"
 	"fmt"
-	"io"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
-
-	"rehost/internal/cpio"
 )
 
 // drivers are what an EC2 instance needs: its disks and its network card.
 var drivers = []string{"nvme", "ena"}
-
-// moduleIndex are the files by which modprobe and udev find modules.
-var moduleIndex = []string{
-	"modules.dep", "modules.dep.bin", "modules.alias", "modules.alias.bin", "modules.symbols", "modules.symbols.bin",
-	"modules.softdep", "modules.order", "modules.devname", "modules.builtin", "modules.builtin.bin",
-	"modules.builtin.alias.bin", "modules.builtin.modinfo",
-}
 
 // Bounds for what is read of a kernel's modules and of an initramfs.
 const (
@@ -33,6 +21,7 @@ const (
 	maxConfs   = 256
 	maxHas     = 64 << 10
 	maxInitrd  = 1 << 30
+	maxKernels = 64
 )
 
 // inspectKernels finds the installed kernels and the one that will boot.
@@ -41,213 +30,171 @@ func (f *Facts) inspectKernels(root *Root) error {
 	if err != nil && !missing(err) {
 		return fmt.Errorf("inspect /lib/modules: %w", err)
 	}
-	if len(versions) > 64 {
+	if len(versions) > maxKernels {
 		return fmt.Errorf("inspect /lib/modules: %d kernels", len(versions))
 	}
+	indexes := map[string]map[string][]string{}
 	for _, v := range versions {
-		dep, err := root.ReadFile(moduleDir(v)+"/modules.dep", maxModule)
-		if missing(err) {
-			continue
-		}
+		k, deps, err := f.inspectKernel(root, v)
 		if err != nil {
 			return fmt.Errorf("inspect kernel %s: %w", v, err)
 		}
-		k := Kernel{Version: v, Drivers: map[string]Driver{}}
-		deps := parseDep(dep)
-		builtin, err := root.ReadFile(moduleDir(v)+"/modules.builtin", maxModule)
-		if err != nil && !missing(err) {
-			return fmt.Errorf("inspect kernel %s: %w", v, err)
+		if deps == nil {
+			continue
 		}
-		for _, d := range drivers {
-			k.Drivers[d] = findDriver(d, deps, builtin)
-		}
-		if k.Initrd, err = inspectInitrd(root, k, deps, f.scans); err != nil {
-			return fmt.Errorf("inspect the initramfs of kernel %s: %w", v, err)
-		}
+		indexes[v] = deps
 		f.Kernels = append(f.Kernels, k)
 		f.Guest.Kernels = append(f.Guest.Kernels, v)
 	}
-	f.Guest.Kernel = f.bootKernel(root)
+	f.inspectBoot(root)
+	if f.Boot.Default >= 0 {
+		f.Guest.Kernel = f.Boot.Entries[f.Boot.Default].Kernel
+	}
+	for i := range f.Kernels {
+		k := &f.Kernels[i]
+		if k.Initrd, err = f.inspectInitrd(root, *k, indexes[k.Version]); err != nil {
+			return fmt.Errorf("inspect the initramfs of kernel %s: %w", k.Version, err)
+		}
+	}
 	return nil
 }
 
-// bootKernel returns the version of the kernel that GRUB boots by default; empty when that cannot be told.
-func (f *Facts) bootKernel(root *Root) string {
-	_, config, ok := f.grubConfig()
-	if !ok {
-		return ""
+// inspectKernel looks at a kernel's modules; no index: it is none that can boot.
+func (f *Facts) inspectKernel(root *Root, version string) (Kernel, map[string][]string, error) {
+	dir := moduleDir(version)
+	k := Kernel{Version: version, Drivers: map[string]Driver{}}
+	dep, err := root.ReadFile(dir+"/modules.dep", maxModule)
+	if missing(err) {
+		return k, nil, nil
 	}
-	entry, ok := defaultEntry(config, f.grubEnv())
-	if !ok {
-		return ""
+	if err != nil {
+		return k, nil, err
 	}
-	image := entry.kernel
-	for _, p := range []string{"/boot/" + path.Base(image), image} {
-		if resolved, err := root.Resolve(p); err == nil {
-			if _, err := root.Stat(resolved); err == nil {
-				image = resolved
-				break
-			}
+	deps := parseDep(dep)
+	builtin, err := root.ReadFile(dir+"/modules.builtin", maxModule)
+	if err != nil && !missing(err) {
+		return k, nil, err
+	}
+	for _, d := range append(slices.Clone(drivers), f.stackDrivers()...) {
+		k.Drivers[d] = findDriver(d, deps, builtin)
+	}
+	for _, p := range []string{"/boot/config-" + version, dir + "/config"} {
+		if config, err := root.ReadFile(p, maxText); err == nil {
+			k.NoGzip = bytes.Contains(config, []byte("# CONFIG_RD_GZIP is not set\n"))
+			break
 		}
 	}
+	return k, deps, k.inspectTimeout(root, deps)
+}
+
+// kernelVersion returns the version of the kernel in an image file: by the file's name where that
+// names installed modules, else from the image itself, as for Arch Linux's vmlinuz-linux.
+func (f *Facts) kernelVersion(root *Root, image string) string {
 	_, version, _ := strings.Cut(path.Base(image), "-")
+	if slices.Contains(f.Guest.Kernels, version) {
+		return version
+	}
+	file, err := root.OpenFile(image)
+	if err != nil {
+		return version
+	}
+	defer func() { _ = file.Close() }()
+	head := make([]byte, 64<<10)
+	n, err := file.ReadAt(head, 0)
+	if n == 0 && err != nil {
+		return version
+	}
+	if v := imageVersion(head[:n]); v != "" {
+		return v
+	}
 	return version
 }
 
-func moduleDir(version string) string { return "/lib/modules/" + version }
-
-// parseDep reads modules.dep: each module's path with the paths it depends on.
-func parseDep(data []byte) map[string][]string {
-	deps := map[string][]string{}
-	for line := range bytes.Lines(data) {
-		name, rest, ok := strings.Cut(string(line), ":")
-		if ok {
-			deps[name] = strings.Fields(rest)
-		}
+// imageVersion reads the version from the head of a kernel image (the x86 boot protocol: at 0x20e
+// is where the text starts, less 0x200); empty when it is none.
+func imageVersion(head []byte) string {
+	if len(head) < 0x210 || string(head[0x202:0x206]) != "HdrS" {
+		return ""
 	}
-	return deps
+	at := int(binary.LittleEndian.Uint16(head[0x20e:])) + 0x200
+	if at >= len(head) {
+		return ""
+	}
+	text, _, _ := strings.Cut(string(head[at:min(at+256, len(head))]), "\x00")
+	version, _, _ := strings.Cut(text, " ")
+	return version
 }
 
-// moduleName returns the name of the module in a file such as kernel/drivers/nvme/host/nvme-core.ko.xz.
-func moduleName(file string) string {
-	name, _, _ := strings.Cut(path.Base(file), ".ko")
-	return strings.ReplaceAll(name, "-", "_")
-}
-
-func modulePath(driver string, deps map[string][]string) (string, bool) {
-	for file := range deps {
-		if moduleName(file) == driver {
-			return file, true
-		}
-	}
-	return "", false
-}
-
-func findDriver(driver string, deps map[string][]string, builtin []byte) Driver {
-	for line := range bytes.Lines(builtin) {
-		if moduleName(strings.TrimSpace(string(line))) == driver {
-			return DriverBuiltin
-		}
-	}
-	if _, ok := modulePath(driver, deps); ok {
-		return DriverModule
-	}
-	return DriverMissing
-}
-
-// inspectInitrd looks through a kernel's initramfs; nil when it has none.
-func inspectInitrd(root *Root, k Kernel, deps map[string][]string, scans Scans) (*Initrd, error) {
-	for _, name := range []string{"/boot/initrd.img-", "/boot/initramfs-", "/boot/initrd-"} {
-		for _, suffix := range []string{"", ".img"} {
-			p := name + k.Version + suffix
-			f, err := root.OpenFile(p)
-			if missing(err) {
-				continue
-			}
-			if err != nil {
-				return nil, err
-			}
-			defer func() { _ = f.Close() }()
-			if info, err := f.Stat(); err != nil || info.Size() > maxInitrd {
-				return nil, errors.Join(fmt.Errorf("read %s: it must have at most %d bytes", p, int64(maxInitrd)), err)
-			}
-			in := &Initrd{Path: p}
-			if err := scans.scan(in, f, k.Version); err != nil {
-				return nil, fmt.Errorf("read %s: %w", p, err)
-			}
-			return in, in.collect(root, k, deps)
-		}
-	}
-	return nil, nil
-}
-
-// scan takes note of the modules and the configuration in an image.
-func (in *Initrd) scan(image io.Reader, version string) error {
-	in.Has, in.Conf = map[string]bool{}, map[string]string{}
-	hash := sha256.New()
-	counter := &countingWriter{}
-	image = io.TeeReader(image, io.MultiWriter(hash, counter))
-	kind, err := cpio.Walk(image, func(e cpio.Entry, data io.Reader) error {
-		name := strings.TrimPrefix(path.Clean(e.Name), "/")
+// compareVersions orders versions as rpm does: numbers by value, letters by alphabet, numbers above letters.
+func compareVersions(a, b string) int {
+	for {
+		a, b = strings.TrimLeft(a, "._-+:"), strings.TrimLeft(b, "._-+:")
 		switch {
-		case strings.HasPrefix(name, "usr/lib/modules/"+version+"/"), strings.HasPrefix(name, "lib/modules/"+version+"/"):
-			if strings.Contains(path.Base(name), ".ko") {
-				in.Has[moduleName(name)] = true
-			}
-			in.Merged = in.Merged || strings.HasPrefix(name, "usr/")
-		case name == "conf/modules", strings.HasPrefix(name, "conf/conf.d/"):
-			text, err := io.ReadAll(io.LimitReader(data, maxConf))
-			if err != nil {
-				return err
-			}
-			if len(text) > 0 {
-				in.Conf[name] = string(text)
-			}
-		}
-		if len(in.Has) > maxHas || len(in.Conf) > maxConfs {
-			return errors.New("it has too many modules or configuration files")
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	if _, err := io.Copy(io.Discard, image); err != nil {
-		return err
-	}
-	in.Compression, in.Size, in.Sum = string(kind), counter.n, hex.EncodeToString(hash.Sum(nil))
-	if in.state, err = hash.(encoding.BinaryMarshaler).MarshalBinary(); err != nil {
-		return fmt.Errorf("keep the hash: %w", err)
-	}
-	return nil
-}
-
-type countingWriter struct{ n int64 }
-
-func (c *countingWriter) Write(b []byte) (int, error) {
-	c.n += int64(len(b))
-	return len(b), nil
-}
-
-// collect reads the modules that the image lacks, as the guest has them (compressed
-// or not), and the module index.
-func (in *Initrd) collect(root *Root, k Kernel, deps map[string][]string) error {
-	var files []string
-	for _, d := range drivers {
-		if k.Drivers[d] != DriverModule || in.Has[d] {
+		case strings.HasPrefix(a, "~") && strings.HasPrefix(b, "~"):
+			a, b = a[1:], b[1:]
 			continue
+		case strings.HasPrefix(a, "~"):
+			return -1
+		case strings.HasPrefix(b, "~"):
+			return 1
+		case a == "" && b == "":
+			return 0
+		case a == "":
+			return -1
+		case b == "":
+			return 1
 		}
-		file, _ := modulePath(d, deps)
-		for _, p := range append([]string{file}, deps[file]...) {
-			if !slices.Contains(files, p) && !in.Has[moduleName(p)] {
-				files = append(files, p)
-			}
+		var x, y string
+		x, a = segment(a)
+		y, b = segment(b)
+		if c := compareSegments(x, y); c != 0 {
+			return c
 		}
 	}
-	if len(files) == 0 {
-		return nil
+}
+
+// segment cuts a run of digits, or of anything else up to a separator, off a version.
+func segment(v string) (first, rest string) {
+	digit := isDigit(v[0])
+	i := 1
+	for i < len(v) && isDigit(v[i]) == digit && !strings.ContainsRune("._-+:~", rune(v[i])) {
+		i++
 	}
-	for _, p := range files {
-		in.Names = append(in.Names, moduleName(p))
+	return v[:i], v[i:]
+}
+
+func isDigit(c byte) bool { return c >= '0' && c <= '9' }
+
+func compareSegments(a, b string) int {
+	switch {
+	case isDigit(a[0]) && isDigit(b[0]):
+		a, b = strings.TrimLeft(a, "0"), strings.TrimLeft(b, "0")
+		if len(a) != len(b) {
+			return len(a) - len(b)
+		}
+		return strings.Compare(a, b)
+	case isDigit(a[0]):
+		return 1
+	case isDigit(b[0]):
+		return -1
 	}
-	slices.Sort(files)
-	slices.Sort(in.Names)
-	total := 0
-	for _, p := range append(files, moduleIndex...) {
-		if path.Clean("/"+p) != "/"+p {
-			return fmt.Errorf("module index names %q", p)
-		}
-		data, err := root.ReadFile(moduleDir(k.Version)+"/"+p, maxModule)
-		if missing(err) && slices.Contains(moduleIndex, p) {
-			continue // older kmod versions have fewer of them
-		}
-		if err != nil {
-			return errors.Join(fmt.Errorf("read module file %s", p), err)
-		}
-		if total += len(data); total > maxModules {
-			return fmt.Errorf("the modules of kernel %s are larger than %d bytes", k.Version, maxModules)
-		}
-		in.Modules = append(in.Modules, ModuleFile{Name: p, Data: data})
+	return strings.Compare(a, b)
+}
+
+// timeout returns the argument that makes a kernel wait for EBS.
+func (k Kernel) timeout() string {
+	if k.Timeout != "" {
+		return k.Timeout
 	}
-	return nil
+	major, rest, _ := strings.Cut(k.Version, ".")
+	minor, _, _ := strings.Cut(rest, ".")
+	a, err1 := strconv.Atoi(major)
+	b, err2 := strconv.Atoi(minor)
+	switch {
+	case err1 != nil || err2 != nil, a > 4, a == 4 && b >= 15:
+		return "nvme_core.io_timeout=" + ioTimeout
+	case a == 4 && b >= 6:
+		return "nvme_core.io_timeout=255"
+	}
+	return "nvme.io_timeout=255"
 }

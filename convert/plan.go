@@ -3,7 +3,6 @@ package convert
 import (
 	"fmt"
 	"io/fs"
-	"slices"
 	"strings"
 
 	"rehost/protocol"
@@ -40,6 +39,7 @@ type planner struct {
 	set      protocol.ConversionSettings
 	edits    []Edit
 	findings []protocol.Finding
+	chosen   *BootEntry // that becomes the default; nil: the default one stays
 }
 
 // MakePlan decides what to change. It is pure: the same facts and settings give
@@ -51,13 +51,14 @@ func MakePlan(f Facts, set protocol.ConversionSettings) (Plan, error) {
 	}
 	p := &planner{facts: f, set: set}
 	for _, step := range []func() error{
-		p.checkKernel, p.initramfs, p.initramfsConfig, p.fstab, p.resume, p.network, p.grub, p.services, p.cloudInit, p.agent, p.checkSpace,
+		p.checkKernel, p.biosBoot, p.initramfs, p.initramfsConfig, p.fstab, p.resume, p.assembly, p.network, p.grub, p.uefiFallback,
+		p.services, p.cloudInit, p.agent, p.checkSpace,
 	} {
 		if err := step(); err != nil {
 			return Plan{}, err
 		}
 	}
-	plan := Plan{Guest: f.Guest, Edits: p.edits, Findings: p.findings}
+	plan := Plan{Guest: p.facts.Guest, Edits: p.edits, Findings: p.findings}
 	if err := refusal(p.findings); err != nil {
 		plan.Edits = nil
 		return plan, err
@@ -136,62 +137,4 @@ func (p *planner) link(path, target, reason string) {
 		Change: protocol.Change{Path: path, Action: ActionLink, Reason: reason, Before: old.Sum, Detail: target},
 		Target: target,
 	})
-}
-
-// checkKernel refuses a guest whose kernel cannot reach its disk or network in EC2.
-func (p *planner) checkKernel() error {
-	f := p.facts
-	if len(f.Kernels) == 0 {
-		p.refuse(protocol.FindingNoKernel, "/lib/modules", "install a distribution kernel on the source", "no kernel with modules is installed in the guest")
-		return nil
-	}
-	if f.Guest.Kernel == "" {
-		p.refuse(protocol.FindingNoKernel, "/boot", "check that /boot/grub/grub.cfg on the source has a default entry with a kernel",
-			"the kernel that will boot cannot be told from GRUB's configuration")
-		return nil
-	}
-	i := slices.IndexFunc(f.Kernels, func(k Kernel) bool { return k.Version == f.Guest.Kernel })
-	if i < 0 {
-		p.refuse(protocol.FindingNoKernel, moduleDir(f.Guest.Kernel), "reinstall that kernel's package on the source",
-			"GRUB boots kernel %s, which has no modules in /lib/modules", f.Guest.Kernel)
-		return nil
-	}
-	k := f.Kernels[i]
-	for _, d := range drivers {
-		if k.Drivers[d] == DriverMissing {
-			p.refuse(protocol.FindingKernelDriver, moduleDir(k.Version), "install a kernel with NVMe and ENA drivers on the source and make it GRUB's default",
-				"kernel %s, which will boot, has no %s driver", k.Version, d)
-		}
-	}
-	if k.Initrd == nil && k.Drivers["nvme"] == DriverModule {
-		p.refuse(protocol.FindingNoInitramfs, "/boot", "make an initramfs for that kernel on the source: update-initramfs -c -k "+k.Version,
-			"kernel %s has NVMe as a module and no initramfs", k.Version)
-	}
-	return nil
-}
-
-// checkSpace refuses a plan that does not fit: what is replaced is there twice for a moment,
-// and the originals are kept.
-func (p *planner) checkSpace() error {
-	const slack = 4 << 20
-	var boot, root int64
-	for _, e := range p.edits {
-		if e.Action == ActionAppend {
-			boot = max(boot, e.OldSize) + int64(len(e.Data))
-			continue
-		}
-		root += int64(len(e.Data)) + p.facts.Files[e.Path].Size
-	}
-	if len(p.edits) == 0 {
-		return nil
-	}
-	if boot+slack > p.facts.FreeBoot {
-		p.refuse(protocol.FindingSpace, "/boot", "free some space in /boot on the source",
-			"/boot has %d MiB free and the conversion needs %d MiB", p.facts.FreeBoot>>20, (boot+slack)>>20)
-	}
-	if root+slack > p.facts.FreeRoot {
-		p.refuse(protocol.FindingSpace, "/", "free some space in the root filesystem on the source",
-			"the root filesystem has %d MiB free and the conversion needs %d MiB", p.facts.FreeRoot>>20, (root+slack)>>20)
-	}
-	return nil
 }

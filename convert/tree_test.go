@@ -2,6 +2,7 @@ package convert
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"flag"
 	"fmt"
@@ -153,11 +154,23 @@ func (g *fakeGuest) directive(verb string, words []string) error {
 	case verb == "disk":
 		g.disks = append(g.disks, Disk{Volume: fmt.Sprintf("vol-%d", len(g.disks)+1), Boot: len(g.disks) == 0})
 	case verb == "part" && len(words) > 1:
-		fsys := Filesystem{Type: words[1], UUID: options["uuid"], Label: options["label"], PartUUID: options["partuuid"]}
+		fsys := Filesystem{
+			Type: words[1], UUID: options["uuid"], Label: options["label"], PartUUID: options["partuuid"], PartType: options["parttype"],
+			Mount: options["mount"],
+		}
+		for _, kind := range []LayerKind{LayerMD, LayerLUKS, LayerLVM, LayerSubvolume} {
+			if name, ok := options[string(kind)]; ok {
+				l := Layer{Kind: kind, Name: name}
+				if group, volume, ok := strings.Cut(name, "/"); ok && kind == LayerLVM {
+					l.Group, l.Name = group, volume
+				}
+				fsys.Stack = append(fsys.Stack, l)
+			}
+		}
 		if _, err := fmt.Sscan(words[0], &fsys.Partition); err != nil {
 			return err
 		}
-		if words[len(words)-1] == "root" {
+		if fsys.Mount == "/" {
 			g.rootUUID = fsys.UUID
 		}
 		last := &g.disks[len(g.disks)-1]
@@ -170,6 +183,8 @@ func (g *fakeGuest) directive(verb string, words []string) error {
 		for _, w := range words {
 			g.files[w] = ""
 		}
+	case verb == "vmlinuz" && len(words) == 2:
+		g.files[words[0]] = fakeImage(words[1])
 	case verb == "kernel" && len(words) > 0:
 		return g.kernel(words[0], words[1:], options)
 	case verb == "initrd" && len(words) > 0:
@@ -205,7 +220,11 @@ func (g *fakeGuest) kernel(version string, words []string, options map[string]st
 		default:
 			dep.WriteString(file(name) + ":\n")
 		}
-		g.files[base+version+"/"+file(name)] = name + " of " + version + "\n"
+		data, err := fakeModule(name, version, options)
+		if err != nil {
+			return err
+		}
+		g.files[base+version+"/"+file(name)] = string(data)
 	}
 	g.files[base+version+"/modules.dep"] = dep.String()
 	g.files[base+version+"/modules.builtin"] = builtin.String()
@@ -213,6 +232,25 @@ func (g *fakeGuest) kernel(version string, words []string, options map[string]st
 		g.files[base+version+"/"+f] = f + "\n"
 	}
 	return nil
+}
+
+// fakeImage is the head of a kernel image, with the version where the boot protocol has it.
+func fakeImage(version string) string {
+	head := make([]byte, 0x400)
+	copy(head[0x202:], "HdrS")
+	binary.LittleEndian.PutUint16(head[0x20e:], 0x100)
+	copy(head[0x300:], version+" (builder@host) #1 SMP\x00")
+	return string(head)
+}
+
+// fakeModule is the content of a module's file; that of the NVMe driver says which parameter it takes.
+func fakeModule(name, version string, options map[string]string) ([]byte, error) {
+	text := name + " of " + version + "\n"
+	if name == "nvme-core" && options["timeout"] != "" {
+		text += "\x00parmtype=io_timeout:" + options["timeout"] + "\x00"
+	}
+	kind := map[string]string{"": "none", ".xz": "xz", ".zst": "zstd", ".gz": "gzip"}[options["suffix"]]
+	return pack(kind, text)
 }
 
 func (g *fakeGuest) initrd(image string, words []string, options map[string]string) error {
@@ -261,7 +299,11 @@ func (in *fakeInitrd) pack(tb testing.TB) string {
 		}
 	}
 	for _, p := range parts {
-		image.Write(compress(tb, in.compression, plainArchive(tb, p)))
+		part, err := pack(in.compression, plainArchive(tb, p))
+		if err != nil {
+			tb.Fatal(err)
+		}
+		image.Write(part)
 	}
 	return image.String()
 }
@@ -284,8 +326,7 @@ func plainArchive(tb testing.TB, files tree) string {
 	return out.String()
 }
 
-func compress(tb testing.TB, kind, data string) []byte {
-	tb.Helper()
+func pack(kind, data string) ([]byte, error) {
 	args := map[string][]string{
 		"none": {"cat"}, "gzip": {"gzip", "-nc"}, "xz": {"xz", "-c", "--check=crc32"}, "zstd": {"zstd", "-qc"},
 		"lz4": {"lz4", "-lc"}, "lzma": {"xz", "-c", "--format=lzma"}, "bzip2": {"bzip2", "-c"},
@@ -294,9 +335,9 @@ func compress(tb testing.TB, kind, data string) []byte {
 	cmd.Stdin = strings.NewReader(data)
 	out, err := cmd.Output()
 	if err != nil {
-		tb.Fatalf("%s: %v", args[0], err)
+		return nil, fmt.Errorf("%s: %w", args[0], err)
 	}
-	return out
+	return out, nil
 }
 
 func (g *fakeGuest) plan(tb testing.TB, root *Root) (Plan, error) {

@@ -28,9 +28,14 @@ const (
 	FindingNoKernel     FindingCode = "no-kernel"           // no kernel with modules, or none that will boot can be told
 	FindingKernelDriver FindingCode = "kernel-lacks-driver" // the kernel that boots has no NVMe or ENA driver
 	FindingNoInitramfs  FindingCode = "no-initramfs"        // drivers are modules and the kernel has no initramfs
-	FindingSpace        FindingCode = "no-space"            // root or /boot is too full
+	FindingSpace        FindingCode = "no-space"            // a filesystem that is written to is too full
 	FindingNoDHCP       FindingCode = "no-dhcp-client"      // addresses should come from DHCP and the guest has no client
 	FindingNetwork      FindingCode = "network-unknown"     // the guest's network configuration is of a kind that is not known
+
+	FindingBootLoader    FindingCode = "boot-loader"          // the guest boots with something that is not GRUB 2
+	FindingOtherKernel   FindingCode = "other-kernel"         // the default kernel does not work in EC2, another one will boot
+	FindingInitramfsTool FindingCode = "initramfs-lacks-tool" // the initramfs lacks a program that the root filesystem needs
+	FindingBIOSBoot      FindingCode = "no-bios-boot"         // a disk with a GPT has nothing that BIOS or UEFI firmware starts
 
 	FindingFstabName    FindingCode = "fstab-device-name" // fstab names a device that is called otherwise in EC2
 	FindingFstabMissing FindingCode = "fstab-missing"     // fstab mounts what is on none of the disks
@@ -51,6 +56,7 @@ const (
 // FindingCodes are all codes.
 var FindingCodes = []FindingCode{
 	FindingNoKernel, FindingKernelDriver, FindingNoInitramfs, FindingSpace, FindingNoDHCP, FindingNetwork,
+	FindingBootLoader, FindingOtherKernel, FindingInitramfsTool, FindingBIOSBoot,
 	FindingFstabName, FindingFstabMissing, FindingFstabNetwork, FindingFstabShare,
 	FindingThin, FindingEncrypted, FindingRootFilesystem, FindingDiskLayout,
 	FindingNotSurveyed, FindingNoBootDisk, FindingNotTracked, FindingWriteRate,

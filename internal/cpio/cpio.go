@@ -22,6 +22,7 @@ const (
 const (
 	ModeDir  = 0o040000
 	ModeFile = 0o100000
+	ModeType = 0o170000 // the bits that hold the type
 )
 
 // ErrFormat says that the input is not a newc archive.

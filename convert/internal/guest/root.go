@@ -374,7 +374,8 @@ func copyAttributes(f, old *os.File) error {
 		if err != nil {
 			return fmt.Errorf("read attribute %s: %w", name, err)
 		}
-		if err := unix.Fsetxattr(int(f.Fd()), name, value[:size], 0); err != nil {
+		// The copy that an undo reads may have a label that the original, on a filesystem without any, had not.
+		if err := unix.Fsetxattr(int(f.Fd()), name, value[:size], 0); err != nil && !errors.Is(err, unix.ENOTSUP) {
 			return fmt.Errorf("set attribute %s: %w", name, err)
 		}
 	}
@@ -463,22 +464,34 @@ func (r *Root) Symlink(target, name string) error {
 	return r.touch(path.Dir(p))
 }
 
-// Free returns the free bytes of the filesystem that holds the folder of name.
-func (r *Root) Free(name string) (int64, error) {
+// Usage is what a filesystem has left.
+type Usage struct {
+	Device uint64 // tells filesystems apart
+	Free   int64  // bytes
+	Files  int64  // that can still be made; -1: the filesystem does not count them
+}
+
+// Usage returns what is left in the filesystem that holds the folder name.
+func (r *Root) Usage(name string) (Usage, error) {
 	p, err := r.Resolve(name)
 	if err != nil {
-		return 0, err
+		return Usage{}, err
 	}
-	d, err := r.openDir(path.Dir(p))
+	d, err := r.openDir(p)
 	if err != nil {
-		return 0, err
+		return Usage{}, err
 	}
 	defer func() { _ = d.Close() }()
 	var st unix.Statfs_t
-	if err := unix.Fstatfs(int(d.Fd()), &st); err != nil {
-		return 0, err
+	var file unix.Stat_t
+	if err := errors.Join(unix.Fstatfs(int(d.Fd()), &st), unix.Fstat(int(d.Fd()), &file)); err != nil {
+		return Usage{}, err
 	}
-	return int64(st.Bavail) * st.Bsize, nil
+	u := Usage{Device: file.Dev, Free: int64(st.Bavail) * st.Bsize, Files: int64(st.Ffree)}
+	if st.Files == 0 {
+		u.Files = -1
+	}
+	return u, nil
 }
 
 // Handle opens the folder name for use as a mount point that no link can move.

@@ -20,6 +20,7 @@ type Part struct {
 	Offset   int64 // bytes
 	Size     int64 // bytes
 	PartUUID string
+	Type     string // in a GPT; empty in other tables
 }
 
 // Content is what a partition holds. Type is empty when it is not known.
@@ -135,7 +136,7 @@ func gptParts(disk io.ReaderAt) ([]Part, error) {
 		}
 		parts = append(parts, Part{
 			Number: i + 1, Offset: first * sector, Size: (last - first + 1) * sector,
-			PartUUID: mixedUUID(e[16:32]),
+			PartUUID: mixedUUID(e[16:32]), Type: mixedUUID(e[:16]),
 		})
 	}
 	return parts, nil

@@ -80,9 +80,9 @@ func TestMBRWithLogicalPartitions(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []Part{
-		{1, 64 * sector, 100 * sector, "1ed9e123-01"},
-		{5, 208 * sector, 100 * sector, "1ed9e123-05"},
-		{6, 508 * sector, 50 * sector, "1ed9e123-06"},
+		{Number: 1, Offset: 64 * sector, Size: 100 * sector, PartUUID: "1ed9e123-01"},
+		{Number: 5, Offset: 208 * sector, Size: 100 * sector, PartUUID: "1ed9e123-05"},
+		{Number: 6, Offset: 508 * sector, Size: 50 * sector, PartUUID: "1ed9e123-06"},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("partitions (-want +got):\n%s", diff)
@@ -98,7 +98,7 @@ func TestGPT(t *testing.T) {
 	binary.LittleEndian.PutUint32(h[80:], 128)
 	binary.LittleEndian.PutUint32(h[84:], 128)
 	e := disk[2*sector+128:]
-	copy(e, "type of the root")
+	copy(e, "Hah!IdontNeedEFI") // GRUB's core image: the bytes are in mixed order
 	copy(e[16:], []byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16})
 	binary.LittleEndian.PutUint64(e[32:], 100)
 	binary.LittleEndian.PutUint64(e[40:], 199)
@@ -106,7 +106,10 @@ func TestGPT(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []Part{{2, 100 * sector, 100 * sector, "04030201-0605-0807-090a-0b0c0d0e0f10"}}
+	want := []Part{{
+		Number: 2, Offset: 100 * sector, Size: 100 * sector,
+		PartUUID: "04030201-0605-0807-090a-0b0c0d0e0f10", Type: "21686148-6449-6e6f-744e-656564454649",
+	}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("partitions (-want +got):\n%s", diff)
 	}

@@ -1,0 +1,261 @@
+package convert
+
+import (
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Loader is the boot loader that starts the guest's kernel.
+type Loader string
+
+// Boot loaders that are told apart. Only GRUB 2 can be converted.
+const (
+	LoaderGRUB       Loader = "grub"
+	LoaderGRUBLegacy Loader = "grub-legacy"
+	LoaderSystemd    Loader = "systemd-boot"
+	LoaderExtlinux   Loader = "extlinux"
+)
+
+// Boot is how the guest starts a kernel.
+type Boot struct {
+	Loader  Loader      `json:"loader,omitempty"`
+	Config  string      `json:"config,omitempty"`  // the grub.cfg with the menu
+	Entries []BootEntry `json:"entries,omitempty"` // those that start Linux, in the menu's order
+	Default int         `json:"default"`           // index in Entries; -1: it cannot be told
+	Chosen  string      `json:"chosen,omitempty"`  // what the configuration gives to GRUB's variable "default"
+}
+
+// BootEntry is an entry of the menu that starts a kernel.
+type BootEntry struct {
+	ID      string   `json:"id"` // what GRUB's variable "default" calls it
+	Title   string   `json:"title"`
+	Kernel  string   `json:"kernel"`           // version
+	Initrds []string `json:"initrds"`          // paths in the guest
+	File    string   `json:"file,omitempty"`   // of an entry that has a file of its own
+	Rescue  bool     `json:"rescue,omitempty"` // meant for repairs, or for finding faults of the kernel
+}
+
+// esp is where the EFI system partition is mounted.
+const esp = "/boot/efi"
+
+// savedEntry is what grub.cfg gives to "default" when grubenv decides.
+const savedEntry = "${saved_entry}"
+
+// bootFiles tell which boot loader there is, and belong to it.
+var bootFiles = []string{
+	"/etc/default/grub", "/etc/kernel/cmdline", "/etc/machine-id",
+	"/boot/grub/grub.cfg", "/boot/grub2/grub.cfg", "/boot/grub/grubenv", "/boot/grub2/grubenv",
+	"/boot/grub/device.map", "/boot/grub2/device.map", "/boot/grub/i386-pc/serial.mod", "/boot/grub2/i386-pc/serial.mod",
+	"/boot/grub/i386-pc/core.img", "/boot/grub2/i386-pc/core.img",
+	"/boot/grub/menu.lst", "/boot/grub/grub.conf", "/boot/extlinux/extlinux.conf", "/boot/syslinux/syslinux.cfg",
+	esp + "/loader/loader.conf",
+}
+
+// entriesDir has the entries of the Boot Loader Specification.
+const entriesDir = "/boot/loader/entries"
+
+// lookAtLoaders takes note of what is on the EFI system partition.
+func (f *Facts) lookAtLoaders(root *Root) error {
+	vendors, err := root.ReadDir(esp + "/EFI")
+	if missing(err) {
+		return nil
+	}
+	if err != nil || len(vendors) > maxKernels {
+		return err
+	}
+	for _, v := range vendors {
+		names, err := root.ReadDir(path.Join(esp, "EFI", v))
+		if missing(err) {
+			continue
+		}
+		if err != nil || len(names) > maxNames {
+			return err
+		}
+		for _, n := range names {
+			if lower := strings.ToLower(n); !strings.HasSuffix(lower, ".efi") && lower != "grub.cfg" && lower != "grubenv" {
+				continue
+			}
+			if err := f.look(root, path.Join(esp, "EFI", v, n)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// uefiLoaders are the names, in lower case, of programs that boot a guest by UEFI.
+var uefiLoaders = []string{"bootx64.efi", "grubx64.efi", "grub.efi", "shimx64.efi", "shim.efi", "systemd-bootx64.efi"}
+
+// bootMode tells how the guest boots: a folder of packages alone is no loader.
+func (f Facts) bootMode() string {
+	for p := range f.Files {
+		if strings.HasPrefix(p, esp+"/EFI/") && slices.Contains(uefiLoaders, strings.ToLower(path.Base(p))) {
+			return "uefi"
+		}
+	}
+	return "bios"
+}
+
+// grubConfigs returns the grub.cfg files with a menu, the one in use first. On the EFI system partition
+// there may be one that only leads to that in /boot.
+func (f Facts) grubConfigs() []string {
+	var found []string
+	for _, p := range sortedKeys(f.Files) {
+		text, ok := f.text(p)
+		if ok && path.Base(p) == "grub.cfg" && hasMenu(text) && strings.HasPrefix(p, esp+"/EFI/") && f.Guest.BootMode == "uefi" {
+			found = append(found, p)
+		}
+	}
+	for _, p := range []string{"/boot/grub2/grub.cfg", "/boot/grub/grub.cfg"} {
+		if text, ok := f.text(p); ok && hasMenu(text) {
+			found = append(found, p)
+		}
+	}
+	return found
+}
+
+func hasMenu(config string) bool {
+	for line := range strings.Lines(config) {
+		if words := grubWords(line); len(words) > 0 && (words[0] == "menuentry" || words[0] == "submenu" || words[0] == "blscfg") {
+			return true
+		}
+	}
+	return false
+}
+
+// inspectBoot finds the boot loader, its entries and which one it starts.
+func (f *Facts) inspectBoot(root *Root) {
+	f.Boot.Default = -1
+	configs := f.grubConfigs()
+	switch {
+	case len(configs) > 0:
+		f.Boot.Loader, f.Boot.Config = LoaderGRUB, configs[0]
+	case f.hasFile(esp + "/loader/loader.conf"):
+		f.Boot.Loader = LoaderSystemd
+	case f.hasFile("/boot/extlinux/extlinux.conf"), f.hasFile("/boot/syslinux/syslinux.cfg"):
+		f.Boot.Loader = LoaderExtlinux
+	case f.hasFile("/boot/grub/menu.lst"), f.hasFile("/boot/grub/grub.conf"):
+		f.Boot.Loader = LoaderGRUBLegacy
+	}
+	if f.Boot.Loader != LoaderGRUB {
+		return
+	}
+	config, _ := f.text(f.Boot.Config)
+	entries, chosen := menu(config, f.blsEntries())
+	env := parseGrubEnv(f.grubEnv())
+	f.Boot.Chosen = chosen
+	boots, ok := defaultEntry(entries, chosen, env, strings.Contains(config, "next_entry"))
+	for _, e := range entries {
+		if e.kernel == "" {
+			continue
+		}
+		if ok && slices.Equal(e.index, boots.index) {
+			f.Boot.Default = len(f.Boot.Entries)
+		}
+		f.Boot.Entries = append(f.Boot.Entries, f.bootEntry(root, e))
+	}
+}
+
+func (f *Facts) bootEntry(root *Root, e menuEntry) BootEntry {
+	b := BootEntry{ID: e.id(), Title: strings.Join(e.path, ">"), File: e.file, Kernel: f.kernelVersion(root, f.locate(root, e.kernel))}
+	for _, i := range e.initrds {
+		if !strings.HasPrefix(i, "$") {
+			b.Initrds = append(b.Initrds, f.locate(root, i))
+		}
+	}
+	text := strings.ToLower(b.ID + " " + b.Title)
+	for _, mark := range []string{"rescue", "recovery", "debug", "single", "xen", "failsafe", "memtest", "fallback", "snapshot"} {
+		b.Rescue = b.Rescue || strings.Contains(text, mark)
+	}
+	return b
+}
+
+// locate returns where in the guest a path of the boot loader is. The loader's paths start at the filesystem that
+// holds /boot, or at the top of a btrfs with subvolumes.
+func (f *Facts) locate(root *Root, name string) string {
+	_, name = cutDevice(name)
+	for _, p := range []string{path.Join("/boot", name), name, path.Join("/boot", path.Base(name))} {
+		resolved, err := root.Resolve(p)
+		if err != nil {
+			continue
+		}
+		if info, err := root.Stat(resolved); err == nil && info.Mode().IsRegular() {
+			return resolved
+		}
+	}
+	return name
+}
+
+// cutDevice cuts GRUB's name of a device, as in ($root)/vmlinuz, off a path.
+func cutDevice(name string) (device, rest string) {
+	if i := strings.Index(name, ")"); strings.HasPrefix(name, "(") && i > 0 {
+		return name[:i+1], name[i+1:]
+	}
+	return "", name
+}
+
+// grubEnv returns the content of the environment block that the grub.cfg in use loads.
+func (f Facts) grubEnv() string {
+	text, _ := f.text(f.grubEnvFile())
+	return text
+}
+
+func (f Facts) grubEnvFile() string { return path.Join(path.Dir(f.Boot.Config), "grubenv") }
+
+// defaultEntry returns the entry that boots when nobody touches a key.
+func defaultEntry(entries []menuEntry, chosen string, env map[string]string, usesNext bool) (menuEntry, bool) {
+	if chosen == savedEntry {
+		chosen = env["saved_entry"]
+	}
+	if env["next_entry"] != "" && usesNext {
+		chosen = env["next_entry"]
+	}
+	if chosen == "" {
+		chosen = "0"
+	}
+	want := strings.Split(chosen, ">")
+	for _, e := range entries {
+		if e.kernel != "" && (e.is(want) || (len(e.path) == 1 && e.path[0] == chosen)) {
+			return e, true
+		}
+	}
+	// GRUB falls back to the first entry, and opens a submenu at its first one.
+	for _, e := range entries {
+		if e.kernel != "" {
+			return e, true
+		}
+	}
+	return menuEntry{}, false
+}
+
+func (e menuEntry) is(want []string) bool {
+	if len(want) > len(e.index) {
+		return false
+	}
+	for i, w := range want {
+		n, err := strconv.Atoi(w)
+		if (err != nil || n != e.index[i]) && w != e.path[i] && (w != e.ids[i] || w == "") {
+			return false
+		}
+	}
+	// "1" may be a submenu: then its first entry is meant.
+	for _, rest := range e.index[len(want):] {
+		if rest != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// id returns what GRUB's variable "default" has to be for this entry.
+func (e menuEntry) id() string {
+	parts := make([]string, len(e.path))
+	for i := range parts {
+		if parts[i] = e.ids[i]; parts[i] == "" {
+			parts[i] = e.path[i]
+		}
+	}
+	return strings.Join(parts, ">")
+}

@@ -1,0 +1,118 @@
+package convert
+
+import (
+	"slices"
+	"strings"
+)
+
+// consoleArgs are on each kernel's command line: both consoles, the serial one
+// last because it then is /dev/console.
+var consoleArgs = []string{"console=tty0", "console=ttyS0,115200n8"}
+
+// nameArgs keep the kernel's name for the network card, because nobody knows its slot in advance.
+var nameArgs = []string{"net.ifnames=0", "biosdevname=0"}
+
+// dropped are arguments that hide what the console should show, or that keep a kernel from using the disks and the
+// network card of EC2, which need MSI-X.
+var dropped = []string{"quiet", "splash", "rhgb", "splash=silent", "pci=nomsi", "pci=off", "xen_emul_unplug=never", "xen_emul_unplug=unnecessary"}
+
+// droppedNames are arguments of the old hypervisor, whatever their value.
+var droppedNames = []string{"xencons", "xen_blkfront.max", "hv_netvsc.ring_size", "vmw_pvscsi.ring_pages"}
+
+// oldClocks are clocks of other hypervisors.
+var oldClocks = []string{"xen", "hyperv_clocksource", "hyperv_clocksource_tsc_page", "acpi_pm"}
+
+// blacklists keep modules from being loaded.
+var blacklists = []string{"modprobe.blacklist", "rd.driver.blacklist", "rdblacklist", "module_blacklist"}
+
+// commandLine returns kernel arguments as EC2 needs them, for one kernel or, without a version, for all of them.
+func (p *planner) commandLine(args []string, version string) []string {
+	add := append(slices.Clone(consoleArgs), p.timeouts(version)...)
+	if p.set.Network == "dhcp" {
+		add = append(add, nameArgs...)
+	}
+	var out []string
+	for _, a := range args {
+		name, _, _ := strings.Cut(a, "=")
+		switch {
+		case slices.Contains(dropped, a), slices.Contains(droppedNames, name), slices.Contains(add, a),
+			name == "console", name == "nvme_core.io_timeout", name == "nvme.io_timeout",
+			p.set.Network == "dhcp" && (name == "net.ifnames" || name == "biosdevname"):
+			continue
+		}
+		if a = p.argument(a); a != "" {
+			out = append(out, a)
+		}
+	}
+	return append(out, add...)
+}
+
+// argument returns one argument as EC2 needs it; empty: not at all.
+func (p *planner) argument(a string) string {
+	name, value, _ := strings.Cut(a, "=")
+	switch {
+	case name == "root" || name == "resume":
+		return p.deviceArgument(a, name, value)
+	case (name == "clocksource" || name == "clock") && slices.Contains(oldClocks, value):
+		return ""
+	case slices.Contains(blacklists, name):
+		modules := slices.DeleteFunc(strings.Split(value, ","), func(m string) bool {
+			return slices.Contains([]string{"nvme", "nvme_core", "ena"}, strings.ReplaceAll(m, "-", "_"))
+		})
+		if len(modules) == 0 {
+			return ""
+		}
+		return name + "=" + strings.Join(modules, ",")
+	}
+	return a
+}
+
+func (p *planner) deviceArgument(a, name, value string) string {
+	s, ok := p.facts.byName(value)
+	switch {
+	case ok && s.UUID != "":
+		return name + "=UUID=" + s.UUID
+	case name == "root" && isOldDevice(value) && p.facts.Guest.RootUUID != "":
+		return "root=UUID=" + p.facts.Guest.RootUUID
+	case name == "resume" && !p.isThere(value):
+		return ""
+	}
+	return a
+}
+
+// isOldDevice says whether a device name is one that the old hypervisor gave.
+func isOldDevice(name string) bool {
+	return oldName.MatchString(name) || strings.HasPrefix(name, "/dev/disk/by-path/") || strings.HasPrefix(name, "/dev/disk/by-id/")
+}
+
+func (p *planner) isThere(spec string) bool {
+	_, found, known := p.facts.bySpec(spec)
+	return found || !known
+}
+
+// timeouts returns the arguments that make the disk driver wait for EBS longer than for any local disk. A file that
+// serves several kernels gets what all of them take: with a value that is too large for it, an old driver does
+// not load at all.
+func (p *planner) timeouts(version string) []string {
+	found := map[string]string{}
+	for _, k := range p.facts.Kernels {
+		if version != "" && k.Version != version {
+			continue
+		}
+		name, value, _ := strings.Cut(k.timeout(), "=")
+		if old := found[name]; old == "" || len(value) < len(old) {
+			found[name] = value
+		}
+	}
+	if version != "" && len(found) == 0 {
+		return p.timeouts("")
+	}
+	var args []string
+	for _, name := range sortedKeys(found) {
+		args = append(args, name+"="+found[name])
+	}
+	if len(args) == 0 {
+		args = []string{"nvme_core.io_timeout=" + ioTimeout}
+	}
+	return args
+}

@@ -1,0 +1,83 @@
+package convert
+
+import (
+	"path"
+	"strings"
+)
+
+// uefiFallback plans a loader at the path that firmware starts when it remembers none: what the guest told the
+// old firmware's memory does not travel with the disk. It is a copy of the guest's own loader.
+func (p *planner) uefiFallback() error {
+	const reason = "EC2's firmware does not know the guest's boot entry and starts EFI/BOOT/BOOTX64.EFI"
+	vendor := p.facts.loaderFolder()
+	if vendor == "" {
+		return nil
+	}
+	to := path.Join(esp, "EFI/BOOT")
+	if had := p.facts.inFolder(path.Dir(to), "boot"); had != "" {
+		to = had // the names on the partition have no case
+	}
+	shim, grub := p.facts.loaderIn(vendor, "shimx64.efi", "shim.efi"), p.facts.loaderIn(vendor, "grubx64.efi", "grub.efi")
+	copies := map[string]string{"BOOTX64.EFI": shim}
+	if shim == "" {
+		copies["BOOTX64.EFI"] = grub
+	} else {
+		copies[path.Base(grub)] = grub // that is what a shim starts
+		if mok := p.facts.loaderIn(vendor, "mmx64.efi", "mokmanager.efi"); mok != "" {
+			copies[path.Base(mok)] = mok
+		}
+	}
+	for _, name := range sortedKeys(copies) {
+		p.write(path.Join(to, name), string(p.facts.Files[copies[name]].Data), 0o755, reason)
+	}
+	if config := p.facts.loaderIn(vendor, "grub.cfg"); config != "" {
+		p.write(path.Join(to, "grub.cfg"), "# Written by rehost: this loader is a copy of the one in "+vendor+".\n"+
+			"set prefix=($root)"+strings.TrimPrefix(vendor, esp)+"\nconfigfile $prefix/grub.cfg\n", 0o755, reason)
+	}
+	return nil
+}
+
+// loaderFolder returns the folder on the EFI system partition with the loader to copy; empty when there is
+// a fallback already, or no loader at all.
+func (f Facts) loaderFolder() string {
+	best := ""
+	for _, p := range sortedKeys(f.Files) {
+		rest, ok := strings.CutPrefix(p, esp+"/EFI/")
+		if !ok || path.Dir(rest) == "." {
+			continue
+		}
+		if strings.EqualFold(rest, "BOOT/BOOTX64.EFI") {
+			return ""
+		}
+		dir := path.Dir(p)
+		if file := f.loaderIn(dir, "grubx64.efi", "grub.efi"); file == "" || len(f.Files[file].Data) == 0 {
+			continue
+		}
+		if best == "" || strings.HasPrefix(f.Boot.Config, dir+"/") {
+			best = dir
+		}
+	}
+	return best
+}
+
+// loaderIn returns the file in a folder that has one of the names, in whatever case.
+func (f Facts) loaderIn(dir string, names ...string) string {
+	for _, n := range names {
+		for _, p := range f.below(dir, "") {
+			if strings.EqualFold(path.Base(p), n) {
+				return p
+			}
+		}
+	}
+	return ""
+}
+
+// inFolder returns the folder below dir that has the name, in whatever case, and a file that was looked at.
+func (f Facts) inFolder(dir, name string) string {
+	for _, p := range sortedKeys(f.Files) {
+		if d := path.Dir(p); path.Dir(d) == dir && strings.EqualFold(path.Base(d), name) {
+			return d
+		}
+	}
+	return ""
+}
