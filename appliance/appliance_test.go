@@ -3,6 +3,7 @@ package appliance_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -63,7 +64,7 @@ func TestConvertedServerBootsFromNVMe(t *testing.T) {
 	if err := image.Copy(ctx, source, disk); err != nil {
 		t.Fatal(err)
 	}
-	installAgent(ctx, t, disk, dir)
+	prepare(ctx, t, disk, dir)
 
 	start := time.Now()
 	report := convertInMachine(ctx, t, machine, disk)
@@ -112,7 +113,8 @@ func buildAppliance(ctx context.Context, t *testing.T, dir string) string {
 	return path
 }
 
-func installAgent(ctx context.Context, t *testing.T, disk, dir string) {
+// prepare gives the server an agent, and a script for its first boot as an instance.
+func prepare(ctx context.Context, t *testing.T, disk, dir string) {
 	t.Helper()
 	file := filepath.Join(dir, "agent")
 	if err := os.WriteFile(file, []byte("the agent\n"), 0o755); err != nil {
@@ -122,7 +124,12 @@ func installAgent(ctx context.Context, t *testing.T, disk, dir string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := image.InstallAgent(s.Root, file, file, file); err != nil {
+	scripts := filepath.Join(s.Root, "boot/post_launch")
+	err = errors.Join(
+		image.InstallAgent(s.Root, file, file, file), os.Mkdir(scripts, 0o755),
+		os.WriteFile(filepath.Join(scripts, "10-hello"), []byte("#!/bin/sh\necho \"hello from $(hostname)\"\n"), 0o755),
+	)
+	if err != nil {
 		t.Error(err)
 	}
 	if err := s.Close(); err != nil {
@@ -205,7 +212,11 @@ func bootConverted(ctx context.Context, t *testing.T, disk string) {
 		if strings.Contains(m.Console(), "rehost-agent") {
 			t.Error("the agent is still there")
 		}
-		return waitPage(ctx, "http://"+address+"/", image.Sentence)
+		if err := waitPage(ctx, "http://"+address+"/", image.Sentence); err != nil {
+			return err
+		}
+		_, err := m.Wait(ctx, regexp.MustCompile(`(?s)hello from ledger.*rehost: first boot: done, 0 failed`))
+		return err
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -31,7 +31,7 @@ func Inspect(root *Root, disks []Disk) (Facts, error) { return InspectAgain(root
 // InspectAgain is [Inspect] that reads only those initramfs images that are not in scans as they are now, and puts them there.
 func InspectAgain(root *Root, disks []Disk, scans Scans) (Facts, error) {
 	f := Facts{Disks: disks, Files: map[string]File{}, scans: scans}
-	for _, list := range [][]string{lookedAt, bootFiles, assemblyFiles, networkFiles, serviceFiles(), cloudInitFiles} {
+	for _, list := range [][]string{lookedAt, bootFiles, assemblyFiles, networkFiles, serviceFiles(), cloudInitFiles, firstBootFiles} {
 		for _, p := range list {
 			if err := f.look(root, p); err != nil {
 				return f, err

@@ -42,6 +42,8 @@ const (
 	FindingFstabNetwork FindingCode = "fstab-network"     // fstab mounts something over the network
 	FindingFstabShare   FindingCode = "fstab-share"       // fstab mounts a share of the old hypervisor
 
+	FindingFirstBoot FindingCode = "no-first-boot" // scripts of the first boot cannot be run
+
 	FindingThin           FindingCode = "lvm-thin"        // the system is in a thin pool of LVM
 	FindingEncrypted      FindingCode = "encrypted"       // the system is on LUKS
 	FindingRootFilesystem FindingCode = "root-filesystem" // the root is of a kind that cannot be converted, or on no replicated disk
@@ -58,6 +60,6 @@ var FindingCodes = []FindingCode{
 	FindingNoKernel, FindingKernelDriver, FindingNoInitramfs, FindingSpace, FindingNoDHCP, FindingNetwork,
 	FindingBootLoader, FindingOtherKernel, FindingInitramfsTool, FindingBIOSBoot,
 	FindingFstabName, FindingFstabMissing, FindingFstabNetwork, FindingFstabShare,
-	FindingThin, FindingEncrypted, FindingRootFilesystem, FindingDiskLayout,
+	FindingFirstBoot, FindingThin, FindingEncrypted, FindingRootFilesystem, FindingDiskLayout,
 	FindingNotSurveyed, FindingNoBootDisk, FindingNotTracked, FindingWriteRate,
 }

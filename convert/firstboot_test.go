@@ -1,0 +1,54 @@
+package convert
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"rehost/internal/command"
+	"rehost/protocol"
+)
+
+// TestScriptsOfTheFirstBoot runs the script as the unit does, in a folder that stands for the guest.
+func TestScriptsOfTheFirstBoot(t *testing.T) {
+	root := t.TempDir()
+	for _, dir := range []string{"var/lib", "boot/post_launch/folder"} {
+		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write := func(name, text string, mode os.FileMode) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(root, name), []byte(text), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("boot/post_launch/20 second", "#!/bin/sh\necho second here\nexit 3\n", 0o755)
+	write("boot/post_launch/10-first", "#!/bin/sh\necho first here\n", 0o755)
+	write("boot/post_launch/30-readme", "not to be run\n", 0o644)
+	write("first-boot", firstBootScriptText, 0o644)
+	run := func() string {
+		t.Helper()
+		out, err := command.Run(t.Context(), "env", "REHOST_ROOT="+root, "/bin/sh", filepath.Join(root, "first-boot"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(out)
+	}
+	want := "rehost: first boot: 10-first begins\nfirst here\nrehost: first boot: 10-first ended with 0\n" +
+		"rehost: first boot: 20 second begins\nsecond here\nrehost: first boot: 20 second ended with 3\nrehost: first boot: done, 1 failed\n"
+	if got := run(); got != want {
+		t.Errorf("it said %q, want %q", got, want)
+	}
+	if got := run(); got != "" {
+		t.Errorf("the second time it said %q", got)
+	}
+}
+
+func TestAGuestWithoutSystemdHasNoFirstBoot(t *testing.T) {
+	p := &planner{facts: Facts{Files: map[string]File{postLaunch: {}}}}
+	if err := p.firstBoot(); err != nil || len(p.edits) > 0 || len(p.findings) != 1 || p.findings[0].Severity != protocol.SeverityWarning || !strings.Contains(p.findings[0].Message, postLaunch) {
+		t.Errorf("%v, %+v, %+v", err, p.edits, p.findings)
+	}
+}
