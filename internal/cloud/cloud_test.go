@@ -31,17 +31,28 @@ func TestMain(m *testing.M) {
 // open starts a local cloud with one process image, "helper".
 func open(t *testing.T) *cloud.Client {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: mounts a loop device")
-	}
+	return openWith(t, localCloud(t), nil)
+}
+
+func localCloud(t *testing.T) localcloud.Config {
+	t.Helper()
 	cfg := localcloud.Default()
 	cfg.Dir, cfg.Listen, cfg.PoolSizeBytes, cfg.StopGrace = t.TempDir(), "127.0.0.1:0", 400<<20, time.Second
 	cfg.Images = []localcloud.Image{{Name: "helper", Program: []string{os.Args[0], "wait"}}}
+	return cfg
+}
+
+// openWith starts a local cloud; met, if not nil, is told of each trouble that the driver meets.
+func openWith(t *testing.T, cfg localcloud.Config, met func(action, kind string)) *cloud.Client {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: mounts a loop device")
+	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	ready, ended := make(chan localcloud.Info, 1), make(chan error, 1)
 	log := hclog.New(&hclog.LoggerOptions{Output: t.Output(), Level: hclog.Info})
 	go func() {
-		ended <- localcloud.Run(ctx, cfg, localcloud.Deps{Log: log, Ready: func(i localcloud.Info) { ready <- i }})
+		ended <- localcloud.Run(ctx, cfg, localcloud.Deps{Log: log, Ready: func(i localcloud.Info) { ready <- i }, Fault: met})
 	}()
 	t.Cleanup(func() {
 		cancel()
@@ -54,7 +65,7 @@ func open(t *testing.T) *cloud.Client {
 		t.Setenv("AWS_ACCESS_KEY_ID", "of-somebody-else") // the named file goes first
 		t.Setenv("AWS_SECRET_ACCESS_KEY", "of-somebody-else")
 		c, err := cloud.Open(t.Context(), cloud.Config{
-			Endpoint: info.Endpoint, Region: info.Region, CredentialsFile: info.CredentialsFile, Poll: 20 * time.Millisecond,
+			Endpoint: info.Endpoint, Region: info.Region, CredentialsFile: info.CredentialsFile, Poll: 20 * time.Millisecond, MaxBackoff: 200 * time.Millisecond,
 		})
 		if err != nil {
 			t.Fatal(err)

@@ -28,6 +28,8 @@ const (
 	keptLists = 64
 	// blocksInFlight hides the latency of one block behind the others; each is 512 KiB.
 	blocksInFlight = 16
+	// blockReads is how often a block is read that does not come as it was sent.
+	blockReads = 5
 )
 
 // block is a block of a snapshot. One that was never written has none, and holds zeros.
@@ -161,8 +163,31 @@ func (c *Client) list(ctx context.Context, snapshot string, from int64) (*blockL
 	return list, nil
 }
 
-// readBlock reads one block, and compares it with the cloud's own checksum.
-func (c *Client) readBlock(ctx context.Context, snapshot string, b block, size int64) ([]byte, error) {
+// readBlock reads one block. The SDK repeats a call until its answer begins; what is spoilt after that, or throttled for
+// longer than the SDK has patience, is read again here: a check may be hours long.
+func (c *Client) readBlock(ctx context.Context, snapshot string, b block, size int64) (data []byte, err error) {
+	left := blockReads
+	err = c.wait(ctx, fmt.Sprintf("block %d of snapshot %s", b.index, snapshot), nil, func(ctx context.Context) (bool, string, error) {
+		data, err = c.getBlock(ctx, snapshot, b, size)
+		spoilt, ok := errors.AsType[*spoiltBlock](err)
+		if left--; ok && left > 0 {
+			return false, spoilt.Error(), nil
+		}
+		return err == nil, "", err
+	})
+	if _, ok := errors.AsType[*spoiltBlock](err); ok {
+		return nil, hint.Wrap(err, "check the snapshot again; if it comes back, look at what is between this machine and the endpoint")
+	}
+	return data, err
+}
+
+// spoiltBlock says that a block did not come as the cloud sent it.
+type spoiltBlock struct{ error }
+
+func (e *spoiltBlock) Unwrap() error { return e.error }
+
+// getBlock asks for one block, and compares it with the cloud's own checksum.
+func (c *Client) getBlock(ctx context.Context, snapshot string, b block, size int64) ([]byte, error) {
 	out, err := c.ebs.GetSnapshotBlock(ctx, &ebs.GetSnapshotBlockInput{
 		SnapshotId: aws.String(snapshot), BlockIndex: aws.Int32(b.index), BlockToken: aws.String(b.token),
 	})
@@ -172,13 +197,12 @@ func (c *Client) readBlock(ctx context.Context, snapshot string, b block, size i
 	defer out.BlockData.Close() //nolint:errcheck // only read
 	data, err := io.ReadAll(io.LimitReader(out.BlockData, size+1))
 	if err != nil {
-		return nil, fail(err, "read block %d of snapshot %s", b.index, snapshot)
+		return nil, &spoiltBlock{fail(err, "read block %d of snapshot %s", b.index, snapshot)}
 	}
 	sum := sha256.Sum256(data)
 	if int64(len(data)) != size || out.ChecksumAlgorithm != types.ChecksumAlgorithmChecksumAlgorithmSha256 ||
 		base64.StdEncoding.EncodeToString(sum[:]) != aws.ToString(out.Checksum) {
-		return nil, hint.New(fmt.Sprintf("block %d of snapshot %s came with %d bytes that do not have the checksum which the cloud says", b.index, snapshot, len(data)),
-			"check the snapshot again; if it comes back, look at what is between this machine and the endpoint")
+		return nil, &spoiltBlock{fmt.Errorf("block %d of snapshot %s came with %d bytes that do not have the checksum which the cloud says", b.index, snapshot, len(data))}
 	}
 	return data, nil
 }
