@@ -31,9 +31,10 @@ const (
 // blocks is a snapshot: what was written, by block. It answers the EBS direct APIs, two blocks a page.
 type blocks struct {
 	data    map[int][]byte
-	flips   int // blocks in which a bit flips on the way
-	torn    int // blocks whose answer ends in the middle
-	refused int // calls that are refused before one succeeds
+	flips   int    // blocks in which a bit flips on the way
+	torn    int    // blocks whose answer ends in the middle
+	refused int    // calls that are refused before one succeeds
+	denied  string // code that every call is refused with
 
 	mu sync.Mutex
 }
@@ -44,6 +45,10 @@ func (b *blocks) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path := strings.Split(strings.TrimPrefix(r.URL.Path, "/snapshots/"), "/")
 	if path[0] != "snap-1" {
 		b.refuse(w, http.StatusNotFound, "ResourceNotFoundException")
+		return
+	}
+	if b.denied != "" {
+		b.refuse(w, http.StatusForbidden, b.denied)
 		return
 	}
 	if b.refused > 0 {
@@ -185,6 +190,19 @@ func TestASnapshotThatCannotBeRead(t *testing.T) {
 	b.flips = 1000
 	if _, err := c.SnapshotHashes(t.Context(), "snap-1", 0, granule, granule); err == nil || !strings.Contains(err.Error(), "checksum") || hint.Of(err) == "" {
 		t.Errorf("a bit flipped on the way: %v", err)
+	}
+}
+
+func TestARefusalToReadASnapshotSaysWhatToDo(t *testing.T) {
+	b, _, c := openBlocks(t)
+	for code, advice := range map[string]string{
+		"AccessDeniedException": "ebs:ListSnapshotBlocks", "InvalidSignatureException": "the clock", "UnrecognizedClientException": "the access key", "ExpiredTokenException": "renew",
+	} {
+		b.denied = code
+		_, err := c.SnapshotHashes(t.Context(), "snap-1", 0, granule, granule)
+		if !strings.Contains(hint.Of(err), advice) || cloud.Permanent(err) == cloud.Expired(err) {
+			t.Errorf("%s: %v, hint %q, permanent %v", code, err, hint.Of(err), cloud.Permanent(err))
+		}
 	}
 }
 

@@ -67,7 +67,8 @@ func Permanent(err error) bool {
 	case "InvalidInstanceID.NotFound", "InvalidVolume.NotFound", "InvalidSnapshot.NotFound", "InvalidAMIID.NotFound", "InvalidAMIID.Unavailable",
 		"InvalidGroup.NotFound", "InvalidSnapshot.InUse", "InvalidGroup.InUse":
 		return false // EC2 shows what is new, and that something is gone, late
-	case "UnauthorizedOperation", "AccessDenied", "AuthFailure", "OptInRequired", "Blocked", "UnsupportedOperation", "Unsupported":
+	case "UnauthorizedOperation", "AccessDenied", "AuthFailure", "OptInRequired", "Blocked", "UnsupportedOperation", "Unsupported",
+		"AccessDeniedException", "ValidationException", "UnrecognizedClientException": // EBS's words
 		return true
 	}
 	return strings.HasPrefix(e.Code, "Invalid") || strings.HasPrefix(e.Code, "Missing") || strings.HasSuffix(e.Code, "LimitExceeded")
@@ -117,6 +118,8 @@ var hints = map[string]string{
 	"PendingVerification":               "wait until AWS has verified the account for this region",
 	"InvalidClientTokenId":              "check the access key in `credentials_file`",
 	"SignatureDoesNotMatch":             "check the secret key in `credentials_file`",
+	"UnrecognizedClientException":       "check the access key in `credentials_file`",
+	"InvalidSignatureException":         "check the secret key in `credentials_file` and the clock of this machine",
 	"InsufficientFreeAddressesInSubnet": "choose a `subnet` with free addresses",
 }
 
