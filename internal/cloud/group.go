@@ -115,10 +115,7 @@ func (c *Client) createGroup(ctx context.Context, spec GroupSpec, network string
 
 func (c *Client) openPorts(ctx context.Context, group types.SecurityGroup, ports []int) error {
 	for _, port := range ports {
-		open := slices.ContainsFunc(group.IpPermissions, func(p types.IpPermission) bool {
-			return aws.ToInt32(p.FromPort) <= int32(port) && int32(port) <= aws.ToInt32(p.ToPort)
-		})
-		if open {
+		if slices.ContainsFunc(group.IpPermissions, func(p types.IpPermission) bool { return opens(p, int32(port)) }) {
 			continue
 		}
 		_, err := c.ec2.AuthorizeSecurityGroupIngress(ctx, &ec2.AuthorizeSecurityGroupIngressInput{
@@ -133,6 +130,17 @@ func (c *Client) openPorts(ctx context.Context, group types.SecurityGroup, ports
 		}
 	}
 	return nil
+}
+
+// opens says that a rule lets somebody come to a TCP port; to whom is left to who made it.
+func opens(p types.IpPermission, port int32) bool {
+	switch aws.ToString(p.IpProtocol) {
+	case "-1": // every protocol, which has no ports
+		return true
+	case "tcp":
+		return aws.ToInt32(p.FromPort) <= port && port <= aws.ToInt32(p.ToPort)
+	}
+	return false
 }
 
 // DeleteSecurityGroup deletes a group by id; one that is gone is no error.
