@@ -13,7 +13,7 @@ import (
 
 // GroupSpec is a security group as it should be.
 type GroupSpec struct {
-	Name        string // unique in its network
+	Name        string // unique in its network; the driver adds the fleet
 	Description string
 	Subnet      string // names the network; empty: the default one
 	Ports       []int  // TCP ports open to everyone who can reach the network
@@ -21,8 +21,11 @@ type GroupSpec struct {
 	Tags        Tags
 }
 
-// EnsureSecurityGroup finds the group by its name, or creates it, opens the ports that are missing, and returns its id.
+// EnsureSecurityGroup finds the fleet's group of that name, or creates it, opens the ports that are missing, and returns its id.
 func (c *Client) EnsureSecurityGroup(ctx context.Context, spec GroupSpec) (string, error) {
+	if c.fleet != "" {
+		spec.Name += "-" + c.fleet
+	}
 	network, err := c.networkOf(ctx, spec.Subnet)
 	if err != nil {
 		return "", err

@@ -8,7 +8,7 @@ import (
 )
 
 // TestFleetsOfOneAccount gives two fleets servers of the same name: neither finds the other's things, by which it would go on
-// with them, sweep them or tear them down.
+// with them, sweep them or tear them down, and no port is open on a server because the other one asked for it.
 func TestFleetsOfOneAccount(t *testing.T) {
 	w := newWorld(t, localcloud.Faults{}, &recorder{calls: map[string]int{}})
 	drivers := map[string]*cloud.Client{}
@@ -49,6 +49,13 @@ func TestFleetsOfOneAccount(t *testing.T) {
 			t.Fatal(err)
 		}
 		made[fleet]["image"] = m.ID
+		spec := cloud.GroupSpec{Name: "rehost-launch-web", Description: "a", Ports: []int{22}, Tags: tags}
+		if made[fleet]["security group"], err = d.EnsureSecurityGroup(t.Context(), spec); err != nil {
+			t.Fatal(err)
+		}
+		if again, err := d.EnsureSecurityGroup(t.Context(), spec); err != nil || again != made[fleet]["security group"] {
+			t.Errorf("fleet %s has the security groups %s and %s, %v", fleet, made[fleet]["security group"], again, err)
+		}
 	}
 	for kind := range made["a"] {
 		if made["a"][kind] == made["b"][kind] {
