@@ -37,6 +37,8 @@ type memoryCloud struct {
 	expired   bool                          // the credentials are not valid now
 	asked     map[string]cloud.VolumeSpec   // the last volume that was asked for, by role
 
+	reading func(ctx context.Context) error // a snapshot is read
+
 	detaching func(v cloud.Volume) // a volume is taken from an instance that lives
 	busy      chan struct{}        // detachments wait for it
 
@@ -448,7 +450,12 @@ func (c *memoryCloud) left() map[string]int {
 }
 
 // SnapshotHashes plays snapshots of zeros, whose hashes are no hashes: what they are is for others to test.
-func (c *memoryCloud) SnapshotHashes(_ context.Context, snapshot string, _, length, granule int64) ([]byte, error) {
+func (c *memoryCloud) SnapshotHashes(ctx context.Context, snapshot string, _, length, granule int64) ([]byte, error) {
+	if c.reading != nil {
+		if err := c.reading(ctx); err != nil {
+			return nil, err
+		}
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.snapshots[snapshot] == nil {

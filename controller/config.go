@@ -41,6 +41,8 @@ type Timing struct {
 
 	PointHeld  time.Duration // from a point's order until the replica stands still at it
 	PointTaken time.Duration // from there until the cloud has created the snapshots
+
+	SnapshotRead time.Duration // how long the cloud may take to show a range of a snapshot to an agent, which waits for 30 s
 }
 
 // DefaultTiming is for a real fleet.
@@ -48,7 +50,7 @@ func DefaultTiming() Timing {
 	return Timing{
 		Tick: 500 * time.Millisecond, Poll: 250 * time.Millisecond, Retry: 2 * time.Second, AgentLost: 15 * time.Second,
 		ReplicaLost: 15 * time.Second, ReplicaRelease: 2 * time.Minute, ReplicaBoot: 10 * time.Minute, PointHeld: 10 * time.Minute,
-		PointTaken: 2 * time.Minute,
+		PointTaken: 2 * time.Minute, SnapshotRead: 20 * time.Second,
 	}
 }
 
@@ -64,6 +66,7 @@ func (t *Timing) fill() {
 		{&t.ReplicaBoot, &d.ReplicaBoot},
 		{&t.PointHeld, &d.PointHeld},
 		{&t.PointTaken, &d.PointTaken},
+		{&t.SnapshotRead, &d.SnapshotRead},
 	} {
 		if *f.value == 0 {
 			*f.value = *f.fallback

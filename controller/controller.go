@@ -139,7 +139,7 @@ func wire(cfg Config, deps Deps, at protocol.Bus, authority *broker.Authority, n
 	}
 	c.staging = staging.New(staging.Config{Retry: t.Retry, ReplicaLost: t.ReplicaLost, Release: t.ReplicaRelease, ReplicaBoot: t.ReplicaBoot, AgentGone: t.AgentLost, Poll: t.Poll},
 		st, c.reports, deps.Cloud, &streams{js: js, authority: authority, bus: forReplicas}, deps.Logger.Named("staging"))
-	c.points = point.New(point.Config{HeldWithin: t.PointHeld, TakenWithin: t.PointTaken}, st, c.reports, deps.Cloud, deps.Logger.Named("point"))
+	c.points = point.New(point.Config{HeldWithin: t.PointHeld, TakenWithin: t.PointTaken, ReadWithin: t.SnapshotRead}, st, c.reports, deps.Cloud, deps.Logger.Named("point"))
 	c.barrier = barrier.New(c.points.Members)
 	c.runner = step.NewRunner(step.Config{Poll: t.Poll, Retry: t.Retry, AgentLost: t.AgentLost},
 		st, c.reports, deps.Cloud, c.points, c.staging, deps.Logger.Named("job"))

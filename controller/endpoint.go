@@ -15,13 +15,17 @@ import (
 	"rehost/protocol"
 )
 
+// snapshotReads is how many ranges of snapshots are read at once, of two blocks each: if a block takes 50 ms, the driver's pace of 500
+// blocks per second is what bounds them.
+const snapshotReads = 16
+
 // endpoints lists everything that the controller answers.
 func (c *controller) endpoints() []bus.Endpoint {
 	return append(c.desk.Endpoints(),
 		bus.Handle(string(protocol.VerbMove), protocol.OperatorSubject(protocol.VerbMove), c.staging.Move),
 		bus.Handle("agent", protocol.AgentReportSubject("*"), c.agentReport),
 		bus.Handle("replicaserver", protocol.ReplicaReportSubject("*"), c.replicaReport),
-		bus.Handle("snapshot", protocol.SnapshotSubject("*"), c.points.Content),
+		bus.Handle("snapshot", protocol.SnapshotSubject("*"), c.points.Content).AtOnce(snapshotReads),
 		bus.HandleLater("barrier", protocol.BarrierSubject("*"), c.arrive),
 		bus.Handle("enrol", protocol.EnrolSubject, c.enrol),
 	)

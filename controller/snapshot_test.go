@@ -1,8 +1,13 @@
 package controller
 
 import (
+	"context"
+	"errors"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"rehost/internal/bus"
 	"rehost/internal/bus/bustest"
@@ -66,5 +71,41 @@ func TestAPointsSnapshotsAreShownToItsAgent(t *testing.T) {
 		if _, err := content(r); !isProblem(err) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// TestSnapshotsAreReadAtOnceAndNotForEver has a cloud that does not answer: a request waits for no other one, and each is told
+// so before the agent has lost its patience.
+func TestSnapshotsAreReadAtOnceAndNotForEver(t *testing.T) {
+	const requests = 5
+	w := newWorld(t)
+	w.read = 300 * time.Millisecond
+	var reading atomic.Int32
+	w.cloud.reading = func(ctx context.Context) error {
+		reading.Add(1)
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	defer w.controller(t.Context())()
+	w.apply(w.fleet())
+	w.agent("web-1")
+	w.awaitState(protocol.ReadyForTest)
+	wantSucceeded(t, w.awaitJob(w.start(protocol.JobTest).ID))
+
+	nc := bustest.Connect(t, w.bus, protocol.RoleAgent, "web-1")
+	ask := protocol.SnapshotRequest{Point: w.server().LastPoint.ID, Disk: "/dev/sdb", Length: 1 << 14, GranuleBytes: 1 << 14}
+	began := time.Now()
+	var asked sync.WaitGroup
+	for range requests {
+		asked.Go(func() {
+			_, err := bus.Request[protocol.SnapshotRequest, protocol.SnapshotReply](t.Context(), nc, protocol.SnapshotSubject("web-1"), ask)
+			if p, ok := errors.AsType[*protocol.Problem](err); !ok || p.Code != protocol.ProblemCloud || !strings.Contains(p.Message, "within 300ms") {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+	asked.Wait()
+	if took := time.Since(began); took > 2*w.read || reading.Load() != requests {
+		t.Errorf("%d of %d requests took %s, one may take %s", reading.Load(), requests, took, w.read)
 	}
 }

@@ -48,6 +48,7 @@ type world struct {
 
 	brokenFence bool          // the agent's fence hook fails
 	taken       time.Duration // how long the cloud may take for snapshots; 0: long
+	read        time.Duration // how long it may take for a range of one; 0: long
 }
 
 func newWorld(t *testing.T) *world {
@@ -270,7 +271,7 @@ func (w *world) controller(parent context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(parent)
 	external := bustest.Context(w.t, w.bus, protocol.RoleController, "main")
 	cfg := Config{External: &external, Timing: Timing{
-		Tick: 20 * time.Millisecond, Poll: 10 * time.Millisecond, Retry: 20 * time.Millisecond, AgentLost: 3 * time.Second, ReplicaLost: lost, ReplicaRelease: 2 * time.Second, PointHeld: 10 * time.Second, PointTaken: w.taken,
+		Tick: 20 * time.Millisecond, Poll: 10 * time.Millisecond, Retry: 20 * time.Millisecond, AgentLost: 3 * time.Second, ReplicaLost: lost, ReplicaRelease: 2 * time.Second, PointHeld: 10 * time.Second, PointTaken: w.taken, SnapshotRead: w.read,
 	}}
 	ready, ended := make(chan struct{}), make(chan error, 1)
 	log := hclog.New(&hclog.LoggerOptions{Output: w.t.Output(), Level: hclog.Debug, DisableTime: true})

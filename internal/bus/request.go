@@ -63,6 +63,13 @@ type Endpoint struct {
 	Subject string // may hold wildcards; the handler asks [Subject] for the concrete one
 	handle  func(ctx context.Context, body []byte) (any, error)
 	later   func(ctx context.Context, body []byte, reply func(any)) error // instead of handle
+	slots   chan struct{}                                                 // of requests that are handled at once; nil: one after the other
+}
+
+// AtOnce lets an endpoint handle up to n requests at once, for what waits for somebody else. The others wait in their order.
+func (e Endpoint) AtOnce(n int) Endpoint {
+	e.slots = make(chan struct{}, n)
+	return e
 }
 
 type subjectKey struct{}
@@ -108,14 +115,24 @@ func HandleLater[Req, Reply any](name, subject string, fn func(ctx context.Conte
 }
 
 // Serve answers requests on all endpoints until ctx ends. It returns when it listens; each endpoint
-// handles one request at a time. The service ends with ctx or with the connection.
+// handles one request at a time, unless it says otherwise ([Endpoint.AtOnce]). The service ends with ctx or with the connection.
 func Serve(ctx context.Context, nc *nats.Conn, log hclog.Logger, name string, endpoints ...Endpoint) error {
 	svc, err := micro.AddService(nc, micro.Config{Name: name, Version: "1.0.0", Description: "rehost " + name})
 	if err != nil {
 		return fmt.Errorf("start service %s: %w", name, err)
 	}
 	for _, e := range endpoints {
-		handler := micro.HandlerFunc(func(r micro.Request) { answer(ctx, log, e, r) })
+		handler := micro.HandlerFunc(func(r micro.Request) {
+			if e.slots == nil {
+				answer(ctx, log, e, r)
+				return
+			}
+			e.slots <- struct{}{} // the service reads no further request meanwhile
+			go func() {           // ends with its request, at the latest when ctx does
+				defer func() { <-e.slots }()
+				answer(ctx, log, e, r)
+			}()
+		})
 		if err := svc.AddEndpoint(e.Name, handler, micro.WithEndpointSubject(e.Subject)); err != nil {
 			return errors.Join(fmt.Errorf("serve %s: %w", e.Subject, err), svc.Stop())
 		}

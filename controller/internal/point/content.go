@@ -3,6 +3,7 @@ package point
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 
 	"rehost/internal/bus"
@@ -31,7 +32,12 @@ func (p *Points) Content(ctx context.Context, r protocol.SnapshotRequest) (proto
 	if r.GranuleBytes <= 0 || r.Length > r.GranuleBytes*protocol.MaxScanGranules {
 		return out, &protocol.Problem{Code: protocol.ProblemInvalid, Server: server, Message: "more than may be asked for at once of a snapshot"}
 	}
-	out.Hashes, err = p.cloud.SnapshotHashes(ctx, pt.Snapshots[i], r.Offset, r.Length, r.GranuleBytes)
+	limited, cancel := context.WithTimeoutCause(ctx, p.cfg.ReadWithin, fmt.Errorf("the cloud did not answer within %s", p.cfg.ReadWithin))
+	defer cancel()
+	out.Hashes, err = p.cloud.SnapshotHashes(limited, pt.Snapshots[i], r.Offset, r.Length, r.GranuleBytes)
+	if err != nil && limited.Err() != nil {
+		err = context.Cause(limited)
+	}
 	if cloud.NotFound(err) {
 		return out, unknown
 	}

@@ -36,6 +36,7 @@ const keepOver = 24 * time.Hour
 type Config struct {
 	HeldWithin  time.Duration // from the order to the replica standing still
 	TakenWithin time.Duration // from there to the creation of the snapshots: replication stands still meanwhile
+	ReadWithin  time.Duration // for a range of a snapshot that an agent asks for
 }
 
 // Points takes points through their stages. It is safe for concurrent use with different servers.
