@@ -59,6 +59,8 @@ func TestWalkReadsAllPartsInEveryCompression(t *testing.T) {
 		{Zstd, []string{"zstd", "-c", "-q"}},
 		{XZ, []string{"xz", "-c", "--check=crc32"}},
 		{LZ4, []string{"lz4", "-l", "-c"}},
+		{LZMA, []string{"xz", "-c", "--format=lzma"}},
+		{Bzip2, []string{"bzip2", "-c"}},
 	} {
 		t.Run(string(tt.kind), func(t *testing.T) {
 			var main bytes.Buffer
@@ -120,6 +122,8 @@ func FuzzWalk(f *testing.F) {
 	f.Add(pack(f, plain, "zstd", "-c", "-q"))
 	f.Add(pack(f, plain, "xz", "-c", "--check=crc32"))
 	f.Add(pack(f, plain, "lz4", "-l", "-c"))
+	f.Add(pack(f, plain, "xz", "-c", "--format=lzma"))
+	f.Add(pack(f, plain, "bzip2", "-c"))
 	f.Fuzz(func(_ *testing.T, image []byte) {
 		n := 0
 		_, _ = Walk(bytes.NewReader(image), func(_ Entry, r io.Reader) error {

@@ -3,6 +3,7 @@ package cpio
 import (
 	"bufio"
 	"bytes"
+	"compress/bzip2"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"github.com/pierrec/lz4/v4"
+	"github.com/ulikunitz/xz/lzma"
 )
 
 // Compression is how a part of an image is compressed.
@@ -22,6 +24,9 @@ const (
 	Zstd Compression = "zstd"
 	XZ   Compression = "xz"
 	LZ4  Compression = "lz4"
+
+	LZMA  Compression = "lzma"
+	Bzip2 Compression = "bzip2"
 )
 
 // maxUnpacked bounds what one image may unpack to: a hostile one must not keep us busy for ever.
@@ -133,6 +138,8 @@ var magics = []struct {
 	{Zstd, []byte{0x28, 0xb5, 0x2f, 0xfd}},
 	{XZ, []byte{0xfd, '7', 'z', 'X', 'Z', 0}},
 	{LZ4, []byte{0x02, 0x21, 0x4c, 0x18}},
+	{LZMA, []byte{0x5d, 0x00, 0x00}}, // the properties that everybody uses, and a dictionary of 64 KiB or more
+	{Bzip2, []byte("BZh")},
 }
 
 func open(in *bufio.Reader) (Compression, io.Reader, error) {
@@ -162,9 +169,38 @@ func open(in *bufio.Reader) (Compression, io.Reader, error) {
 			return XZ, r, err
 		case LZ4:
 			return LZ4, &lz4Reader{in: in}, nil
+		case LZMA:
+			r, err := lzma.ReaderConfig{DictCap: lzmaDict}.NewReader(in)
+			if err != nil {
+				return LZMA, nil, fmt.Errorf("open lzma part: %w", err)
+			}
+			return LZMA, r, nil
+		case Bzip2:
+			return Bzip2, &bzip2Reader{in: in, bz: bzip2.NewReader(in)}, nil
 		}
 	}
 	return "", nil, fmt.Errorf("%w: unknown compression %x", ErrFormat, head)
+}
+
+// lzmaDict bounds the memory for a part; xz makes 64 MiB at most.
+const lzmaDict = 64 << 20
+
+// bzip2Reader reads one bzip2 stream. The decoder looks one byte beyond the end of a stream for another
+// one and takes what it finds for an error; here it belongs to the next part.
+type bzip2Reader struct {
+	in *bufio.Reader
+	bz io.Reader
+}
+
+// errNoStream is what the decoder says when no other stream follows; it has no value of its own.
+const errNoStream = bzip2.StructuralError("bad magic value in continuation file")
+
+func (b *bzip2Reader) Read(p []byte) (int, error) {
+	n, err := b.bz.Read(p)
+	if structural := bzip2.StructuralError(""); errors.As(err, &structural) && structural == errNoStream && b.in.UnreadByte() == nil {
+		return n, io.EOF
+	}
+	return n, err
 }
 
 // lz4Reader reads the legacy format that the kernel uses: the magic, then blocks
