@@ -39,6 +39,21 @@ func envLines(text string) func(yield func(string) bool) {
 	}
 }
 
+// envComments returns the lines before the first value.
+func envComments(text string) string {
+	head := ""
+	for line := range strings.Lines(text) {
+		if line[0] != '#' || !strings.HasSuffix(line, "\n") {
+			break
+		}
+		head += line
+	}
+	if !strings.HasPrefix(head, envHead) {
+		return envHead
+	}
+	return head
+}
+
 func unescapeEnv(v string) string {
 	var out strings.Builder
 	for i := 0; i < len(v); i++ {
@@ -63,7 +78,7 @@ func setGrubEnv(text string, values map[string]string) string {
 		return text
 	}
 	var out strings.Builder
-	out.WriteString(envHead)
+	out.WriteString(envComments(text))
 	done := map[string]bool{}
 	for line := range envLines(text) {
 		name, _, ok := strings.Cut(line, "=")

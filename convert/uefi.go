@@ -17,7 +17,12 @@ func (p *planner) uefiFallback() error {
 	if had := p.facts.inFolder(path.Dir(to), "boot"); had != "" {
 		to = had // the names on the partition have no case
 	}
-	shim, grub := p.facts.loaderIn(vendor, "shimx64.efi", "shim.efi"), p.facts.loaderIn(vendor, "grubx64.efi", "grub.efi")
+	shim, grub := p.facts.loaderIn(vendor, "shimx64.efi"), p.facts.loaderIn(vendor, "grubx64.efi", "grub.efi")
+	if shim == "" { // SUSE's starts another name
+		if shim = p.facts.loaderIn(vendor, "shim.efi"); shim != "" {
+			grub = p.facts.loaderIn(vendor, "grub.efi", "grubx64.efi")
+		}
+	}
 	copies := map[string]string{"BOOTX64.EFI": shim}
 	if shim == "" {
 		copies["BOOTX64.EFI"] = grub
@@ -53,7 +58,7 @@ func (f Facts) loaderFolder() string {
 		if file := f.loaderIn(dir, "grubx64.efi", "grub.efi"); file == "" || len(f.Files[file].Data) == 0 {
 			continue
 		}
-		if best == "" || strings.HasPrefix(f.Boot.Config, dir+"/") {
+		if best == "" || f.loaderIn(dir, "grub.cfg") != "" && f.loaderIn(best, "grub.cfg") == "" || strings.HasPrefix(f.Boot.Config, dir+"/") {
 			best = dir
 		}
 	}
