@@ -10,6 +10,7 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ebs"
@@ -30,6 +31,8 @@ const (
 	blocksInFlight = 16
 	// blockReads is how often a block is read that does not come as it was sent.
 	blockReads = 5
+	// tokenRest is how long a kept token must be good for. EBS's are for 7 days.
+	tokenRest = time.Hour
 )
 
 // block is a block of a snapshot. One that was never written has none, and holds zeros.
@@ -43,6 +46,12 @@ type blockList struct {
 	from, to int64 // blocks that it speaks of: from <= i < to
 	size     int64 // of a block, in bytes
 	written  map[int32]string
+	until    time.Time // when the tokens expire
+}
+
+// covers says that a list speaks of a block, by a token that is good for as long as a block may take.
+func (l *blockList) covers(i int64) bool {
+	return l != nil && l.from <= i && i < l.to && time.Until(l.until) > tokenRest
 }
 
 // blockLists are the lists of the snapshots that are being read.
@@ -110,12 +119,12 @@ func (c *Client) listed(ctx context.Context, snapshot string, offset int64) (*bl
 	c.lists.mu.Lock()
 	list := c.lists.bySnapshot[snapshot]
 	c.lists.mu.Unlock()
-	if list != nil && offset/list.size >= list.from && offset/list.size < list.to {
-		return list, nil
-	}
 	size := int64(ebsBlock)
 	if list != nil {
 		size = list.size
+	}
+	if list.covers(offset / size) {
+		return list, nil
 	}
 	list, err := c.list(ctx, snapshot, offset/size)
 	if err != nil {
@@ -146,7 +155,7 @@ func (c *Client) list(ctx context.Context, snapshot string, from int64) (*blockL
 	if err != nil {
 		return nil, fail(err, "list the blocks of snapshot %s", snapshot)
 	}
-	list := &blockList{from: from, to: math.MaxInt64, size: int64(aws.ToInt32(out.BlockSize)), written: map[int32]string{}}
+	list := &blockList{from: from, to: math.MaxInt64, size: int64(aws.ToInt32(out.BlockSize)), written: map[int32]string{}, until: timeOf(out.ExpiryTime)}
 	if list.size <= 0 {
 		return nil, fmt.Errorf("list the blocks of snapshot %s: the cloud says no block size", snapshot)
 	}

@@ -35,6 +35,8 @@ type blocks struct {
 	torn    int    // blocks whose answer ends in the middle
 	refused int    // calls that are refused before one succeeds
 	denied  string // code that every call is refused with
+	expired bool   // tokens are good for the listing that gave them out alone, and said to expire now
+	lists   int
 
 	mu sync.Mutex
 }
@@ -61,7 +63,7 @@ func (b *blocks) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	i, err := strconv.Atoi(path[2])
-	if err != nil || r.URL.Query().Get("blockToken") != "t"+path[2] {
+	if err != nil || r.URL.Query().Get("blockToken") != b.token(path[2]) {
 		b.refuse(w, http.StatusBadRequest, "ValidationException")
 		return
 	}
@@ -89,6 +91,7 @@ func (b *blocks) list(w http.ResponseWriter, r *http.Request, what string) {
 			from, _ = strconv.Atoi(t)
 		}
 	}
+	b.lists++
 	all := slices.Sorted(maps.Keys(b.data))
 	if first, err := strconv.Atoi(r.URL.Query().Get("startingBlockIndex")); err == nil {
 		all = slices.DeleteFunc(all, func(i int) bool { return i < first })
@@ -96,15 +99,26 @@ func (b *blocks) list(w http.ResponseWriter, r *http.Request, what string) {
 	next := min(from+2, len(all))
 	var items []map[string]any
 	for _, i := range all[from:next] {
-		items = append(items, map[string]any{"BlockIndex": i, "BlockToken": fmt.Sprint("t", i), "SecondBlockToken": fmt.Sprint("t", i)})
+		items = append(items, map[string]any{"BlockIndex": i, "BlockToken": b.token(strconv.Itoa(i)), "SecondBlockToken": b.token(strconv.Itoa(i))})
 	}
-	answer := map[string]any{"BlockSize": blockBytes, "VolumeSize": 1, "ExpiryTime": time.Now().Add(time.Hour).Unix()}
+	answer := map[string]any{"BlockSize": blockBytes, "VolumeSize": 1, "ExpiryTime": time.Now().Add(7 * 24 * time.Hour).Unix()}
+	if b.expired {
+		answer["ExpiryTime"] = time.Now().Unix()
+	}
 	answer[map[string]string{"blocks": "Blocks", "changedblocks": "ChangedBlocks"}[what]] = items
 	if next < len(all) {
 		answer["NextToken"] = strconv.Itoa(next)
 	}
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(answer)
+}
+
+// token is the one of a block; mu is held.
+func (b *blocks) token(block string) string {
+	if b.expired {
+		return fmt.Sprint("t", block, " of listing ", b.lists)
+	}
+	return "t" + block
 }
 
 func (*blocks) refuse(w http.ResponseWriter, status int, code string) {
@@ -161,6 +175,27 @@ func TestHashesOfASnapshot(t *testing.T) {
 			t.Errorf("granule %d: equal is %v", i/16, same)
 		}
 	}
+}
+
+// TestTokensOfBlocksExpire reads a snapshot again, as one does that is compared once a week.
+func TestTokensOfBlocksExpire(t *testing.T) {
+	b, disk, c := openBlocks(t)
+	read := func() {
+		t.Helper()
+		if got := must[[]byte](t)(c.SnapshotHashes(t.Context(), "snap-1", 0, blockBytes, granule)); !bytes.Equal(got, hashesOf(disk, 0, blockBytes)) {
+			t.Error("other hashes came")
+		}
+	}
+	read()
+	read()
+	if b.lists != 1 {
+		t.Errorf("%d listings, want 1 that is kept", b.lists)
+	}
+	b, disk, c = openBlocks(t)
+	b.expired = true
+	read()
+	b.lists++ // the tokens of the listing before are good no more
+	read()
 }
 
 // TestABlockThatWasSpoiltOnTheWayIsReadAgain: what the SDK repeats ends with the answer's head.
