@@ -147,29 +147,31 @@ func (c *Client) listed(ctx context.Context, snapshot string, offset int64) (*bl
 // ebsBlock is EBS's size of a block, in bytes; its answers say it too.
 const ebsBlock = 512 << 10
 
-// list reads the part of a snapshot's list that begins at a block.
+// list reads the part of a snapshot's list that begins at a block. EBS may answer with no block at all while there are more.
 func (c *Client) list(ctx context.Context, snapshot string, from int64) (*blockList, error) {
-	out, err := c.ebs.ListSnapshotBlocks(ctx, &ebs.ListSnapshotBlocksInput{
-		SnapshotId: aws.String(snapshot), StartingBlockIndex: aws.Int32(int32(from)), MaxResults: aws.Int32(listedBlocks),
-	})
-	if err != nil {
-		return nil, fail(err, "list the blocks of snapshot %s", snapshot)
-	}
-	list := &blockList{from: from, to: math.MaxInt64, size: int64(aws.ToInt32(out.BlockSize)), written: map[int32]string{}, until: timeOf(out.ExpiryTime)}
-	if list.size <= 0 {
-		return nil, fmt.Errorf("list the blocks of snapshot %s: the cloud says no block size", snapshot)
-	}
-	last := from - 1
-	for _, b := range out.Blocks {
-		last = max(last, int64(aws.ToInt32(b.BlockIndex)))
-		list.written[aws.ToInt32(b.BlockIndex)] = aws.ToString(b.BlockToken)
-	}
-	if aws.ToString(out.NextToken) != "" {
-		if list.to = last + 1; list.to <= from {
-			return nil, fmt.Errorf("list the blocks of snapshot %s: the cloud says that there are more, and none of them", snapshot)
+	in := &ebs.ListSnapshotBlocksInput{SnapshotId: aws.String(snapshot), StartingBlockIndex: aws.Int32(int32(from)), MaxResults: aws.Int32(listedBlocks)}
+	for {
+		out, err := c.ebs.ListSnapshotBlocks(ctx, in)
+		if err != nil {
+			return nil, fail(err, "list the blocks of snapshot %s", snapshot)
 		}
+		list := &blockList{from: from, to: math.MaxInt64, size: int64(aws.ToInt32(out.BlockSize)), written: map[int32]string{}, until: timeOf(out.ExpiryTime)}
+		if list.size <= 0 {
+			return nil, fmt.Errorf("list the blocks of snapshot %s: the cloud says no block size", snapshot)
+		}
+		last := from - 1
+		for _, b := range out.Blocks {
+			last = max(last, int64(aws.ToInt32(b.BlockIndex)))
+			list.written[aws.ToInt32(b.BlockIndex)] = aws.ToString(b.BlockToken)
+		}
+		if aws.ToString(out.NextToken) == "" {
+			return list, nil
+		}
+		if list.to = last + 1; list.to > from {
+			return list, nil
+		}
+		in.NextToken = out.NextToken
 	}
-	return list, nil
 }
 
 // readBlock reads one block. The SDK repeats a call until its answer begins; what is spoilt after that, or throttled for

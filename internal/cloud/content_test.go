@@ -37,6 +37,7 @@ type blocks struct {
 	denied  string // code that every call is refused with
 	expired bool   // tokens are good for the listing that gave them out alone, and said to expire now
 	lists   int
+	empty   int // pages that hold nothing, though there are more
 
 	mu sync.Mutex
 }
@@ -97,6 +98,10 @@ func (b *blocks) list(w http.ResponseWriter, r *http.Request, what string) {
 		all = slices.DeleteFunc(all, func(i int) bool { return i < first })
 	}
 	next := min(from+2, len(all))
+	if b.empty > 0 {
+		b.empty--
+		next = from
+	}
 	var items []map[string]any
 	for _, i := range all[from:next] {
 		items = append(items, map[string]any{"BlockIndex": i, "BlockToken": b.token(strconv.Itoa(i)), "SecondBlockToken": b.token(strconv.Itoa(i))})
@@ -174,6 +179,15 @@ func TestHashesOfASnapshot(t *testing.T) {
 		if same := bytes.Equal(got[i:i+16], want[i:i+16]); same != (i != 3*16) {
 			t.Errorf("granule %d: equal is %v", i/16, same)
 		}
+	}
+}
+
+// TestAPageWithoutBlocksIsNotTheEnd: EBS may answer with less than it was asked for, and with nothing, while there is more.
+func TestAPageWithoutBlocksIsNotTheEnd(t *testing.T) {
+	b, disk, c := openBlocks(t)
+	b.empty = 3
+	if got := must[[]byte](t)(c.SnapshotHashes(t.Context(), "snap-1", 0, 4*blockBytes, granule)); !bytes.Equal(got, hashesOf(disk, 0, 4*blockBytes)) || b.empty > 0 {
+		t.Errorf("other hashes came, or %d empty pages are still to come", b.empty)
 	}
 }
 
