@@ -145,12 +145,3 @@ func opens(p types.IpPermission, port int32) bool {
 	}
 	return false
 }
-
-// DeleteSecurityGroup deletes a group by id; one that is gone is no error.
-func (c *Client) DeleteSecurityGroup(ctx context.Context, id string) error {
-	_, err := c.ec2.DeleteSecurityGroup(ctx, &ec2.DeleteSecurityGroupInput{GroupId: aws.String(id)})
-	if err = fail(err, "delete security group %s", id); NotFound(err) {
-		return nil
-	}
-	return err
-}
