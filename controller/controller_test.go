@@ -198,10 +198,7 @@ func wantLogWithoutGap(t *testing.T, job protocol.Job) {
 func TestAFailedCutoverLetsTheSourceGoOn(t *testing.T) {
 	w := newWorld(t)
 	defer w.controller(t.Context())()
-	w.apply(w.fleet())
-	w.agent("web-1")
-	w.awaitState(protocol.ReadyForTest)
-	wantSucceeded(t, w.awaitJob(w.start(protocol.JobTest).ID))
+	w.tested()
 	w.awaitState(protocol.ReadyForCutover)
 	w.cloud.mu.Lock()
 	w.cloud.broken = true

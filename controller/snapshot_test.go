@@ -18,10 +18,7 @@ import (
 func TestAPointsSnapshotsAreShownToItsAgent(t *testing.T) {
 	w := newWorld(t)
 	defer w.controller(t.Context())()
-	w.apply(w.fleet())
-	w.agent("web-1")
-	w.awaitState(protocol.ReadyForTest)
-	wantSucceeded(t, w.awaitJob(w.start(protocol.JobTest).ID))
+	w.tested()
 	point := w.server().LastPoint.ID
 
 	verify := func(req protocol.VerifyRequest) (protocol.VerifyReport, error) {
@@ -87,10 +84,7 @@ func TestSnapshotsAreReadAtOnceAndNotForEver(t *testing.T) {
 		return ctx.Err()
 	}
 	defer w.controller(t.Context())()
-	w.apply(w.fleet())
-	w.agent("web-1")
-	w.awaitState(protocol.ReadyForTest)
-	wantSucceeded(t, w.awaitJob(w.start(protocol.JobTest).ID))
+	w.tested()
 
 	nc := bustest.Connect(t, w.bus, protocol.RoleAgent, "web-1")
 	ask := protocol.SnapshotRequest{Point: w.server().LastPoint.ID, Disk: "/dev/sdb", Length: 1 << 14, GranuleBytes: 1 << 14}

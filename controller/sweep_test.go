@@ -11,10 +11,7 @@ import (
 func TestLeftoversAreListedAndRemoved(t *testing.T) {
 	w := newWorld(t)
 	defer w.controller(t.Context())()
-	w.apply(w.fleet())
-	w.agent("web-1")
-	w.awaitState(protocol.ReadyForTest)
-	wantSucceeded(t, w.awaitJob(w.start(protocol.JobTest).ID))
+	w.tested()
 	sweep := func(remove ...string) []protocol.Leftover {
 		t.Helper()
 		found, err := ask[protocol.SweepRequest, []protocol.Leftover](w, protocol.VerbSweep, protocol.SweepRequest{Remove: remove})

@@ -91,6 +91,15 @@ func (w *world) fleet() protocol.Fleet {
 	}
 }
 
+// tested brings the fleet's server to where a test of it has passed.
+func (w *world) tested() {
+	w.t.Helper()
+	w.apply(w.fleet())
+	w.agent("web-1")
+	w.awaitState(protocol.ReadyForTest)
+	wantSucceeded(w.t, w.awaitJob(w.start(protocol.JobTest).ID))
+}
+
 // loop calls fn every few milliseconds until the test ends.
 func (w *world) loop(fn func(ctx context.Context) (more bool)) {
 	ctx, cancel := context.WithCancel(context.Background())
