@@ -46,8 +46,8 @@ func (c *controller) agentOrder(server string) protocol.AgentOrder {
 		return order.Unknown(server)
 	}
 	applied := c.store.Applied()
-	_, replication, _, _ := fleet.Settings(applied, server)
-	o := order.Agent(rec, replication)
+	_, replication, launch, _ := fleet.Settings(applied, server)
+	o := order.Agent(rec, replication, launch)
 	o.Bandwidth = c.shares.limit(applied, c.reports, server, replication, c.cfg.Timing.AgentLost)
 	if p := c.reports.Twins(server); p != nil {
 		o.Problem = p

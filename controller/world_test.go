@@ -46,6 +46,8 @@ type world struct {
 	clinging map[string]bool     // instances that give no replica up
 	holding  map[string][]string // servers whose replicas an instance has open
 
+	findings []protocol.Finding // of the agents' surveys; nil: they make none
+
 	brokenFence bool          // the agent's fence hook fails
 	taken       time.Duration // how long the cloud may take for snapshots; 0: long
 	read        time.Duration // how long it may take for a range of one; 0: long
@@ -146,6 +148,11 @@ func (w *world) agent(server string) {
 			report.Generation, report.Replication, report.Sent = order.Generation, protocol.ReplicationContinuous, 1
 		}
 		w.obey(&report, order)
+		w.mu.Lock()
+		if w.findings != nil && order.Survey != nil {
+			report.Survey = &protocol.Survey{Order: *order.Survey, At: time.Now(), Findings: w.findings}
+		}
+		w.mu.Unlock()
 		return true
 	})
 }

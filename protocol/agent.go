@@ -22,7 +22,8 @@ type AgentReport struct {
 	Fenced      bool          `json:"fenced"`
 	Points      []PointReport `json:"points,omitempty"` // outcome of the points ordered lately
 	Verify      *VerifyReport `json:"verify,omitempty"`
-	Slow        *Slow         `json:"slow,omitempty"` // what bounds the rate now; nil when there is nothing to do
+	Survey      *Survey       `json:"survey,omitempty"` // the newest one
+	Slow        *Slow         `json:"slow,omitempty"`   // what bounds the rate now; nil when there is nothing to do
 	Problems    []Problem     `json:"problems,omitempty"`
 	At          time.Time     `json:"at"`
 }
@@ -114,6 +115,7 @@ type AgentOrder struct {
 	Problem    *Problem     `json:"problem,omitempty"` // why the agent is not wanted, when it is not
 	Verify     *VerifyOrder `json:"verify,omitempty"`
 	Bandwidth  int64        `json:"bandwidth_bytes"` // bytes of frames per second at most; 0: unlimited
+	Survey     *SurveyOrder `json:"survey,omitempty"`
 }
 
 // PointOrder asks for one point. It is repeated until a [PointReport] of its id comes.

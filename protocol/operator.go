@@ -8,20 +8,21 @@ type Verb string
 // Verbs, with request and reply. Every reply may be a [Problem] instead: the NATS micro error
 // headers carry its code, the body its JSON.
 const (
-	VerbPlan    Verb = "plan"    // PlanRequest -> Plan
-	VerbApply   Verb = "apply"   // ApplyRequest -> Plan (what was done)
-	VerbStatus  Verb = "status"  // StatusRequest -> Status
-	VerbWave    Verb = "wave"    // WaveRequest -> Job
-	VerbJob     Verb = "job"     // JobRequest -> Job
-	VerbPoints  Verb = "points"  // PointsRequest -> []Point
-	VerbPoint   Verb = "point"   // PointRequest -> []Point, as ordered
-	VerbPin     Verb = "pin"     // PinRequest -> []Point, as they are now
-	VerbRemove  Verb = "remove"  // RemoveRequest -> []Point, as they are now
-	VerbSweep   Verb = "sweep"   // SweepRequest -> []Leftover
-	VerbMove    Verb = "move"    // MoveRequest -> Move, as ordered
-	VerbVerify  Verb = "verify"  // VerifyRequest -> VerifyReport
-	VerbToken   Verb = "token"   // TokenRequest -> TokenReply
-	VerbVersion Verb = "version" // empty -> VersionReply
+	VerbPlan      Verb = "plan"      // PlanRequest -> Plan
+	VerbApply     Verb = "apply"     // ApplyRequest -> Plan (what was done)
+	VerbStatus    Verb = "status"    // StatusRequest -> Status
+	VerbWave      Verb = "wave"      // WaveRequest -> Job
+	VerbJob       Verb = "job"       // JobRequest -> Job
+	VerbPoints    Verb = "points"    // PointsRequest -> []Point
+	VerbPoint     Verb = "point"     // PointRequest -> []Point, as ordered
+	VerbPin       Verb = "pin"       // PinRequest -> []Point, as they are now
+	VerbRemove    Verb = "remove"    // RemoveRequest -> []Point, as they are now
+	VerbSweep     Verb = "sweep"     // SweepRequest -> []Leftover
+	VerbMove      Verb = "move"      // MoveRequest -> Move, as ordered
+	VerbVerify    Verb = "verify"    // VerifyRequest -> VerifyReport
+	VerbToken     Verb = "token"     // TokenRequest -> TokenReply
+	VerbPreflight Verb = "preflight" // PreflightRequest -> []Preflight
+	VerbVersion   Verb = "version"   // empty -> VersionReply
 )
 
 // Fleet is the desired configuration, as read from HCL: everything in it has its defaults filled in.

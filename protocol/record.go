@@ -21,6 +21,7 @@ type Server struct {
 	Fence      bool            `json:"fence"`      // wanted
 	PointOrder *PointOrder     `json:"point_order,omitempty"`
 	Verify     *VerifyOrder    `json:"verify_order,omitempty"` // the newest comparison that was ordered
+	Survey     string          `json:"survey,omitempty"`       // id of the newest survey that an operator asked for
 	Job        string          `json:"job,omitempty"`          // that works on the server now; one at a time
 	JobKind    JobKind         `json:"job_kind,omitempty"`
 	Tested     time.Time       `json:"tested"` // when a test last passed its checks
@@ -204,6 +205,7 @@ type ServerStatus struct {
 	LastPoint   *Point         `json:"last_point,omitempty"` // the newest complete one
 	Waiting     string         `json:"waiting"`              // what the server is waiting for, for people
 	Advice      []string       `json:"advice,omitempty"`     // what would be better, and nobody does by itself
+	Findings    FindingCount   `json:"findings"`             // of preflight
 	Next        string         `json:"next"`                 // what the operator can do now
 }
 

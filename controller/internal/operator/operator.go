@@ -62,7 +62,7 @@ func (d *Desk) Endpoints() []bus.Endpoint {
 		handle(protocol.VerbPlan, d.Plan), handle(protocol.VerbApply, d.Apply), handle(protocol.VerbStatus, d.Status),
 		handle(protocol.VerbWave, d.runner.Start), handle(protocol.VerbJob, d.Job), handle(protocol.VerbPoints, d.Points),
 		handle(protocol.VerbPoint, d.Point), handle(protocol.VerbPin, d.Pin), handle(protocol.VerbRemove, d.Remove), handle(protocol.VerbSweep, d.Sweep),
-		handle(protocol.VerbVerify, d.Verify), handle(protocol.VerbToken, d.Token), handle(protocol.VerbVersion, d.Version),
+		handle(protocol.VerbVerify, d.Verify), handle(protocol.VerbPreflight, d.Preflight), handle(protocol.VerbToken, d.Token), handle(protocol.VerbVersion, d.Version),
 	}
 }
 
@@ -95,6 +95,9 @@ func (d *Desk) validate(ctx context.Context, f protocol.Fleet) (warnings []strin
 	})
 	if err != nil {
 		warnings = append(warnings, preflight.Warning(err))
+	}
+	if text := d.count(f); text != "" {
+		warnings = append(warnings, text)
 	}
 	return warnings, p
 }

@@ -93,7 +93,9 @@ func (d *Desk) server(r protocol.Server) (protocol.ServerStatus, []protocol.Prob
 	}
 	s.Waiting = waiting(s, problem, stuck)
 	s.Next = d.next(r)
-	_, settings, _, _ := fleet.Settings(d.store.Applied(), r.Name)
+	applied := d.store.Applied()
+	s.Findings = protocol.CountFindings(d.found(applied, r).Findings)
+	_, settings, _, _ := fleet.Settings(applied, r.Name)
 	s.Advice = staging.Advice(r, settings, report)
 	return s, problems, nil
 }

@@ -5,14 +5,17 @@ package order
 import (
 	"fmt"
 
+	"rehost/controller/internal/preflight"
 	"rehost/controller/internal/staging"
 	"rehost/protocol"
 )
 
 // Agent is the order for an agent.
-func Agent(r protocol.Server, replication protocol.ReplicationSettings) protocol.AgentOrder {
+func Agent(r protocol.Server, replication protocol.ReplicationSettings, launch protocol.LaunchSettings) protocol.AgentOrder {
+	survey := preflight.SurveyOrder(r.Survey, launch)
 	o := protocol.AgentOrder{
 		Wanted: r.Wanted, Generation: r.Generation, Window: replication.Window, Fence: r.Fence, Point: r.PointOrder, Verify: r.Verify,
+		Survey: &survey,
 	}
 	return o
 }

@@ -11,6 +11,7 @@ import (
 
 	"rehost/controller/internal/fleet"
 	"rehost/controller/internal/lifecycle"
+	"rehost/controller/internal/preflight"
 	"rehost/controller/internal/wave"
 	"rehost/internal/hint"
 	"rehost/protocol"
@@ -92,7 +93,11 @@ func (r *Runner) refusal(applied protocol.Fleet, plan wave.Plan, req protocol.Wa
 			continue
 		}
 		p := lifecycle.Refusal(rec, req.Kind, req.Force)
-		settings, _, _, _ := fleet.Settings(applied, name)
+		settings, replication, launch, _ := fleet.Settings(applied, name)
+		if p == nil && req.Force == "" && (req.Kind == protocol.JobTest || req.Kind == protocol.JobCutover) {
+			report, _, known := r.reports.Agent(name)
+			p = preflight.Blocks(preflight.Server(name, report, known, preflight.SurveyOrder(rec.Survey, launch), replication))
+		}
 		if p == nil && req.Kind == protocol.JobCutover && settings.Fence == fleet.FenceConfirmed && !req.Confirmed {
 			p = &protocol.Problem{
 				Code: protocol.ProblemNotAllowed, Server: name, Message: name + ": nobody has said that its writers are stopped",

@@ -30,6 +30,7 @@ type fake struct {
 	taken    map[string][]protocol.Point // by server, oldest first
 	moves    int                         // looks at the server that is being moved, to go
 	moved    string                      // where it is to be then
+	looks    int                         // at a survey that is under way, to go
 }
 
 var epoch = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -53,6 +54,7 @@ func startFake(tb testing.TB) (contextFile string, server *broker.Server) {
 		bus.Handle("sweep", protocol.OperatorSubject(protocol.VerbSweep), f.sweep),
 		bus.Handle("move", protocol.OperatorSubject(protocol.VerbMove), f.move),
 		bus.Handle("verify", protocol.OperatorSubject(protocol.VerbVerify), f.verify),
+		bus.Handle("preflight", protocol.OperatorSubject(protocol.VerbPreflight), f.preflight),
 		bus.Handle("token", protocol.OperatorSubject(protocol.VerbToken), f.token),
 		bus.Handle("version", protocol.OperatorSubject(protocol.VerbVersion), f.version),
 	)
@@ -130,6 +132,7 @@ func (f *fake) status(_ context.Context, _ protocol.StatusRequest) (protocol.Sta
 		waves = append(waves, protocol.WaveStatus{Name: name, Servers: []string{"web-1", "web-2"}, Counts: map[protocol.Lifecycle]int{protocol.NotReady: 2}})
 	}
 	s.Record.Replica = "rs-1"
+	s.Findings = protocol.FindingCount{Warnings: 2}
 	f.advanceMove(&s)
 	return protocol.Status{At: at, Servers: []protocol.ServerStatus{s, quiet}, Waves: waves}, nil
 }
@@ -299,6 +302,31 @@ func (f *fake) verify(_ context.Context, req protocol.VerifyRequest) (protocol.V
 		}
 	}
 	return r, nil
+}
+
+// preflight knows one server without findings and one with some, whose second survey takes three looks.
+func (f *fake) preflight(_ context.Context, req protocol.PreflightRequest) ([]protocol.Preflight, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if slices.Contains(req.Servers, "unknown") {
+		return nil, hint.New("no server \"unknown\"", "rehost status lists the servers")
+	}
+	if req.Fresh {
+		f.looks = 3
+	}
+	f.looks--
+	all := []protocol.Preflight{
+		{Server: "db-1", Pending: f.looks > 0, Surveyed: time.Now().Add(-3 * time.Hour), Findings: []protocol.Finding{
+			{Severity: protocol.SeverityCritical, Code: protocol.FindingKernelDriver, Subject: "/lib/modules/5.10.0-cloud", Message: "kernel 5.10.0-cloud, which will boot, has no ena driver", Hint: "install a kernel with NVMe and ENA drivers on the source and make it GRUB's default"},
+			{Severity: protocol.SeverityWarning, Code: protocol.FindingFstabNetwork, Subject: "/nas", Message: "fstab mounts nas:/export at /nas over the network; the boot will not wait for it", Hint: "see to it that its server can be reached from the subnet"},
+			{Severity: protocol.SeverityInfo, Code: protocol.FindingFstabName, Subject: "/", Message: "fstab mounts /dev/sda1 at / by a name that changes"},
+		}},
+		{Server: "web-1", Surveyed: time.Now().Add(-3 * time.Hour), Findings: []protocol.Finding{}},
+	}
+	if len(req.Servers) > 0 {
+		all = slices.DeleteFunc(all, func(p protocol.Preflight) bool { return !slices.Contains(req.Servers, p.Server) })
+	}
+	return all, nil
 }
 
 // advancePoint takes the newest point of a server one stage on.

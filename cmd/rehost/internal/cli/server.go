@@ -16,8 +16,8 @@ import (
 )
 
 func newServer(env Env, c *client) *cobra.Command {
-	cmd := group(&cobra.Command{Use: "server", Short: "Enrol a server's agent, wait for a server, or move its replica"})
-	cmd.AddCommand(newServerToken(env, c), newServerWait(env, c), newServerMove(env, c))
+	cmd := group(&cobra.Command{Use: "server", Short: "Enrol a server's agent, look for what its conversion would say, wait for it, or move its replica"})
+	cmd.AddCommand(newServerToken(env, c), newServerWait(env, c), newServerMove(env, c), newServerPreflight(env, c))
 	return cmd
 }
 

@@ -71,7 +71,7 @@ func newWaveVerb(env Env, c *client, v waveVerb) *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&detach, "detach", false, "start the job and do not follow it")
 	cmd.Flags().DurationVar(&timeout, "timeout", 0, "stop following after this `time`; the job goes on (0: never)")
-	cmd.Flags().StringVar(&req.Force, "force", "", "go on where the lifecycle says no, for this `reason`, which is recorded")
+	cmd.Flags().StringVar(&req.Force, "force", "", "go on where the lifecycle or preflight says no, for this `reason`, which is recorded")
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask (a test never asks)")
 	if v.kind == protocol.JobCutover {
 		cmd.Flags().BoolVar(&req.Confirmed, "writers-stopped", false, "the writers of servers with fence = \"confirmed\" are stopped")

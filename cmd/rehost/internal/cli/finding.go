@@ -1,0 +1,115 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"rehost/internal/hint"
+	"rehost/protocol"
+)
+
+func newServerPreflight(env Env, c *client) *cobra.Command {
+	var output string
+	var fresh bool
+	var timeout time.Duration
+	cmd := &cobra.Command{
+		Use: "preflight [SERVER...]", Short: "Show what a conversion would say, before anything is launched",
+		Long: "Show what is known to go wrong, or to need attention, when the servers are converted and launched (all servers, when none is named): the\n" +
+			"agents look at their hosts with the rules of the conversion, every hour and when the launch settings change.\n" +
+			"Critical findings keep test and cutover from being started: exit code 1.",
+		Example: "  rehost server preflight\n  rehost server preflight web-1 --fresh\n  rehost server preflight -o json",
+	}
+	cmd.Flags().BoolVar(&fresh, "fresh", false, "let the agents look now, and wait for it")
+	cmd.Flags().DurationVar(&timeout, "timeout", 5*time.Minute, "stop waiting after this `time` (0: never)")
+	outputFlag(cmd, &output)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		defer c.close()
+		found, err := preflights(cmd.Context(), c, protocol.PreflightRequest{Servers: args, Fresh: fresh}, timeout)
+		if err != nil {
+			return err
+		}
+		if output == "json" {
+			err = writeJSON(env.Stdout, found)
+		} else {
+			var p printer
+			preflightPage(&p, env, found)
+			err = p.flush(env.Stdout)
+		}
+		if err != nil {
+			return err
+		}
+		critical := 0
+		for _, f := range found {
+			critical += protocol.CountFindings(f.Findings).Critical
+		}
+		if critical > 0 {
+			return hint.New(fmt.Sprintf("%s; test and cutover of such a server are refused", plural(critical, "critical finding")), "do what the hints say, then look again with --fresh")
+		}
+		return nil
+	}
+	return cmd
+}
+
+// preflights asks, and waits for the surveys that it ordered.
+func preflights(ctx context.Context, c *client, req protocol.PreflightRequest, timeout time.Duration) (found []protocol.Preflight, err error) {
+	found, err = ask[protocol.PreflightRequest, []protocol.Preflight](ctx, c, protocol.VerbPreflight, req)
+	if err != nil || !req.Fresh {
+		return found, err
+	}
+	req.Fresh = false
+	err = follow(ctx, c, timeout, func(ctx context.Context) (bool, error) {
+		found, err = ask[protocol.PreflightRequest, []protocol.Preflight](ctx, c, protocol.VerbPreflight, req)
+		return !slices.ContainsFunc(found, func(p protocol.Preflight) bool { return p.Pending }), err
+	})
+	return found, err
+}
+
+func preflightPage(p *printer, env Env, found []protocol.Preflight) {
+	rows := [][]string{{"SERVER", "CRITICAL", "WARNINGS", "INFO", "SURVEYED"}}
+	for _, f := range found {
+		n := protocol.CountFindings(f.Findings)
+		at := "-"
+		if !f.Surveyed.IsZero() {
+			at = age(time.Now(), f.Surveyed) + " ago"
+		}
+		if f.Pending {
+			at += ", pending"
+		}
+		rows = append(rows, []string{f.Server, fmt.Sprint(n.Critical), fmt.Sprint(n.Warnings), fmt.Sprint(len(f.Findings) - n.Critical - n.Warnings), at})
+	}
+	p.table(min(env.Width, 80), 0, rows)
+	for _, f := range found {
+		for _, x := range f.Findings {
+			p.line("")
+			p.line("%s: %s %s", f.Server, x.Severity, x.Code)
+			p.line("  %s", oneLine(x.Message))
+			if x.Hint != "" {
+				p.line("  hint: %s", oneLine(x.Hint))
+			}
+		}
+	}
+}
+
+// counted says how many findings there are that matter.
+func counted(n protocol.FindingCount) string {
+	var parts []string
+	if n.Critical > 0 {
+		parts = append(parts, fmt.Sprintf("%d critical", n.Critical))
+	}
+	if n.Warnings > 0 {
+		parts = append(parts, plural(n.Warnings, "warning"))
+	}
+	return strings.Join(parts, ", ")
+}
+
+func plural(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}
