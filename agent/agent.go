@@ -102,6 +102,8 @@ type Source struct {
 	Writes   func() (uint64, error)
 	// Scratch writes to a file of the agent's own, for a test of the tracker; see package ship.
 	Scratch func() (Place, error)
+	// Survey says what a conversion of the source would say; nil: there is nothing to look at.
+	Survey func(ctx context.Context, options protocol.ConversionSettings) (protocol.Survey, error)
 	// Check says whether the disks are still those that the source began with; nil: they are.
 	Check func() error
 	// Close releases the source. With forget, nothing stays behind that tracks.

@@ -32,6 +32,7 @@ type runner struct {
 	changed chan struct{}
 	tasks   sync.WaitGroup // points and hooks
 	fence   *fence
+	survey  *surveyor
 	id      string     // of this process, so that a second one with the same identity shows
 	writes  writeRates // of the source's disks; the loop's goroutine only
 	started int        // shippers so far
@@ -53,6 +54,7 @@ func newRunner(cfg Config, deps Deps, source *Source, nc *nats.Conn) *runner {
 	}
 	r.id = rand.Text()
 	r.fence = newFence(cfg, source.Host.BootID, r.log, r.poke)
+	r.survey = &surveyor{look: source.Survey, server: cfg.Server, log: r.log.Named("survey"), changed: r.poke}
 	return r
 }
 
@@ -150,6 +152,7 @@ func (r *runner) state() protocol.AgentReport {
 			rep.Problems = append(rep.Problems, protocol.Problem{Code: protocol.ProblemAgentDisk, Message: err.Error(), Hint: hint.Of(err), Server: r.cfg.Server, At: time.Now()})
 		}
 	}
+	rep.Survey = r.survey.state()
 	fenced, problem := r.fence.state()
 	rep.Fenced = fenced
 	if problem != nil {
@@ -172,6 +175,7 @@ func (r *runner) follow(ctx context.Context, o protocol.AgentOrder) error {
 		r.poke()
 	}
 	r.fence.want(ctx, &r.tasks, o.Fence)
+	r.survey.want(ctx, &r.tasks, o.Survey)
 	if r.current == nil {
 		return nil
 	}

@@ -94,6 +94,7 @@ func openSource(ctx context.Context, cfg Config, log hclog.Logger) (*Source, err
 	for _, d := range s.Disks {
 		identities = append(identities, d.Identity)
 	}
+	s.Survey = hostSurvey(cfg.Disks)
 	s.Check = func() error { return checkTracked(options.Disks, identities) }
 	freezer := newHostFreezer(cfg.Disks, log.Named("freeze"))
 	s.Freezer = freezer

@@ -10,6 +10,14 @@ import (
 // RootTypes are the filesystems that can hold the root of a guest.
 var RootTypes = []string{"ext2", "ext3", "ext4", "xfs", "btrfs"}
 
+// IsRoot says whether a filesystem is the root of a guest, by what is in it.
+func IsRoot(r *Root) bool {
+	has := func(p string) bool { _, err := r.Lstat(p); return err == nil }
+	_, noTable := r.Stat("/etc/fstab")
+	_, noRelease := r.Stat("/etc/os-release")
+	return noTable == nil && has("/usr") && (noRelease == nil || has("/etc/debian_version") || has("/etc/redhat-release"))
+}
+
 // CheckStack says what keeps a guest from being found on its disks, as long as it runs and says itself where it mounts what:
 // [Filesystem.Mount] is set for all that it has mounted. Of an offline guest only finding and mounting it can tell.
 func CheckStack(disks []Disk) []protocol.Finding {

@@ -68,6 +68,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	root.AddCommand(&cobra.Command{Use: "freeze-helper", Hidden: true, DisableFlagParsing: true, RunE: func(c *cobra.Command, args []string) error {
 		return agent.FreezeHelper(c.Context(), args, stdin, stdout)
 	}})
+	root.AddCommand(&cobra.Command{Use: "survey-helper", Hidden: true, Args: noArgs, RunE: func(*cobra.Command, []string) error {
+		return agent.SurveyHelper(stdin, stdout)
+	}})
 	for i, a := range args { // as the units write it
 		if a == "-config" || strings.HasPrefix(a, "-config=") {
 			args[i] = "-" + a

@@ -202,15 +202,7 @@ func (g *Guest) isRoot(a at) (bool, error) {
 		return false, err
 	}
 	defer func() { _ = r.Close() }()
-	_, noTable := r.Stat("/etc/fstab")
-	_, noRelease := r.Stat("/etc/os-release")
-	_, noUsr := r.Lstat("/usr")
-	return noTable == nil && noUsr == nil && (noRelease == nil || exists(r, "/etc/debian_version") || exists(r, "/etc/redhat-release")), nil
-}
-
-func exists(r *convert.Root, path string) bool {
-	_, err := r.Lstat(path)
-	return err == nil
+	return convert.IsRoot(r), nil
 }
 
 // mountRest mounts what fstab wants below the root and the conversion looks at.

@@ -216,6 +216,9 @@ func replicate(ctx context.Context, d *demo) (string, error) {
 	if err := d.Command(ctx, "status"); err != nil {
 		return "", err
 	}
+	if err := d.Command(ctx, "server", "preflight", migration.Server, "--fresh"); err != nil {
+		return "", err
+	}
 	return fmt.Sprintf("%s, lag %d ms", s.Replication, d.report.LagMS), nil
 }
 
