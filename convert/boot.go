@@ -125,6 +125,12 @@ func hasMenu(config string) bool {
 	return false
 }
 
+// Bounds for what is looked up of a menu.
+const (
+	maxEntries = 256
+	maxImages  = 8 // of one entry
+)
+
 // inspectBoot finds the boot loader, its entries and which one it starts.
 func (f *Facts) inspectBoot(root *Root) {
 	f.Boot.Default = -1
@@ -151,7 +157,11 @@ func (f *Facts) inspectBoot(root *Root) {
 		if e.kernel == "" {
 			continue
 		}
-		if ok && slices.Equal(e.index, boots.index) {
+		isDefault := ok && slices.Equal(e.index, boots.index)
+		if len(f.Boot.Entries) >= maxEntries && !isDefault {
+			continue
+		}
+		if isDefault {
 			f.Boot.Default = len(f.Boot.Entries)
 		}
 		f.Boot.Entries = append(f.Boot.Entries, f.bootEntry(root, e))
@@ -160,7 +170,7 @@ func (f *Facts) inspectBoot(root *Root) {
 
 func (f *Facts) bootEntry(root *Root, e menuEntry) BootEntry {
 	b := BootEntry{ID: e.id(), Title: strings.Join(e.path, ">"), File: e.file, Kernel: f.kernelVersion(root, f.locate(root, e.kernel))}
-	for _, i := range e.initrds {
+	for _, i := range e.initrds[:min(len(e.initrds), maxImages)] {
 		if !strings.HasPrefix(i, "$") {
 			b.Initrds = append(b.Initrds, f.locate(root, i))
 		}

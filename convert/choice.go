@@ -99,15 +99,31 @@ func (p *planner) faults(e BootEntry) []protocol.Finding {
 				"kernel "+k.Version+", which will boot, has no "+d+" driver")
 		}
 	}
-	if k.Initrd == nil && k.Drivers["nvme"] == DriverModule {
-		add(protocol.FindingNoInitramfs, "/boot", "make an initramfs for that kernel on the source: update-initramfs -c -k "+k.Version,
-			"kernel "+k.Version+" has NVMe as a module and no initramfs")
+	hint := "make an initramfs for that kernel on the source: " + p.initramfsCommand(k.Version)
+	switch {
+	case k.Fault != "":
+		add(protocol.FindingNoInitramfs, "/boot", hint, "the initramfs of kernel "+k.Version+" cannot be used: "+k.Fault)
+	case k.Initrd == nil && k.Drivers["nvme"] == DriverModule:
+		add(protocol.FindingNoInitramfs, "/boot", hint, "kernel "+k.Version+" has NVMe as a module and no initramfs")
 	}
 	for _, tool := range p.lackingTools(k) {
 		add(protocol.FindingInitramfsTool, k.Initrd.Path, "install the package with "+tool+" on the source and make the initramfs again",
 			"the root filesystem needs "+tool+", which is not in the initramfs of kernel "+k.Version)
 	}
 	return found
+}
+
+// initramfsCommand is what a person types to make an initramfs.
+func (p *planner) initramfsCommand(version string) string {
+	switch p.facts.Guest.Initramfs {
+	case "dracut":
+		return "dracut --force --kver " + version
+	case "mkinitcpio":
+		return "mkinitcpio -P"
+	case "mkinitrd":
+		return "mkinitrd"
+	}
+	return "update-initramfs -c -k " + version
 }
 
 // lackingTools returns the programs that the root filesystem's layers need and an initramfs does not have.

@@ -53,6 +53,11 @@ func (p *planner) argument(a string) string {
 	switch {
 	case name == "root" || name == "resume":
 		return p.deviceArgument(a, name, value)
+	case name == "rd.lvm.lv" || name == "rd.lvm.vg":
+		// dracut waits for a volume that is not there.
+		if group, _, _ := strings.Cut(value, "/"); p.facts.lacksGroup(group) {
+			return ""
+		}
 	case (name == "clocksource" || name == "clock") && slices.Contains(oldClocks, value):
 		return ""
 	case slices.Contains(blacklists, name):
@@ -78,6 +83,22 @@ func (p *planner) deviceArgument(a, name, value string) string {
 		return ""
 	}
 	return a
+}
+
+// lacksGroup says whether a volume group is on none of the disks, as far as groups are known at all.
+func (f Facts) lacksGroup(group string) bool {
+	known := false
+	for _, d := range f.Disks {
+		for _, s := range d.Filesystems {
+			if l, ok := s.Layer(LayerLVM); ok {
+				known = true
+				if l.Group == group {
+					return false
+				}
+			}
+		}
+	}
+	return known
 }
 
 // isOldDevice says whether a device name is one that the old hypervisor gave.

@@ -78,6 +78,7 @@ type Kernel struct {
 	Version string            `json:"version"`
 	Drivers map[string]Driver `json:"drivers"` // of the drivers that EC2 and the root filesystem need
 	Initrd  *Initrd           `json:"initrd,omitempty"`
+	Fault   string            `json:"fault,omitempty"`   // why its initramfs cannot be read
 	Timeout string            `json:"timeout,omitempty"` // the argument for the longest disk timeout that its driver takes; empty: not known
 	NoGzip  bool              `json:"no_gzip,omitempty"` // it cannot unpack a gzip archive
 }

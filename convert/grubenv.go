@@ -41,17 +41,17 @@ func envLines(text string) func(yield func(string) bool) {
 
 // envComments returns the lines before the first value.
 func envComments(text string) string {
-	head := ""
+	end := 0
 	for line := range strings.Lines(text) {
 		if line[0] != '#' || !strings.HasSuffix(line, "\n") {
 			break
 		}
-		head += line
+		end += len(line)
 	}
-	if !strings.HasPrefix(head, envHead) {
+	if !strings.HasPrefix(text[:end], envHead) {
 		return envHead
 	}
-	return head
+	return text[:end]
 }
 
 func unescapeEnv(v string) string {

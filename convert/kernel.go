@@ -52,8 +52,9 @@ func (f *Facts) inspectKernels(root *Root) error {
 	}
 	for i := range f.Kernels {
 		k := &f.Kernels[i]
+		// One that cannot be read matters only if its kernel is the one to boot.
 		if k.Initrd, err = f.inspectInitrd(root, *k, indexes[k.Version]); err != nil {
-			return fmt.Errorf("inspect the initramfs of kernel %s: %w", k.Version, err)
+			k.Initrd, k.Fault = nil, err.Error()
 		}
 	}
 	return nil
