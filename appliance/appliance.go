@@ -25,7 +25,7 @@ import (
 )
 
 // recipeVersion changes when the code below makes another image of the same parts.
-const recipeVersion = 2
+const recipeVersion = 4
 
 // Options says what the image is made of.
 type Options struct {
@@ -112,11 +112,16 @@ func (b *build) make(ctx context.Context, list []pack) error {
 	if err != nil {
 		return err
 	}
-	out := bytes.NewBuffer(image)
-	if err := writeTree(out, map[string][]byte{"init": program}); err != nil {
+	tools, err := os.ReadFile(filepath.Join(b.base, "tools.img"))
+	if err != nil {
 		return err
 	}
-	return b.makeDisk(kernel, out.Bytes())
+	out := bytes.NewBuffer(image)
+	where := fmt.Appendf(nil, "%d %d\n", int64(toolsAt(kernel))*sectorBytes, len(tools))
+	if err := writeTree(out, map[string][]byte{"init": program, "lib/rehost/tools": where}); err != nil {
+		return err
+	}
+	return b.makeDisk(kernel, tools, out.Bytes())
 }
 
 // makeBase makes what does not depend on the program.
@@ -153,7 +158,7 @@ func (b *build) makeBase(ctx context.Context, list []pack) error {
 	}
 	_, version, _ := strings.Cut(filepath.Base(kernel), "-")
 	b.Progress("making the initramfs for kernel " + version)
-	if err := b.initramfs(ctx, version, filepath.Join(base, "initrd.img")); err != nil {
+	if err := b.initramfs(ctx, version, base); err != nil {
 		return err
 	}
 	if err := b.grub(ctx, base); err != nil {
@@ -165,7 +170,7 @@ func (b *build) makeBase(ctx context.Context, list []pack) error {
 // baseRecipe returns a short hash of what decides what is in the base.
 func baseRecipe(list []pack) string {
 	h := sha256.New()
-	_, _ = fmt.Fprintln(h, recipeVersion, list, modules, programs, grubModules, grubLoad)
+	_, _ = fmt.Fprintln(h, recipeVersion, list, modules, programs, moreModules, morePrograms, grubModules, grubLoad)
 	h.Write(stub)
 	return hex.EncodeToString(h.Sum(nil))[:12]
 }

@@ -11,8 +11,8 @@ import (
 	"rehost/internal/command"
 )
 
-// The disk: boot sector, GRUB's core, its configuration, and one partition that holds the kernel and
-// then the initramfs, as they are. There is no filesystem: GRUB would read it block by block through
+// The disk: boot sector, GRUB's core, its configuration, and one partition that holds the kernel,
+// an archive of further tools, and the initramfs, as they are. There is no filesystem: GRUB would read it block by block through
 // the BIOS, which took an emulated processor longer than all the rest of the boot.
 const (
 	sectorBytes  = 512
@@ -55,8 +55,11 @@ func (b *build) grub(ctx context.Context, base string) error {
 	return os.WriteFile(filepath.Join(base, "boot.img"), boot, 0o644)
 }
 
+// toolsAt is the sector where the tools begin.
+func toolsAt(kernel []byte) int { return partSector + sectors(kernel) }
+
 // makeDisk writes the bootable disk.
-func (b *build) makeDisk(kernel, initramfs []byte) error {
+func (b *build) makeDisk(kernel, tools, initramfs []byte) error {
 	boot, err := os.ReadFile(filepath.Join(b.base, "boot.img"))
 	if err != nil {
 		return err
@@ -65,14 +68,14 @@ func (b *build) makeDisk(kernel, initramfs []byte) error {
 	if err != nil {
 		return err
 	}
-	kernelAt, initramfsAt := partSector, partSector+sectors(kernel)
+	kernelAt, initramfsAt := partSector, toolsAt(kernel)+sectors(tools)
 	config := fmt.Appendf(nil, grubConfig, kernelAt, sectors(kernel), initramfsAt, sectors(initramfs))
 	room := (partSector - configSector) * sectorBytes
 	if len(boot) != sectorBytes || sectorBytes+len(core) > configSector*sectorBytes || len(config) > room {
 		return fmt.Errorf("GRUB does not fit before the partition: %d, %d and %d bytes", len(boot), len(core), len(config))
 	}
 	if end := (initramfsAt + sectors(initramfs)) * sectorBytes; end > diskMiB<<20 {
-		return fmt.Errorf("kernel and initramfs do not fit: %d bytes", end)
+		return fmt.Errorf("kernel, tools and initramfs do not fit: %d, %d and %d bytes", len(kernel), len(tools), len(initramfs))
 	}
 	config = append(config, bytes.Repeat([]byte("\n"), room-len(config))...)
 	f, err := os.Create(b.disk())
@@ -92,6 +95,7 @@ func (b *build) makeDisk(kernel, initramfs []byte) error {
 		{core, sectorBytes},
 		{config, configSector * sectorBytes},
 		{kernel, kernelAt * sectorBytes},
+		{tools, toolsAt(kernel) * sectorBytes},
 		{initramfs, initramfsAt * sectorBytes},
 	} {
 		if _, err := f.WriteAt(part.data, int64(part.at)); err != nil {

@@ -13,24 +13,69 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/pierrec/lz4/v4"
+
 	"rehost/internal/command"
 	"rehost/internal/cpio"
 )
 
-// modules are the kernel modules that a conversion may need, besides those they depend on.
+// modules are the kernel modules that every conversion may need, besides those they depend on.
 var modules = []string{
-	"nvme", "e1000e", "ena", "virtio_pci", "virtio_net", "loop",
-	"ext4", "xfs", "btrfs", "vfat", "nls_ascii", "nls_cp437", "crc32c_generic", "libcrc32c",
+	"nvme", "e1000e", "ena", "virtio_pci", "virtio_net", "qemu_fw_cfg", "loop",
+	"ext4", "vfat", "nls_ascii", "nls_cp437", "crc32c_generic", "libcrc32c",
 }
 
 // programs of the appliance besides its first process.
 var programs = []string{"sbin/e2fsck"}
 
-// initramfs writes the initramfs to path. It is not compressed: an emulated
-// processor takes as long to unpack it, LZ4 even, as the BIOS to read the difference.
-func (b *build) initramfs(ctx context.Context, version, path string) error {
+// moreModules and morePrograms are what some guests need. They are not in the initramfs, which the BIOS reads
+// slowly, but beside it on the disk, from where the first process fetches them when it needs one.
+var (
+	moreModules = []string{
+		"xfs", "btrfs", "dm_mod", "dm_crypt", "md_mod", "raid1",
+		"algif_skcipher", "algif_hash", "aes_generic", "aesni_intel", "xts", "ecb", "cbc", "essiv", "sha256_generic", "sha512_generic",
+	}
+	morePrograms = []string{"sbin/lvm", "sbin/mdadm", "sbin/cryptsetup", "sbin/xfs_repair", "sbin/fsck.fat"}
+)
+
+// initramfs writes the initramfs to initrd.img and what goes beside it to tools.img, in the folder base. The initramfs is not compressed: an
+// emulated processor takes as long to unpack it, LZ4 even, as the BIOS to read the difference.
+func (b *build) initramfs(ctx context.Context, version, base string) error {
+	index, err := b.readModules(ctx, version)
+	if err != nil {
+		return err
+	}
 	files := map[string][]byte{}
-	if err := b.addModules(ctx, version, files); err != nil {
+	if err := b.fill(index, files, modules, programs); err != nil {
+		return err
+	}
+	more := map[string][]byte{}
+	if err := b.fill(index, more, slices.Concat(modules, moreModules), morePrograms); err != nil {
+		return err
+	}
+	for name := range files { // but for the list of modules, which is the longer one
+		if name != moduleList {
+			delete(more, name)
+		}
+	}
+	var image, tools bytes.Buffer
+	if err := writeTree(&image, files); err != nil {
+		return err
+	}
+	zw := lz4.NewWriter(&tools)
+	if err := zw.Apply(lz4.LegacyOption(true), lz4.CompressionLevelOption(lz4.Level9)); err != nil {
+		return err
+	}
+	if err := errors.Join(writeTree(zw, more), zw.Close()); err != nil {
+		return err
+	}
+	return errors.Join(os.WriteFile(filepath.Join(base, "initrd.img"), image.Bytes(), 0o644),
+		os.WriteFile(filepath.Join(base, "tools.img"), tools.Bytes(), 0o644))
+}
+
+// fill adds modules and programs with what they need.
+func (b *build) fill(index moduleIndex, files map[string][]byte, modules, programs []string) error {
+	if err := index.add(modules, files); err != nil {
 		return err
 	}
 	for _, p := range programs {
@@ -38,11 +83,7 @@ func (b *build) initramfs(ctx context.Context, version, path string) error {
 			return err
 		}
 	}
-	var out bytes.Buffer
-	if err := writeTree(&out, files); err != nil {
-		return err
-	}
-	return os.WriteFile(path, out.Bytes(), 0o644)
+	return nil
 }
 
 // writeTree writes an archive of the files and the folders above them.
@@ -73,53 +114,66 @@ func writeTree(out io.Writer, files map[string][]byte) error {
 	return w.Close()
 }
 
-// addModules adds the modules and the list from which they are loaded.
-func (b *build) addModules(ctx context.Context, version string, files map[string][]byte) error {
+// moduleIndex says where a kernel has its modules and which others each needs.
+type moduleIndex struct {
+	dir   string
+	paths map[string]string
+	needs map[string][]string
+}
+
+func (b *build) readModules(ctx context.Context, version string) (moduleIndex, error) {
+	m := moduleIndex{dir: filepath.Join(b.root(), "lib/modules", version), paths: map[string]string{}, needs: map[string][]string{}}
 	if _, err := command.Run(ctx, "depmod", "-b", b.root(), version); err != nil {
-		return err
+		return m, err
 	}
-	dir := filepath.Join(b.root(), "lib/modules", version)
-	dep, err := os.ReadFile(filepath.Join(dir, "modules.dep"))
+	dep, err := os.ReadFile(filepath.Join(m.dir, "modules.dep"))
 	if err != nil {
-		return err
+		return m, err
 	}
-	paths, needs := map[string]string{}, map[string][]string{}
 	for line := range strings.Lines(string(dep)) {
 		file, rest, _ := strings.Cut(line, ":")
 		name := moduleName(file)
-		paths[name] = file
+		m.paths[name] = file
 		for f := range strings.FieldsSeq(rest) {
-			needs[name] = append(needs[name], moduleName(f))
+			m.needs[name] = append(m.needs[name], moduleName(f))
 		}
 	}
+	return m, nil
+}
+
+// moduleList is the list from which the first process loads modules.
+const moduleList = "lib/rehost/modules/list"
+
+// add adds the modules and the list from which they are loaded.
+func (m moduleIndex) add(modules []string, files map[string][]byte) error {
 	var list bytes.Buffer
 	var add func(name string) error
 	done := map[string]bool{}
 	add = func(name string) error {
-		file, ok := paths[name]
+		file, ok := m.paths[name]
 		if !ok || done[name] { // built in
 			return nil
 		}
 		done[name] = true
-		for _, n := range needs[name] {
+		for _, n := range m.needs[name] {
 			if err := add(n); err != nil {
 				return err
 			}
 		}
-		data, err := os.ReadFile(filepath.Join(dir, file))
+		data, err := os.ReadFile(filepath.Join(m.dir, file))
 		if err != nil {
 			return err
 		}
 		files["lib/rehost/modules/"+name+".ko"] = data
-		fmt.Fprintln(&list, name, name+".ko", strings.Join(needs[name], " "))
+		_, _ = fmt.Fprintln(&list, name, name+".ko", strings.Join(m.needs[name], " "))
 		return nil
 	}
-	for _, m := range modules {
-		if err := add(m); err != nil {
+	for _, name := range modules {
+		if err := add(name); err != nil {
 			return err
 		}
 	}
-	files["lib/rehost/modules/list"] = list.Bytes()
+	files[moduleList] = list.Bytes()
 	return nil
 }
 

@@ -17,7 +17,13 @@ import (
 const metaKernel = "linux-image-amd64"
 
 // tools are packages with the programs that a conversion runs, and their libraries.
-var tools = []string{"e2fsprogs", "libext2fs2", "libcom-err2", "libblkid1", "libuuid1", "libc6"}
+var tools = []string{
+	"e2fsprogs", "libext2fs2", "libcom-err2", "libblkid1", "libuuid1", "libc6",
+	"lvm2", "libdevmapper1.02.1", "libdevmapper-event1.02.1", "libaio1", "libedit2", "libtinfo6", "libbsd0", "libmd0",
+	"libselinux1", "libpcre2-8-0", "libsystemd0", "libudev1", "libcap2", "libgcrypt20", "libgpg-error0", "liblz4-1", "liblzma5", "libzstd1",
+	"mdadm", "cryptsetup-bin", "libcryptsetup12", "libpopt0", "libargon2-1", "libjson-c5", "libssl3",
+	"xfsprogs", "libinih1", "liburcu8", "dosfstools",
+}
 
 // grubPackage has GRUB's modules for BIOS machines.
 const grubPackage = "grub-pc-bin"

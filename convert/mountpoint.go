@@ -5,28 +5,78 @@ import (
 	"strings"
 )
 
-// MountPoint is a filesystem that belongs below the root for a conversion.
+// MountPoint is a place below the root that a conversion looks at and that fstab mounts something at.
 type MountPoint struct {
 	Path       string
+	Spec       string // as fstab has it
+	Found      bool   // Filesystem is on the disks
 	Filesystem Filesystem
+	Options    string // that choose a subvolume
+	Subvolume  string // its path; empty when none is chosen by its path
 }
 
 // converted are the mount points that hold what a conversion reads or changes.
-var converted = []string{"/boot", "/boot/efi", "/usr", "/var"}
+var converted = []string{"/boot", "/boot/efi", "/efi", "/usr", "/var", "/var/lib"}
 
 // MountPoints returns what fstab mounts at folders that matter here, in the order
-// to mount. What is not on the disks is left out.
+// to mount. What is mounted on demand only and is not on the disks is left out.
 func MountPoints(fstab string, disks []Disk) []MountPoint {
 	f := Facts{Disks: disks}
 	var found []MountPoint
 	for _, e := range parseTable(fstab) {
-		if e.fields == nil || !slices.Contains(converted, e.fields[1]) {
+		if e.fields == nil || !slices.Contains(converted, e.fields[1]) || slices.ContainsFunc(found, func(m MountPoint) bool { return m.Path == e.fields[1] }) {
 			continue
 		}
-		if s, ok, _ := f.bySpec(e.fields[0]); ok && s.Type != "" && s.Type != "swap" {
-			found = append(found, MountPoint{Path: e.fields[1], Filesystem: s})
+		s, ok, _ := f.bySpec(e.fields[0])
+		m := MountPoint{Path: e.fields[1], Spec: e.fields[0], Filesystem: s, Found: ok && s.Type != "" && s.Type != "swap"}
+		if !m.Found && (hasOption(e.fields[3], "noauto") || hasOption(e.fields[3], "bind") || e.fields[2] == "tmpfs" || slices.Contains(networkTypes, e.fields[2])) {
+			continue
 		}
+		if s.Type == "btrfs" {
+			m.Options, m.Subvolume = subvolume(e.fields[3])
+		}
+		found = append(found, m)
 	}
 	slices.SortStableFunc(found, func(a, b MountPoint) int { return strings.Compare(a.Path, b.Path) })
 	return found
+}
+
+// subvolume returns the mount option that chooses a subvolume, and its path.
+func subvolume(options string) (option, name string) {
+	for o := range strings.SplitSeq(options, ",") {
+		if v, ok := strings.CutPrefix(o, "subvol="); ok {
+			return o, strings.Trim(v, "/")
+		}
+		if strings.HasPrefix(o, "subvolid=") {
+			option = o
+		}
+	}
+	return option, ""
+}
+
+// RootSubvolume returns the subvolume that an fstab mounts as the root; empty when it names none.
+func RootSubvolume(fstab string) string {
+	for _, e := range parseTable(fstab) {
+		if e.fields != nil && e.fields[1] == "/" {
+			_, name := subvolume(e.fields[3])
+			return name
+		}
+	}
+	return ""
+}
+
+// EncryptedNames returns what a crypttab calls the LUKS devices, by their UUID.
+func EncryptedNames(crypttab string, disks []Disk) map[string]string {
+	f := Facts{Disks: disks}
+	names := map[string]string{}
+	for line := range strings.Lines(crypttab) {
+		fields := strings.Fields(line)
+		if len(fields) < 2 || strings.HasPrefix(fields[0], "#") || strings.Contains(fields[0], "/") {
+			continue
+		}
+		if s, ok, _ := f.bySpec(fields[1]); ok && s.Type == "crypto_LUKS" {
+			names[s.UUID] = fields[0]
+		}
+	}
+	return names
 }

@@ -59,7 +59,7 @@ func MakePlan(f Facts, set protocol.ConversionSettings) (Plan, error) {
 		}
 	}
 	plan := Plan{Guest: p.facts.Guest, Edits: p.edits, Findings: p.findings}
-	if err := refusal(p.findings); err != nil {
+	if err := Refusal(p.findings); err != nil {
 		plan.Edits = nil
 		return plan, err
 	}
@@ -85,8 +85,8 @@ func (p *planner) note(code protocol.FindingCode, subject, format string, args .
 	p.findings = append(p.findings, protocol.Finding{Severity: protocol.SeverityInfo, Code: code, Subject: subject, Message: fmt.Sprintf(format, args...)})
 }
 
-// refusal is a problem when a finding is critical. It names all of them, so that they can be mended in one go.
-func refusal(findings []protocol.Finding) error {
+// Refusal is a problem when a finding is critical. It names all of them, so that they can be mended in one go.
+func Refusal(findings []protocol.Finding) error {
 	var messages, hints []string
 	for _, f := range findings {
 		if f.Severity == protocol.SeverityCritical {

@@ -8,7 +8,18 @@ type ConversionOrder struct {
 	Purpose string             `json:"purpose"` // test or cutover
 	Disks   []ConversionDisk   `json:"disks"`
 	Options ConversionSettings `json:"options"`
+	Action  ConversionAction   `json:"action,omitempty"`
 }
+
+// ConversionAction says what to do with the guest.
+type ConversionAction string
+
+// Actions. An empty one is ActionApply.
+const (
+	ActionApply ConversionAction = "apply" // convert it
+	ActionPlan  ConversionAction = "plan"  // say what would change
+	ActionUndo  ConversionAction = "undo"  // give every file that a conversion changed its bytes back
+)
 
 // ConversionDisk is one attached volume; its NVMe serial is the volume id without the hyphen.
 type ConversionDisk struct {
@@ -19,7 +30,18 @@ type ConversionDisk struct {
 // ConversionSettings are the launch settings that concern the conversion.
 type ConversionSettings struct {
 	Network string `json:"network"` // dhcp or keep; empty: dhcp
+	// Passphrase opens the guest's LUKS devices; empty: they stay closed.
+	Passphrase Secret `json:"passphrase,omitempty"`
 }
+
+// Secret is a text that no log and no error shows. Only JSON carries it.
+type Secret string
+
+// String hides the secret.
+func (Secret) String() string { return "(secret)" }
+
+// GoString hides the secret from %#v.
+func (Secret) GoString() string { return "(secret)" }
 
 // ConversionReport is the outcome of a conversion. It comes back over the instance's
 // serial console, between lines that [ConsoleReport] makes.

@@ -53,6 +53,20 @@ const (
 	FindingNoBootDisk  FindingCode = "no-boot-disk" // no replicated disk boots
 	FindingNotTracked  FindingCode = "not-tracked"  // writes are not tracked, everything is compared
 	FindingWriteRate   FindingCode = "write-rate"   // more is written than the bandwidth lets through
+
+	// Of the disks.
+	FindingNoRoot        FindingCode = "no-root"             // no Linux root filesystem was found
+	FindingSeveralRoots  FindingCode = "several-roots"       // more than one root filesystem was found
+	FindingWindows       FindingCode = "windows"             // the disks hold Windows
+	FindingArchitecture  FindingCode = "architecture"        // the guest is not one for 64-bit x86
+	FindingTruncated     FindingCode = "disk-truncated"      // a partition or filesystem reaches beyond the end of its disk
+	FindingDamaged       FindingCode = "filesystem-damaged"  // a filesystem needs a repair that cannot be made without a decision
+	FindingRepaired      FindingCode = "filesystem-repaired" // a filesystem was repaired, on the clone
+	FindingLVM           FindingCode = "lvm-unsupported"     // a logical volume of a kind that is not activated
+	FindingLVMIncomplete FindingCode = "lvm-incomplete"      // a volume group lacks some of its disks
+	FindingLVMName       FindingCode = "lvm-name-clash"      // two volume groups have the same name
+	FindingRAID          FindingCode = "raid-unsupported"    // an array of a level that is not assembled
+	FindingDegraded      FindingCode = "raid-degraded"       // an array lacks members
 )
 
 // FindingCodes are all codes.
@@ -62,4 +76,7 @@ var FindingCodes = []FindingCode{
 	FindingFstabName, FindingFstabMissing, FindingFstabNetwork, FindingFstabShare,
 	FindingFirstBoot, FindingThin, FindingEncrypted, FindingRootFilesystem, FindingDiskLayout,
 	FindingNotSurveyed, FindingNoBootDisk, FindingNotTracked, FindingWriteRate,
+	FindingNoRoot, FindingSeveralRoots, FindingWindows, FindingArchitecture, FindingTruncated,
+	FindingDamaged, FindingRepaired, FindingLVM,
+	FindingLVMIncomplete, FindingLVMName, FindingRAID, FindingDegraded,
 }

@@ -18,6 +18,7 @@ var exposure = map[string]string{
 	"rehost-agent.service":         "72",
 	"rehost-replicaserver.service": "25",
 	"rehost-controller.service":    "25",
+	"rehost-convert.service":       "72",
 }
 
 // staged writes the units to a folder with their programs' paths made to exist.

@@ -1,6 +1,6 @@
 // Command rehost-convert makes an offline Linux guest boot in EC2. As the first
 // process of a conversion instance it takes its order from the metadata service;
-// from a shell it works on raw image files.
+// elsewhere it does the same as a unit of systemd.
 package main
 
 import (
@@ -18,6 +18,6 @@ func main() {
 		select {} // the kernel panics when its first process ends
 	}
 	os.Exit(program.Run(os.Stderr, func(ctx context.Context) error {
-		return run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+		return run(ctx, os.Args[1:], os.Stdout)
 	}))
 }

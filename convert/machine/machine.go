@@ -33,17 +33,12 @@ const (
 
 // Run is the whole life of the machine. It returns only if the power cannot be switched off.
 func Run() error {
-	console := io.Writer(os.Stdout)
-	if err := mountKernel(); err == nil {
-		if f, err := os.OpenFile("/dev/console", os.O_RDWR|unix.O_NOCTTY, 0); err == nil {
-			console = f
-		}
-	}
+	console := Console()
 	ctx, cancel := context.WithTimeout(context.Background(), hardLimit)
 	defer cancel()
 	// Should something hang in the kernel, the context helps nobody.
-	time.AfterFunc(hardLimit+10*time.Second, func() { _ = powerOff(console) })
-	say := func(text string) { _, _ = fmt.Fprintf(console, "rehost-convert: %6.2f s  %s\r\n", uptime(), text) }
+	time.AfterFunc(hardLimit+10*time.Second, func() { _ = PowerOff(console) })
+	say := sayTo(console)
 	// There is memory enough for one conversion, and collecting costs an emulated processor seconds.
 	debug.SetGCPercent(-1)
 	debug.SetMemoryLimit(256 << 20)
@@ -51,7 +46,22 @@ func Run() error {
 	report := work(ctx, say)
 	report.Seconds = uptime()
 	printReport(console, report, say)
-	return powerOff(console)
+	return PowerOff(console)
+}
+
+// sayTo returns a function that writes a line on the console.
+func sayTo(console io.Writer) func(string) {
+	return func(text string) { _, _ = fmt.Fprintf(console, "%s%6.2f s  %s\r\n", Prefix, uptime(), text) }
+}
+
+// Console returns the machine's console.
+func Console() io.Writer {
+	if err := mountKernel(); err == nil {
+		if f, err := os.OpenFile("/dev/console", os.O_RDWR|unix.O_NOCTTY, 0); err == nil {
+			return f
+		}
+	}
+	return os.Stdout
 }
 
 // work does the job; a panic becomes a report like any other failure.
@@ -61,27 +71,16 @@ func work(ctx context.Context, say func(string)) (r protocol.ConversionReport) {
 			r = failed(r.Job, fmt.Errorf("internal error: %v", p))
 		}
 	}()
-	mods, err := readModules("/lib/rehost/modules")
+	t, err := Prepare(say)
 	if err != nil {
 		return failed("", err)
 	}
-	for _, name := range append(drivers("/sys"), "crc32c_generic") {
-		if err := mods.load(name); err != nil {
-			say(fmt.Sprintf("driver %s: %v", name, err))
-		}
-	}
-	order, err := readOrder(ctx, say)
+	order, err := readOrder(ctx, t)
 	if err != nil {
-		return failed("", fmt.Errorf("read the order from the metadata service: %w", err))
+		return failed("", fmt.Errorf("read the order: %w", err))
 	}
-	say(fmt.Sprintf("job %s: server %s, %s, %d volumes", order.Job, order.Server, order.Purpose, len(order.Disks)))
-	devices, err := waitVolumes(ctx, order.Disks)
-	if err != nil {
-		return failed(order.Job, err)
-	}
-	say("volumes are attached")
-	return storage.Convert(ctx, storage.Job{Name: order.Job, Devices: devices, Settings: order.Options},
-		storage.Options{Progress: say, Load: mods.load})
+	t.guests(order)
+	return carryOut(ctx, order, storage.Options{Progress: say, Load: t.Load, Program: t.Program})
 }
 
 func failed(job string, err error) protocol.ConversionReport {
@@ -101,8 +100,9 @@ func mountKernel() error {
 			err = errors.Join(err, fmt.Errorf("mount %s: %w", m.path, e))
 		}
 	}
-	// Programs of ours, none of the guest's, are found here.
-	return errors.Join(err, os.Setenv("PATH", "/sbin:/usr/sbin:/bin:/usr/bin"))
+	// Programs of ours, none of the guest's, are found here. There is no udev that RAID could wait for.
+	return errors.Join(err, os.MkdirAll("/run/lock", 0o755), os.MkdirAll("/run/cryptsetup", 0o700),
+		os.Setenv("PATH", "/sbin:/usr/sbin:/bin:/usr/bin"), os.Setenv("MDADM_NO_UDEV", "1"))
 }
 
 // waitVolumes returns the devices of the ordered volumes, the boot disk first.
@@ -114,7 +114,7 @@ func waitVolumes(ctx context.Context, disks []protocol.ConversionDisk) ([]storag
 		var lacking []string
 		have := volumes("/sys")
 		for _, d := range disks {
-			name, ok := have[strings.ReplaceAll(d.Volume, "-", "")]
+			name, ok := have[serialOf(d.Volume)]
 			if !ok {
 				lacking = append(lacking, d.Volume)
 				continue
@@ -144,6 +144,9 @@ func waitVolumes(ctx context.Context, disks []protocol.ConversionDisk) ([]storag
 	}
 }
 
+// serialOf returns the serial number that EC2 gives the disk of a volume.
+func serialOf(volume string) string { return strings.ReplaceAll(volume, "-", "") }
+
 // volumes returns the NVMe disks by their serial number.
 func volumes(sys string) map[string]string {
 	found := map[string]string{}
@@ -156,8 +159,15 @@ func volumes(sys string) map[string]string {
 	return found
 }
 
+// Prefix begins each line of the machine on the console, beside the kernel's.
+const Prefix = "rehost-convert: "
+
+// Outcome is the last line on the console before the outcome is told, for those who follow the work.
+const Outcome = "the outcome:"
+
 // printReport prints the outcome for people and, between the kernel's silence, for the controller.
 func printReport(console io.Writer, r protocol.ConversionReport, say func(string)) {
+	say(Outcome)
 	for _, c := range r.Changes {
 		say(fmt.Sprintf("%s %s: %s", c.Action, c.Path, c.Reason))
 	}
@@ -165,7 +175,7 @@ func printReport(console io.Writer, r protocol.ConversionReport, say func(string
 		say("error: " + r.Problem.Message)
 		say("hint: " + r.Problem.Hint)
 	} else {
-		say("converted")
+		say("done")
 	}
 	_ = os.WriteFile("/proc/sys/kernel/printk", []byte("1"), 0o600) // only for the looks of the report
 	lines, err := protocol.ConsoleReport(&r)
@@ -186,7 +196,8 @@ func uptime() float64 {
 	return time.Duration(ts.Nano()).Seconds()
 }
 
-func powerOff(console io.Writer) error {
+// PowerOff ends the machine, once the console has said all.
+func PowerOff(console io.Writer) error {
 	unix.Sync()
 	if f, ok := console.(*os.File); ok {
 		// Wait until the serial port has sent all: tcdrain.

@@ -2,7 +2,6 @@ package machine
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -13,8 +12,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"rehost/protocol"
 )
 
 const (
@@ -26,32 +23,22 @@ const (
 // linkLocal is the address that the machine gives itself: the metadata service is on the same link.
 var linkLocal = netip.MustParsePrefix("169.254.77.15/16")
 
-// readOrder brings up the network card and asks the metadata service until it answers.
-func readOrder(ctx context.Context, say func(string)) (order protocol.ConversionOrder, err error) {
+// fetchOrder brings up the network card and asks the metadata service until it answers.
+func fetchOrder(ctx context.Context, say func(string)) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, metadataWait)
 	defer cancel()
 	card, err := waitCard(ctx)
 	if err != nil {
-		return order, err
+		return nil, err
 	}
 	if err := bringUp(card, linkLocal); err != nil {
-		return order, fmt.Errorf("bring up %s: %w", card, err)
+		return nil, fmt.Errorf("bring up %s: %w", card, err)
 	}
 	if err := waitLink(ctx, card); err != nil {
-		return order, err
+		return nil, err
 	}
 	say("network card " + card + " is up")
-	data, err := userData(ctx)
-	if err != nil {
-		return order, err
-	}
-	if err := json.Unmarshal(data, &order); err != nil {
-		return order, fmt.Errorf("decode the user data: %w", err)
-	}
-	if len(order.Disks) == 0 {
-		return order, fmt.Errorf("the order of job %q names no volume", order.Job)
-	}
-	return order, nil
+	return userData(ctx)
 }
 
 // waitCard returns the first network card.

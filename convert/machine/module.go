@@ -24,19 +24,20 @@ type modules struct {
 // that says that the link is up, and the driver looks for itself only every two seconds.
 var parameters = map[string]string{"e1000e": "IntMode=1"}
 
-// pciDrivers are the drivers of disks and network cards by the start of a PCI device's modalias. The
-// network card comes first: its link needs a moment, in which the others are loaded.
+// diskDriver is loaded in any case: disks may come later.
+const diskDriver = "nvme"
+
+// pciDrivers are the drivers of network cards by the start of a PCI device's modalias.
 var pciDrivers = []struct{ alias, class, driver string }{
 	{"pci:v00008086d", "bc02", "e1000e"},
 	{"pci:v00001D0Fd", "bc02", "ena"},
 	{"pci:v00001AF4d", "", "virtio_pci"},
 	{"pci:v00001AF4d", "bc02", "virtio_net"},
-	{"pci:", "bc01sc08", "nvme"},
 }
 
-// drivers returns the drivers of the devices that the machine has: each one that is loaded
+// networkDrivers returns the drivers of the network cards that the machine has: each one that is loaded
 // for nothing takes an emulated processor a tenth of a second.
-func drivers(sys string) []string {
+func networkDrivers(sys string) []string {
 	paths, _ := filepath.Glob(filepath.Join(sys, "bus/pci/devices/*/modalias")) // the pattern is good
 	var aliases []string
 	for _, p := range paths {
@@ -49,9 +50,6 @@ func drivers(sys string) []string {
 		if slices.ContainsFunc(aliases, func(a string) bool { return strings.HasPrefix(a, d.alias) && strings.Contains(a, d.class) }) {
 			out = append(out, d.driver)
 		}
-	}
-	if !slices.Contains(out, "nvme") {
-		out = append(out, "nvme") // its disks may come later
 	}
 	return out
 }

@@ -16,7 +16,8 @@ type Job struct {
 	Name     string
 	Devices  []Device
 	Settings protocol.ConversionSettings
-	PlanOnly bool // say what would change, and change nothing but what a repair of the filesystem does
+	// Action says what to do. ActionPlan changes nothing but what a repair of a filesystem does.
+	Action protocol.ConversionAction
 }
 
 // Convert mounts, inspects, plans, applies and unmounts. The report says how it
@@ -37,11 +38,19 @@ func Convert(ctx context.Context, job Job, opt Options) protocol.ConversionRepor
 }
 
 func convertGuest(ctx context.Context, job Job, opt Options, r *protocol.ConversionReport) (err error) {
+	opt.Passphrase = string(job.Settings.Passphrase)
 	g, err := Mount(ctx, job.Devices, opt)
+	if g != nil {
+		r.Findings = g.Findings
+	}
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, g.Close()) }()
+	if job.Action == protocol.ActionUndo {
+		opt.Progress("undoing the conversion")
+		return convert.Undo(g.Root)
+	}
 	facts, err := convert.Inspect(g.Root, g.Disks)
 	facts.Guest.RootDevice, facts.Guest.RootUUID = g.RootDevice, g.RootUUID
 	r.Guest = facts.Guest
@@ -51,12 +60,12 @@ func convertGuest(ctx context.Context, job Job, opt Options, r *protocol.Convers
 	opt.Progress(fmt.Sprintf("found %s, kernel %s, %s, %s, %s", facts.Guest.OS, facts.Guest.Kernel, facts.Guest.Initramfs,
 		facts.Guest.Network, facts.Guest.BootMode))
 	plan, err := convert.MakePlan(facts, job.Settings)
-	r.Findings = plan.Findings
+	r.Findings = append(r.Findings, plan.Findings...)
 	if err != nil {
 		return err
 	}
 	opt.Progress(fmt.Sprintf("%d changes to make", len(plan.Edits)))
-	if job.PlanOnly {
+	if job.Action == protocol.ActionPlan {
 		for _, e := range plan.Edits {
 			r.Changes = append(r.Changes, e.Change)
 		}

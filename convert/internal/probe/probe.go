@@ -26,6 +26,7 @@ type Part struct {
 // Content is what a partition holds. Type is empty when it is not known.
 type Content struct {
 	Type, UUID, Label string
+	Size              int64 // what the filesystem takes by its own account, in bytes; 0: not known
 }
 
 // maxParts bounds a partition table.
@@ -41,7 +42,7 @@ func Parts(disk io.ReaderAt, size int64) ([]Part, error) {
 		return nil, fmt.Errorf("read the first sector: %w", err)
 	}
 	// A filesystem's boot sector has the same signature.
-	if c, err := Identify(disk, 0); err == nil && c.Type != "" {
+	if c, err := Identify(disk, 0, size); err == nil && c.Type != "" {
 		return []Part{{Size: size}}, nil
 	}
 	if mbr[510] != 0x55 || mbr[511] != 0xaa {
@@ -142,38 +143,95 @@ func gptParts(disk io.ReaderAt) ([]Part, error) {
 	return parts, nil
 }
 
-// Identify tells what starts at offset.
-func Identify(disk io.ReaderAt, offset int64) (Content, error) {
+// Identify tells what is in the size bytes from offset on.
+func Identify(disk io.ReaderAt, offset, size int64) (Content, error) {
 	head := make([]byte, 70<<10)
-	n, err := disk.ReadAt(head, offset)
+	n, err := disk.ReadAt(head[:min(int64(len(head)), size)], offset)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return Content{}, fmt.Errorf("read the start of a filesystem: %w", err)
 	}
 	if n < 8192 {
 		return Content{}, nil
 	}
+	// A member whose superblock is at its end looks like what is in the array.
+	if a, ok := ReadArray(disk, offset, size); ok {
+		return Content{Type: "linux_raid_member", UUID: a.UUID, Label: a.Name}, nil
+	}
 	at := func(off int, magic string) bool { return bytes.HasPrefix(head[off:], []byte(magic)) }
 	switch {
 	case at(1080, "\x53\xef"):
-		return Content{Type: extType(head[1024:]), UUID: uuid(head[1128:]), Label: label(head[1144:1160])}, nil
+		return extContent(head[1024:]), nil
 	case at(0, "XFSB"):
-		return Content{Type: "xfs", UUID: uuid(head[32:]), Label: label(head[108:120])}, nil
+		be := binary.BigEndian
+		return Content{Type: "xfs", UUID: uuid(head[32:]), Label: label(head[108:120]), Size: product(be.Uint64(head[8:]), uint64(be.Uint32(head[4:])))}, nil
 	case at(0x10040, "_BHRfS_M"):
-		return Content{Type: "btrfs", UUID: uuid(head[0x10020:]), Label: label(head[0x1012b : 0x1012b+256])}, nil
+		return Content{
+			Type: "btrfs", UUID: uuid(head[0x10020:]), Label: label(head[0x1012b : 0x1012b+256]),
+			Size: product(binary.LittleEndian.Uint64(head[0x100d1:]), 1),
+		}, nil
 	case at(4086, "SWAPSPACE2"):
 		return Content{Type: "swap", UUID: uuid(head[1036:]), Label: label(head[1052:1068])}, nil
 	case at(0, "LUKS\xba\xbe"):
 		return Content{Type: "crypto_LUKS", UUID: label(head[168:208])}, nil
 	case at(512, "LABELONE"):
-		return Content{Type: "LVM2_member"}, nil
-	case at(4096, "\xfc\x4e\x2b\xa9"), at(0, "\xfc\x4e\x2b\xa9"):
-		return Content{Type: "linux_raid_member"}, nil
+		return Content{Type: "LVM2_member", UUID: lvmID(head[512+32:])}, nil
 	case at(82, "FAT32   "):
 		return Content{Type: "vfat", UUID: fatSerial(head[67:]), Label: label(head[71:82])}, nil
 	case at(54, "FAT1"):
 		return Content{Type: "vfat", UUID: fatSerial(head[39:]), Label: label(head[43:54])}, nil
 	}
-	return Content{}, nil
+	return Content{Type: foreign(at)}, nil
+}
+
+// foreign names what no conversion works on, so that a refusal can say it.
+func foreign(at func(off int, magic string) bool) string {
+	for _, f := range []struct {
+		offset      int
+		magic, name string
+	}{
+		{3, "NTFS    ", "ntfs"},
+		{3, "-FVE-FS-", "BitLocker"},
+		{3, "ReFS", "ReFS"},
+		{3, "EXFAT   ", "exfat"},
+		{0x10034, "ReIsEr", "reiserfs"},
+		{0x8000, "JFS1", "jfs"},
+		{1024, "\x10\x20\xf5\xf2", "f2fs"},
+	} {
+		if at(f.offset, f.magic) {
+			return f.name
+		}
+	}
+	return ""
+}
+
+func extContent(super []byte) Content {
+	le := binary.LittleEndian
+	blocks := uint64(le.Uint32(super[4:]))
+	if le.Uint32(super[96:])&0x80 != 0 { // 64 bit
+		blocks |= uint64(le.Uint32(super[336:])) << 32
+	}
+	return Content{
+		Type: extType(super), UUID: uuid(super[104:]), Label: label(super[120:136]),
+		Size: product(blocks, 1024<<min(le.Uint32(super[24:]), 6)),
+	}
+}
+
+// product is a size of untrusted factors; 0 when it is too large to be one.
+func product(a, b uint64) int64 {
+	const limit = 1 << 60
+	if a == 0 || b == 0 || a > limit/b {
+		return 0
+	}
+	return int64(a * b)
+}
+
+// lvmID writes an identifier as LVM does.
+func lvmID(b []byte) string {
+	s := label(b[:32])
+	if len(s) != 32 {
+		return ""
+	}
+	return s[:6] + "-" + s[6:10] + "-" + s[10:14] + "-" + s[14:18] + "-" + s[18:22] + "-" + s[22:26] + "-" + s[26:]
 }
 
 func extType(super []byte) string {
