@@ -14,8 +14,8 @@ var RootTypes = []string{"ext2", "ext3", "ext4", "xfs", "btrfs"}
 func IsRoot(r *Root) bool {
 	has := func(p string) bool { _, err := r.Lstat(p); return err == nil }
 	_, noTable := r.Stat("/etc/fstab")
-	_, noRelease := r.Stat("/etc/os-release")
-	return noTable == nil && has("/usr") && (noRelease == nil || has("/etc/debian_version") || has("/etc/redhat-release"))
+	// The release file may be a link into a /usr of its own, which is not mounted yet.
+	return noTable == nil && has("/usr") && (has("/etc/os-release") || has("/etc/debian_version") || has("/etc/redhat-release"))
 }
 
 // CheckStack says what keeps a guest from being found on its disks, as long as it runs and says itself where it mounts what:

@@ -121,7 +121,7 @@ func newRoot(env Env) *cobra.Command {
 		return usage(hint.Wrap(err, "run "+cmd.CommandPath()+" --help"))
 	})
 	root.AddCommand(
-		newDev(env), newLocalCloud(env),
+		newDev(env), newLocalCloud(env), newConvert(env),
 		newValidate(env), newPlan(env, c), newApply(env, c),
 		newStatus(env, c), newServer(env, c), newWave(env, c), newJob(env, c), newPoint(env, c), newSweep(env, c), newVerify(env, c),
 		newVersion(env, c),
