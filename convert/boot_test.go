@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/tools/txtar"
 
 	"rehost/protocol"
 )
@@ -246,6 +247,32 @@ func TestGrubOnTheEFIPartition(t *testing.T) {
 	}
 }
 
+func TestOtherLoadersAreRefused(t *testing.T) {
+	for file, loader := range map[string]Loader{
+		"boot/efi/loader/loader.conf": LoaderSystemd, "boot/extlinux/extlinux.conf": LoaderExtlinux, "boot/grub/menu.lst": LoaderGRUBLegacy,
+	} {
+		files := debian(t)
+		delete(files, "boot/grub/grub.cfg")
+		files[file] = "default x\n"
+		_, root := newGuest(t, files)
+		plan, err := planFor(t, root, protocol.ConversionSettings{})
+		if err == nil || !strings.Contains(err.Error(), string(loader)) || plan.Findings[0].Code != protocol.FindingBootLoader {
+			t.Errorf("%s: got %v, %+v", file, err, plan.Findings)
+		}
+	}
+}
+
+func TestProgramsAreNotPrinted(t *testing.T) {
+	files := debian(t)
+	files["boot/efi/EFI/debian/grubx64.efi"] = "MZ\x00\x01 program"
+	_, root := newGuest(t, files)
+	for _, c := range convertTree(t, root) {
+		if strings.HasSuffix(c.Path, ".EFI") && c.Detail != "12 bytes" {
+			t.Errorf("%s: got %q", c.Path, c.Detail)
+		}
+	}
+}
+
 func TestKernelWithoutGzipGetsPlainArchive(t *testing.T) {
 	files := debian(t)
 	files["boot/config-"+testKernel] = "CONFIG_BLK_DEV_INITRD=y\n# CONFIG_RD_GZIP is not set\nCONFIG_RD_ZSTD=y\n"
@@ -285,9 +312,30 @@ func TestFilesInInitramfs(t *testing.T) {
 	}
 }
 
+// seeds adds the files of that name in the trees to a fuzz target.
+func seeds(f *testing.F, match func(name string) bool, add func(text string)) {
+	f.Helper()
+	trees, err := filepath.Glob("testdata/*/before.txtar")
+	if err != nil || len(trees) == 0 {
+		f.Fatalf("no trees: %v", err)
+	}
+	for _, name := range trees {
+		archive, err := txtar.ParseFile(name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		for _, file := range archive.Files {
+			if match(file.Name) {
+				add(string(file.Data))
+			}
+		}
+	}
+}
+
 func FuzzGrubEnv(f *testing.F) {
 	f.Add("# GRUB Environment Block\nsaved_entry=a\nkernelopts=root=/dev/sda1 ro \n####", "saved_entry", "b>c")
 	f.Add("# GRUB Environment Block\n# WARNING\na=x\\\ny\\\\\n#", "a", "\n\\")
+	seeds(f, func(name string) bool { return strings.HasSuffix(name, "grubenv") }, func(text string) { f.Add(text, "saved_entry", "x") })
 	f.Fuzz(func(t *testing.T, text, name, value string) {
 		if name == "" || strings.ContainsAny(name, "=\n\\#") {
 			t.Skip()
@@ -316,6 +364,7 @@ func FuzzGrubEnv(f *testing.F) {
 func FuzzBLS(f *testing.F) {
 	f.Add("title A\nlinux /vmlinuz-1\ninitrd /a $tuned_initrd\noptions root=/dev/sda1 ro quiet\n", "m-1-2.conf", "m-0-rescue.conf")
 	f.Add("options $kernelopts\n", "a.conf", "~.conf")
+	seeds(f, func(name string) bool { return strings.HasPrefix("/"+name, entriesDir) }, func(text string) { f.Add(text, "m-5.14.0-427.el9.x86_64", "m-5.14.0-70.el9.x86_64") })
 	f.Fuzz(func(t *testing.T, text, a, b string) {
 		p := &planner{facts: Facts{Disks: testDisks}, set: protocol.ConversionSettings{Network: "dhcp"}}
 		once := p.blsText(text, "")

@@ -1,12 +1,20 @@
 package convert
 
-import "strings"
+import (
+	"fmt"
+	"strings"
+	"unicode/utf8"
+)
 
 // maxDetail bounds the text that explains one change: all of them go over a serial console.
 const maxDetail = 2048
 
 // difference returns the lines that were removed and added, for people.
 func difference(before, after string) string {
+	if strings.ContainsRune(after, 0) || !utf8.ValidString(after) {
+		return fmt.Sprintf("%d bytes", len(after))
+	}
+	before, after = strings.TrimRight(before, "#"), strings.TrimRight(after, "#") // what fills up GRUB's environment block
 	a, b := strings.Split(strings.TrimSuffix(before, "\n"), "\n"), strings.Split(strings.TrimSuffix(after, "\n"), "\n")
 	if before == "" {
 		a = nil

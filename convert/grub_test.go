@@ -73,10 +73,11 @@ func TestCommandLine(t *testing.T) {
 func FuzzGrub(f *testing.F) {
 	f.Add(grubCfgOfDebian)
 	f.Add("submenu x {\n}\n}\nmenuentry y {\n linux z\n")
+	seeds(f, func(name string) bool { return strings.HasSuffix(name, "grub.cfg") || name == "etc/default/grub" }, func(text string) { f.Add(text) })
 	f.Fuzz(func(t *testing.T, config string) {
 		entries, chosen := menu(config, nil)
 		defaultEntry(entries, chosen, nil, true)
-		p := &planner{facts: Facts{Disks: testDisks, Files: map[string]File{"/boot/grub/i386-pc/serial.mod": {}}}, set: protocol.ConversionSettings{Network: "dhcp"}}
+		p := &planner{chosen: &BootEntry{ID: "a>b"}, facts: Facts{Disks: testDisks, Files: map[string]File{"/boot/grub/i386-pc/serial.mod": {}}}, set: protocol.ConversionSettings{Network: "dhcp"}}
 		once := p.grubCfg(config)
 		if twice := p.grubCfg(once); twice != once {
 			t.Errorf("%q:\nonce:  %q\ntwice: %q", config, once, twice)

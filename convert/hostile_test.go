@@ -47,6 +47,16 @@ func TestHostileGuestReachesNothingOutside(t *testing.T) {
 			f["var/lib/rehost"] = "-> " + host
 		},
 		"initramfs leads out": func(f tree, host string) { f["boot/initrd.img-"+testKernel] = "-> " + up + host + "/initrd" },
+		"ESP leads out":       func(f tree, host string) { f["boot/efi"] = "-> " + up + host },
+		"entries lead out":    func(f tree, host string) { f["boot/loader/entries"] = "-> " + host },
+		"grubenv leads out":   func(f tree, host string) { f["boot/grub/grubenv"] = "-> " + up + host + "/fstab" },
+		"loader leads out": func(f tree, host string) {
+			f["boot/efi/EFI/debian/grubx64.efi"] = "-> " + up + host + "/secret"
+			f["boot/efi/EFI/debian/grub.cfg"] = "-> " + host + "/fstab"
+		},
+		"menu names files outside": func(f tree, host string) {
+			f["boot/grub/grub.cfg"] = "menuentry x {\n\tlinux " + up + host + "/secret\n\tinitrd " + up + host + "/initrd /../.." + host + "/initrd\n}\n"
+		},
 		"module leads out": func(f tree, host string) {
 			f["usr/lib/modules/"+testKernel+"/kernel/ena.ko"] = "-> " + up + host + "/secret"
 		},
