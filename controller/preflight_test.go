@@ -37,7 +37,7 @@ func TestCriticalFindingsBlockAJob(t *testing.T) {
 		t.Errorf("the status counts %+v", n)
 	}
 	plan, err := ask[protocol.PlanRequest, protocol.Plan](w, protocol.VerbPlan, protocol.PlanRequest{Fleet: w.fleet()})
-	if err != nil || !strings.Contains(strings.Join(plan.Warnings, "\n"), "1 critical, 1 warnings") {
+	if err != nil || !strings.Contains(strings.Join(plan.Warnings, "\n"), "1 critical, 1 warning;") {
 		t.Errorf("the plan's warnings are %q, %v", plan.Warnings, err)
 	}
 	req := protocol.WaveRequest{Wave: "one", Kind: protocol.JobTest}

@@ -135,6 +135,10 @@ func (p *planner) fstabLine(e tableEntry) string {
 			"fstab mounts %s at %s over the network; the boot will not wait for it", spec, e.fields[1])
 		return withFields(e, spec, withOptions(options, "nofail", "_netdev"))
 	}
+	at := e.fields[1]
+	if kind == "swap" {
+		at = kind
+	}
 	s, found, known := p.facts.bySpec(spec)
 	switch {
 	case !known, hasOption(options, "noauto") && !found:
@@ -143,14 +147,14 @@ func (p *planner) fstabLine(e tableEntry) string {
 		if !strings.HasPrefix(spec, "/dev/") || strings.HasPrefix(spec, "/dev/disk/by-") || s.isDevice(spec) {
 			return e.line // stable already
 		}
-		p.note(protocol.FindingFstabName, e.fields[1], "fstab mounts %s at %s by a name that changes: the conversion writes UUID=%s", spec, e.fields[1], s.UUID)
+		p.note(protocol.FindingFstabName, at, "fstab has %s for %s, a name that changes: the conversion writes UUID=%s", spec, at, s.UUID)
 		return withFields(e, "UUID="+s.UUID, options)
 	case e.fields[1] == "/":
 		return e.line // the kernel command line decides, not this
 	}
 	if !hasOption(options, "nofail") {
-		p.warn(protocol.FindingFstabMissing, e.fields[1], "add its disk to the server's disks, or take the line out of fstab on the source",
-			"fstab mounts %s at %s, which is on none of the replicated disks; the boot will not wait for it", spec, e.fields[1])
+		p.warn(protocol.FindingFstabMissing, at, "add its disk to the server's disks, or take the line out of fstab on the source",
+			"fstab has %s for %s, which is on none of the replicated disks; the boot will not wait for it", spec, at)
 	}
 	return withFields(e, spec, withOptions(options, "nofail", "x-systemd.device-timeout=5s"))
 }

@@ -39,12 +39,12 @@ func TestCheckStack(t *testing.T) {
 
 func TestFstabFindings(t *testing.T) {
 	text := "/dev/sda1 / ext4 defaults 0 1\n/dev/sdb1 /data ext4 defaults 0 2\nnas:/x /nas nfs defaults 0 0\nshare /s vboxsf defaults 0 0\n" +
-		"UUID=" + rootUUID + " /again ext4 defaults 0 0\nUUID=00000000-0000-0000-0000-000000000000 /gone ext4 nofail 0 2\ntmpfs /tmp tmpfs defaults 0 0\n"
+		"/dev/sda2 none swap sw 0 0\nUUID=" + rootUUID + " /again ext4 defaults 0 0\nUUID=00000000-0000-0000-0000-000000000000 /gone ext4 nofail 0 2\ntmpfs /tmp tmpfs defaults 0 0\n"
 	p := &planner{facts: Facts{Disks: testDisks, Files: map[string]File{"/etc/fstab": {Data: []byte(text)}}}}
 	if err := p.fstab(); err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"info fstab-device-name /", "warning fstab-missing /data", "warning fstab-network /nas", "warning fstab-share /s"}
+	want := []string{"info fstab-device-name /", "warning fstab-missing /data", "warning fstab-network /nas", "warning fstab-share /s", "info fstab-device-name swap"}
 	if diff := cmp.Diff(want, codes(p.findings)); diff != "" {
 		t.Error(diff)
 	}

@@ -1,6 +1,10 @@
 package protocol
 
-import "time"
+import (
+	"fmt"
+	"strings"
+	"time"
+)
 
 // SurveyOrder asks an agent for what a conversion of its server would say. It is always there: an agent makes a survey when the
 // order differs from that of its last one, and anew when that is old.
@@ -46,6 +50,20 @@ type Preflight struct {
 type FindingCount struct {
 	Critical int `json:"critical"`
 	Warnings int `json:"warnings"`
+}
+
+// String is such as "1 critical, 2 warnings"; empty when there is neither.
+func (n FindingCount) String() string {
+	var parts []string
+	if n.Critical > 0 {
+		parts = append(parts, fmt.Sprintf("%d critical", n.Critical))
+	}
+	if n.Warnings == 1 {
+		parts = append(parts, "1 warning")
+	} else if n.Warnings > 1 {
+		parts = append(parts, fmt.Sprintf("%d warnings", n.Warnings))
+	}
+	return strings.Join(parts, ", ")
 }
 
 // CountFindings counts those that matter.

@@ -67,7 +67,7 @@ func (d *Desk) count(f protocol.Fleet) string {
 	case 0:
 		return ""
 	case 1:
-		return fmt.Sprintf("preflight of %s: %d critical, %d warnings; see rehost server preflight %s", with[0], sum.Critical, sum.Warnings, with[0])
+		return fmt.Sprintf("preflight of %s: %s; see rehost server preflight %s", with[0], sum, with[0])
 	}
-	return fmt.Sprintf("preflight of %d servers: %d critical, %d warnings; see rehost server preflight", len(with), sum.Critical, sum.Warnings)
+	return fmt.Sprintf("preflight of %d servers: %s; see rehost server preflight", len(with), sum)
 }

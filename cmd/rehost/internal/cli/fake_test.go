@@ -319,7 +319,7 @@ func (f *fake) preflight(_ context.Context, req protocol.PreflightRequest) ([]pr
 		{Server: "db-1", Pending: f.looks > 0, Surveyed: time.Now().Add(-3 * time.Hour), Findings: []protocol.Finding{
 			{Severity: protocol.SeverityCritical, Code: protocol.FindingKernelDriver, Subject: "/lib/modules/5.10.0-cloud", Message: "kernel 5.10.0-cloud, which will boot, has no ena driver", Hint: "install a kernel with NVMe and ENA drivers on the source and make it GRUB's default"},
 			{Severity: protocol.SeverityWarning, Code: protocol.FindingFstabNetwork, Subject: "/nas", Message: "fstab mounts nas:/export at /nas over the network; the boot will not wait for it", Hint: "see to it that its server can be reached from the subnet"},
-			{Severity: protocol.SeverityInfo, Code: protocol.FindingFstabName, Subject: "/", Message: "fstab mounts /dev/sda1 at / by a name that changes"},
+			{Severity: protocol.SeverityInfo, Code: protocol.FindingFstabName, Subject: "/", Message: "fstab has /dev/sda1 for /, a name that changes"},
 		}},
 		{Server: "web-1", Surveyed: time.Now().Add(-3 * time.Hour), Findings: []protocol.Finding{}},
 	}

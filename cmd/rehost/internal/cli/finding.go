@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -48,7 +47,7 @@ func newServerPreflight(env Env, c *client) *cobra.Command {
 			critical += protocol.CountFindings(f.Findings).Critical
 		}
 		if critical > 0 {
-			return hint.New(fmt.Sprintf("%s; test and cutover of such a server are refused", plural(critical, "critical finding")), "do what the hints say, then look again with --fresh")
+			return hint.New(fmt.Sprintf("critical findings: %d; test and cutover of such a server are refused", critical), "do what the hints say, then look again with --fresh")
 		}
 		return nil
 	}
@@ -93,23 +92,4 @@ func preflightPage(p *printer, env Env, found []protocol.Preflight) {
 			}
 		}
 	}
-}
-
-// counted says how many findings there are that matter.
-func counted(n protocol.FindingCount) string {
-	var parts []string
-	if n.Critical > 0 {
-		parts = append(parts, fmt.Sprintf("%d critical", n.Critical))
-	}
-	if n.Warnings > 0 {
-		parts = append(parts, plural(n.Warnings, "warning"))
-	}
-	return strings.Join(parts, ", ")
-}
-
-func plural(n int, thing string) string {
-	if n == 1 {
-		return "1 " + thing
-	}
-	return fmt.Sprintf("%d %ss", n, thing)
 }

@@ -188,7 +188,7 @@ func serverNotes(p *printer, now time.Time, s protocol.ServerStatus) {
 		p.line("%s last point: %s ago, %s", name, age(now, s.LastPoint.Taken), s.LastPoint.Grade)
 	}
 	if s.Findings != (protocol.FindingCount{}) {
-		p.line("%s preflight: %s; see rehost server preflight %s", name, counted(s.Findings), name)
+		p.line("%s preflight: %s; see rehost server preflight %s", name, s.Findings, name)
 	}
 	for _, text := range s.Advice {
 		p.line("%s advice: %s", name, oneLine(text))
