@@ -9,15 +9,15 @@ import (
 // last because it then is /dev/console.
 var consoleArgs = []string{"console=tty0", "console=ttyS0,115200n8"}
 
-// nameArgs keep the kernel's name for the network card, because nobody knows its slot in advance.
+// nameArgs keep the kernel's names for the network cards, because nobody knows their slots in advance.
 var nameArgs = []string{"net.ifnames=0", "biosdevname=0"}
 
 // dropped are arguments that hide what the console should show, or that keep a kernel from using the disks and the
 // network card of EC2, which need MSI-X.
 var dropped = []string{"quiet", "splash", "rhgb", "splash=silent", "pci=nomsi", "pci=off", "xen_emul_unplug=never", "xen_emul_unplug=unnecessary"}
 
-// droppedNames are arguments of the old hypervisor, whatever their value.
-var droppedNames = []string{"xencons", "xen_blkfront.max", "hv_netvsc.ring_size", "vmw_pvscsi.ring_pages"}
+// droppedNames are arguments of the old hypervisor and its network cards, whatever their value.
+var droppedNames = []string{"ifname", "BOOTIF", "xencons", "xen_blkfront.max", "hv_netvsc.ring_size", "vmw_pvscsi.ring_pages"}
 
 // oldClocks are clocks of other hypervisors.
 var oldClocks = []string{"xen", "hyperv_clocksource", "hyperv_clocksource_tsc_page", "acpi_pm"}
@@ -28,7 +28,8 @@ var blacklists = []string{"modprobe.blacklist", "rd.driver.blacklist", "rdblackl
 // commandLine returns kernel arguments as EC2 needs them, for one kernel or, without a version, for all of them.
 func (p *planner) commandLine(args []string, version string) []string {
 	add := append(slices.Clone(consoleArgs), p.timeouts(version)...)
-	if p.set.Network == "dhcp" {
+	kernelNames := p.set.Network == "dhcp" || len(p.cards) > 0
+	if kernelNames {
 		add = append(add, nameArgs...)
 	}
 	var out []string
@@ -37,7 +38,7 @@ func (p *planner) commandLine(args []string, version string) []string {
 		switch {
 		case slices.Contains(dropped, a), slices.Contains(droppedNames, name), slices.Contains(add, a),
 			name == "console", name == "nvme_core.io_timeout", name == "nvme.io_timeout",
-			p.set.Network == "dhcp" && (name == "net.ifnames" || name == "biosdevname"):
+			kernelNames && (name == "net.ifnames" || name == "biosdevname"):
 			continue
 		}
 		if a = p.argument(a); a != "" {

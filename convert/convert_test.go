@@ -454,8 +454,12 @@ func TestKeepNetwork(t *testing.T) {
 	if got := content(t, dir, "etc/network/interfaces"); got != debian(t)["etc/network/interfaces"] {
 		t.Errorf("got interfaces %q", got)
 	}
-	if got := content(t, dir, "boot/grub/grub.cfg"); strings.Contains(got, "net.ifnames") {
+	// The name in it is given to the first card, which the kernel calls eth0.
+	if got := content(t, dir, "boot/grub/grub.cfg"); !strings.Contains(got, "net.ifnames=0") {
 		t.Errorf("got grub.cfg %q", got)
+	}
+	if got := content(t, dir, cardRules); !strings.Contains(got, `KERNEL=="eth0", NAME="ens3"`) {
+		t.Errorf("got rules %q", got)
 	}
 }
 

@@ -47,13 +47,8 @@ const (
 
 // withoutAddress returns an ifcfg file without what ties it to a card's hardware address.
 func withoutAddress(text string) string {
-	var out strings.Builder
-	for line := range strings.Lines(text) {
+	return withoutLines(text, func(line string) bool {
 		name, _, _ := strings.Cut(strings.TrimSpace(line), "=")
-		if name == "HWADDR" || name == "MACADDR" || name == "LLADDR" {
-			continue
-		}
-		out.WriteString(line)
-	}
-	return out.String()
+		return name == "HWADDR" || name == "MACADDR" || name == "LLADDR"
+	})
 }

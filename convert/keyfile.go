@@ -62,14 +62,8 @@ func (p *planner) dhcpByKeyfile(reason string) {
 
 // withoutMAC returns a keyfile without what ties it to a card's hardware address.
 func withoutMAC(text string) string {
-	var out strings.Builder
-	for line := range strings.Lines(text) {
+	return withoutLines(text, func(line string) bool {
 		key, _, _ := strings.Cut(line, "=")
-		switch strings.TrimSpace(key) {
-		case "mac-address", "cloned-mac-address", "permanent-mac-address":
-			continue
-		}
-		out.WriteString(line)
-	}
-	return out.String()
+		return slices.Contains([]string{"mac-address", "cloned-mac-address", "permanent-mac-address"}, strings.TrimSpace(key))
+	})
 }

@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"io/fs"
 	"path"
 	"regexp"
 	"slices"
@@ -57,13 +58,15 @@ const rehostHead = "# Written by rehost. The file that was here is kept in /var/
 // hasMAC matches a network card's address in a rule or a configuration.
 var hasMAC = regexp.MustCompile(`(?i)[0-9a-f]{2}(:[0-9a-f]{2}){5}`)
 
-// network plans DHCP on the first card, whatever it is; with "keep" only what
-// ties the configuration to cards that are gone is removed.
+// network plans DHCP on the first card, whatever it is; with "keep" what ties the configuration to cards that are gone
+// is removed, and the cards of EC2 get the names that it has.
 func (p *planner) network() error {
 	p.unpinCards()
 	if p.set.Network != "dhcp" {
+		p.nameCards()
 		return nil
 	}
+	p.remove(cardRules, "addresses come from DHCP")
 	const reason = "the network card and its address are another one in EC2: DHCP"
 	const dhcp = "network:\n  version: 2\n  ethernets:\n    primary:\n      match: {name: \"eth*\"}\n      dhcp4: true\n"
 	switch p.facts.Guest.Network {
@@ -138,17 +141,59 @@ func (p *planner) unpinConfigurations() {
 	if p.set.Network == "dhcp" {
 		return // they are replaced
 	}
-	for _, dir := range []string{redhatDir, suseDir} {
-		interfaces, _ := p.facts.ifcfgs(dir)
-		for _, file := range interfaces {
+	edit := func(files []string, mode fs.FileMode, without func(string) string) {
+		for _, file := range files {
 			if text, ok := p.facts.text(file); ok {
-				p.write(file, withoutAddress(text), 0o644, reason)
+				p.write(file, without(text), mode, reason)
 			}
 		}
 	}
-	for _, file := range p.facts.keyfiles() {
-		if text, ok := p.facts.text(file); ok {
-			p.write(file, withoutMAC(text), 0o600, reason)
+	for _, dir := range []string{redhatDir, suseDir} {
+		interfaces, _ := p.facts.ifcfgs(dir)
+		edit(interfaces, 0o644, withoutAddress)
+	}
+	edit(p.facts.keyfiles(), 0o600, withoutMAC)
+	edit(p.facts.below("/etc/netplan", ".yaml"), 0o600, func(text string) string {
+		now := withoutNetplanMAC(text)
+		if hasMAC.MatchString(now) {
+			p.warn(protocol.FindingCardNames, "/etc/netplan", "match the cards by their names in it, or set network = \"dhcp\" in the launch settings",
+				"the kept network configuration is tied to hardware addresses of network cards that are gone, in a way that the conversion cannot change")
+		}
+		return now
+	})
+	edit(p.facts.below("/etc/systemd/network", ".network"), 0o644, withoutNetworkdMAC)
+	edit(append([]string{"/etc/network/interfaces"}, p.facts.below("/etc/network/interfaces.d", "")...), 0o644, withoutHwaddress)
+}
+
+// withoutHwaddress returns an interfaces file that sets no hardware address.
+func withoutHwaddress(text string) string {
+	return withoutLines(text, func(line string) bool {
+		words := strings.Fields(line)
+		return len(words) > 1 && words[0] == "hwaddress" && hasMAC.MatchString(line)
+	})
+}
+
+// withoutNetworkdMAC returns a .network file without hardware addresses; what matched by them alone matches any card.
+func withoutNetworkdMAC(text string) string {
+	isMAC := func(line string) bool {
+		key, _, _ := strings.Cut(line, "=")
+		return slices.Contains([]string{"MACAddress", "PermanentMACAddress"}, strings.TrimSpace(key))
+	}
+	matched := keyfileValue(text, "Match", "MACAddress") + keyfileValue(text, "Match", "PermanentMACAddress")
+	out := withoutLines(text, isMAC)
+	if matched != "" && keyfileValue(text, "Match", "Name") == "" {
+		out = strings.Replace(out, "[Match]", "[Match]\nName=en* eth*", 1)
+	}
+	return out
+}
+
+// withoutLines returns a text without the lines that drop accepts.
+func withoutLines(text string, drop func(line string) bool) string {
+	var out strings.Builder
+	for line := range strings.Lines(text) {
+		if !drop(line) {
+			out.WriteString(line)
 		}
 	}
+	return out.String()
 }

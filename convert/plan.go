@@ -39,6 +39,7 @@ type planner struct {
 	set      protocol.ConversionSettings
 	edits    []Edit
 	findings []protocol.Finding
+	cards    []card     // that a kept network configuration names
 	chosen   *BootEntry // that becomes the default; nil: the default one stays
 }
 

@@ -31,6 +31,7 @@ const (
 	FindingSpace        FindingCode = "no-space"            // a filesystem that is written to is too full
 	FindingNoDHCP       FindingCode = "no-dhcp-client"      // addresses should come from DHCP and the guest has no client
 	FindingNetwork      FindingCode = "network-unknown"     // the guest's network configuration is of a kind that is not known
+	FindingCardNames    FindingCode = "network-cards"       // what the network cards of the instance are called
 
 	FindingBootLoader    FindingCode = "boot-loader"          // the guest boots with something that is not GRUB 2
 	FindingOtherKernel   FindingCode = "other-kernel"         // the default kernel does not work in EC2, another one will boot
@@ -71,7 +72,7 @@ const (
 
 // FindingCodes are all codes.
 var FindingCodes = []FindingCode{
-	FindingNoKernel, FindingKernelDriver, FindingNoInitramfs, FindingSpace, FindingNoDHCP, FindingNetwork,
+	FindingNoKernel, FindingKernelDriver, FindingNoInitramfs, FindingSpace, FindingNoDHCP, FindingNetwork, FindingCardNames,
 	FindingBootLoader, FindingOtherKernel, FindingInitramfsTool, FindingBIOSBoot,
 	FindingFstabName, FindingFstabMissing, FindingFstabNetwork, FindingFstabShare,
 	FindingFirstBoot, FindingThin, FindingEncrypted, FindingRootFilesystem, FindingDiskLayout,
