@@ -82,16 +82,18 @@ type BandwidthWindow struct {
 
 // LaunchSettings is a launch block: how a server becomes an instance.
 type LaunchSettings struct {
-	Name            string            `json:"name"`
-	InstanceType    string            `json:"instance_type"`
-	ConversionImage string            `json:"conversion_image"` // name or id
-	ConversionType  string            `json:"conversion_instance_type"`
-	Subnet          string            `json:"subnet"`
-	TestSubnet      string            `json:"test_subnet"`
-	IngressPorts    []int             `json:"ingress_ports"` // TCP ports that the target's security group opens
-	BootMode        string            `json:"boot_mode"`     // source, bios, uefi
-	Network         string            `json:"network"`       // dhcp or keep
-	Tags            map[string]string `json:"tags,omitempty"`
+	Name            string `json:"name"`
+	InstanceType    string `json:"instance_type"`
+	ConversionImage string `json:"conversion_image"` // name or id
+	ConversionType  string `json:"conversion_instance_type"`
+	Subnet          string `json:"subnet"`
+	TestSubnet      string `json:"test_subnet"`
+	IngressPorts    []int  `json:"ingress_ports"` // TCP ports that the target's security group opens
+	BootMode        string `json:"boot_mode"`     // source, bios, uefi
+	Network         string `json:"network"`       // dhcp or keep
+	// PassphraseFile is a file of the controller's machine with the passphrase of the guest's LUKS devices.
+	PassphraseFile string            `json:"luks_passphrase_file,omitempty"`
+	Tags           map[string]string `json:"tags,omitempty"`
 
 	SecurityGroups     []string     `json:"security_groups,omitempty"`      // ids; ours is added when there are ingress ports, or no ids
 	TestSecurityGroups []string     `json:"test_security_groups,omitempty"` // the same for tests; empty: as for cutovers

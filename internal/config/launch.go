@@ -2,6 +2,7 @@ package config
 
 import (
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -53,6 +54,7 @@ type launchBlock struct {
 	VolumeType         *hcl.Attribute `hcl:"volume_type,optional"`
 	BootMode           *hcl.Attribute `hcl:"boot_mode,optional"`
 	Network            *hcl.Attribute `hcl:"network,optional"`
+	PassphraseFile     *hcl.Attribute `hcl:"luks_passphrase_file,optional"`
 	Tags               *hcl.Attribute `hcl:"tags,optional"`
 
 	Disks      []launchDiskBlock      `hcl:"disk,block"`
@@ -121,6 +123,9 @@ func (b launchBlock) over(r *reader, s protocol.LaunchSettings) protocol.LaunchS
 	r.oneOf(b.VolumeType, &s.VolumeType, volumeTypes...)
 	r.oneOf(b.BootMode, &s.BootMode, "source", "bios", "uefi")
 	r.oneOf(b.Network, &s.Network, "dhcp", "keep")
+	if r.text(b.PassphraseFile, &s.PassphraseFile) && !filepath.IsAbs(s.PassphraseFile) {
+		r.fail(b.PassphraseFile.Expr.Range(), "Not an absolute path", "The controller reads this file, on its own machine, when it converts. Write for example %q.", "/etc/rehost/keys/vault")
+	}
 	var tags map[string]string
 	if r.tags(b.Tags, &tags); len(tags) > 0 {
 		all := maps.Clone(s.Tags)

@@ -12,6 +12,7 @@ import (
 	"rehost/controller/internal/fleet"
 	"rehost/controller/internal/staging"
 	"rehost/internal/cloud"
+	"rehost/internal/passphrase"
 	"rehost/protocol"
 )
 
@@ -166,10 +167,14 @@ func (w *Work) launchConversion(ctx context.Context) (cloud.Instance, error) {
 	if w.kind == protocol.JobCutover {
 		purpose = "cutover"
 	}
+	settings, err := conversionSettings(launch)
+	if err != nil {
+		return cloud.Instance{}, err
+	}
 	order, err := json.Marshal(protocol.ConversionOrder{
 		Job: w.job, Server: w.server, Purpose: purpose,
 		Disks:   []protocol.ConversionDisk{{Volume: w.data(dataClone), Boot: true}},
-		Options: protocol.ConversionSettings{Network: launch.Network},
+		Options: settings,
 	})
 	if err != nil {
 		return cloud.Instance{}, fmt.Errorf("encode the conversion's order: %w", err)
@@ -179,6 +184,18 @@ func (w *Work) launchConversion(ctx context.Context) (cloud.Instance, error) {
 		Subnet: subnet, Zone: zone, SecurityGroups: []string{group}, UserData: order, Own: true,
 		Tags: named(w.tags(cloud.RoleConversion), "rehost-convert-"+w.server, nil),
 	})
+}
+
+// conversionSettings are what the launch block says of the conversion. The passphrase is read here and nowhere kept: it is in the
+// user data of the conversion's instance, and ends with it.
+func conversionSettings(launch protocol.LaunchSettings) (protocol.ConversionSettings, error) {
+	s := protocol.ConversionSettings{Network: launch.Network}
+	if launch.PassphraseFile == "" {
+		return s, nil
+	}
+	var err error
+	s.Passphrase, err = passphrase.ReadFile(launch.PassphraseFile)
+	return s, err
 }
 
 func or(s, fallback string) string {

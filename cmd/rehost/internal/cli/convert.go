@@ -14,11 +14,9 @@ import (
 	"rehost/appliance"
 	"rehost/convert/offline"
 	"rehost/internal/hint"
+	"rehost/internal/passphrase"
 	"rehost/protocol"
 )
-
-// maxPassphrase is that of LUKS itself.
-const maxPassphrase = 512
 
 // convertOptions are the flags of a conversion of image files.
 type convertOptions struct {
@@ -133,29 +131,15 @@ func imageFile(path string) (string, error) {
 	return abs, nil
 }
 
-// readPassphrase reads a passphrase. A line end after it is no part of it.
+// readPassphrase reads what --passphrase-file names.
 func readPassphrase(stdin io.Reader, path string) (protocol.Secret, error) {
-	if path == "" {
+	switch path {
+	case "":
 		return "", nil
+	case "-":
+		return passphrase.Read(stdin, "standard input")
 	}
-	in := stdin
-	if path != "-" {
-		f, err := os.Open(path)
-		if err != nil {
-			return "", hint.Wrap(fmt.Errorf("--passphrase-file: %w", err), "name a file with the passphrase in its first line")
-		}
-		defer func() { _ = f.Close() }()
-		in = f
-	}
-	text, err := io.ReadAll(io.LimitReader(in, maxPassphrase+2))
-	if err != nil {
-		return "", fmt.Errorf("--passphrase-file: %w", err)
-	}
-	secret := strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r")
-	if secret == "" || len(secret) > maxPassphrase || strings.Contains(secret, "\n") {
-		return "", hint.New(fmt.Sprintf("--passphrase-file: %s is not one line of at most %d bytes", path, maxPassphrase), "write the passphrase, and nothing else, into the file")
-	}
-	return protocol.Secret(secret), nil
+	return passphrase.ReadFile(path)
 }
 
 func convertImages(ctx context.Context, env Env, o convertOptions, job offline.Job) error {

@@ -16,6 +16,8 @@ launch "default" {
   disposition    = "paused"
   volume_type    = "sc1"
 
+  luks_passphrase_file = "vault.key"
+
   disk "sdb" {}
   disk "/dev/sdb" {
     volume_type = "st1"
