@@ -88,14 +88,31 @@ func (f *Facts) lookAtLoaders(root *Root) error {
 // uefiLoaders are the names, in lower case, of programs that boot a guest by UEFI.
 var uefiLoaders = []string{"bootx64.efi", "grubx64.efi", "grub.efi", "shimx64.efi", "shim.efi", "systemd-bootx64.efi"}
 
-// bootMode tells how the guest boots: a folder of packages alone is no loader.
+// bootMode tells how the guest boots: a folder of packages alone is no loader. An EFI system partition
+// that is not mounted counts when nothing else on the disk could be started.
 func (f Facts) bootMode() string {
 	for p := range f.Files {
 		if strings.HasPrefix(p, esp+"/EFI/") && slices.Contains(uefiLoaders, strings.ToLower(path.Base(p))) {
 			return "uefi"
 		}
 	}
+	if f.hasPart(espType) && !f.hasPart(biosBootType) {
+		return "uefi"
+	}
 	return "bios"
+}
+
+// Types of partitions in a GPT: the EFI system partition, and the one in which GRUB's core image is for BIOS firmware.
+const (
+	espType      = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"
+	biosBootType = "21686148-6449-6e6f-744e-656564454649"
+)
+
+// hasPart says whether the boot disk has a partition of that type.
+func (f Facts) hasPart(kind string) bool {
+	return slices.ContainsFunc(f.Disks, func(d Disk) bool {
+		return d.Boot && slices.ContainsFunc(d.Filesystems, func(s Filesystem) bool { return strings.EqualFold(s.PartType, kind) })
+	})
 }
 
 // grubConfigs returns the grub.cfg files with a menu, the one in use first. On the EFI system partition

@@ -180,7 +180,7 @@ func TestSpaceIsCountedForEachFilesystem(t *testing.T) {
 
 func TestBIOSDiskWithGPTNeedsPlaceForGRUB(t *testing.T) {
 	_, root := newGuest(t, debian(t))
-	for core, fits := range map[string]bool{biosBootType: true, strings.ToUpper(biosBootType): true, "c12a7328-f81f-11d2-ba4b-00a0c93ec93b": false, "": true} {
+	for core, fits := range map[string]bool{biosBootType: true, strings.ToUpper(biosBootType): true, "0fc63daf-8483-4772-8e79-3d69d8477de4": false, "": true} {
 		disk := testDisks[0]
 		disk.Filesystems = append(slices.Clone(disk.Filesystems), Filesystem{Partition: 14, PartType: core})
 		f, err := Inspect(root, []Disk{disk})
@@ -243,6 +243,27 @@ func TestGrubOnTheEFIPartition(t *testing.T) {
 	for name, want := range map[string]string{"BOOTX64.EFI": "grub", "grub.cfg": "# Written by rehost: this loader is a copy of the one in /boot/efi/EFI/redhat.\nset prefix=($root)/EFI/redhat\nconfigfile $prefix/grub.cfg\n"} {
 		if got := content(t, dir, "boot/efi/EFI/BOOT/"+name); got != want {
 			t.Errorf("%s: got %q", name, got)
+		}
+	}
+}
+
+func TestUEFIWithoutFallback(t *testing.T) {
+	_, root := newGuest(t, debian(t))
+	for name, tt := range map[string]struct {
+		espMount string
+		critical bool
+	}{"not mounted": {"/efi", false}, "empty": {esp, true}} {
+		disk := testDisks[0]
+		disk.Filesystems = append(slices.Clone(disk.Filesystems), Filesystem{Partition: 15, Type: "vfat", PartType: espType, Mount: tt.espMount})
+		disk.Filesystems[0].Mount = "/"
+		f, err := Inspect(root, []Disk{disk})
+		if err != nil || f.Guest.BootMode != "uefi" {
+			t.Fatalf("%s: got %s, %v", name, f.Guest.BootMode, err)
+		}
+		plan, err := MakePlan(f, protocol.ConversionSettings{})
+		i := slices.IndexFunc(plan.Findings, func(f protocol.Finding) bool { return f.Code == protocol.FindingUEFIFallback })
+		if i < 0 || (plan.Findings[i].Severity == protocol.SeverityCritical) != tt.critical || (err != nil) != tt.critical {
+			t.Errorf("%s: got %v, %+v", name, err, plan.Findings)
 		}
 	}
 }

@@ -3,7 +3,6 @@ package convert
 import (
 	"fmt"
 	"slices"
-	"strings"
 
 	"rehost/protocol"
 )
@@ -143,9 +142,6 @@ func (p *planner) lackingTools(k Kernel) []string {
 	return lacking
 }
 
-// biosBootType is the type of the partition in a GPT in which GRUB's core image is, between the boot sector and /boot.
-const biosBootType = "21686148-6449-6e6f-744e-656564454649"
-
 // biosBoot refuses a disk that BIOS firmware cannot start: a GPT without a place for GRUB's core image.
 func (p *planner) biosBoot() error {
 	if p.facts.Guest.BootMode != "bios" || p.facts.Boot.Loader != LoaderGRUB {
@@ -153,8 +149,7 @@ func (p *planner) biosBoot() error {
 	}
 	for _, d := range p.facts.Disks {
 		gpt := slices.ContainsFunc(d.Filesystems, func(s Filesystem) bool { return s.PartType != "" })
-		core := slices.ContainsFunc(d.Filesystems, func(s Filesystem) bool { return strings.EqualFold(s.PartType, biosBootType) })
-		if d.Boot && gpt && !core {
+		if d.Boot && gpt && !p.facts.hasPart(biosBootType) {
 			p.refuse(protocol.FindingBIOSBoot, d.Volume, "install GRUB for BIOS on the source (grub-pc, grub2-pc-modules) with a BIOS boot partition",
 				"the boot disk has a GPT, no EFI loader and no BIOS boot partition")
 		}

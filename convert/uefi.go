@@ -3,14 +3,20 @@ package convert
 import (
 	"path"
 	"strings"
+
+	"rehost/protocol"
 )
 
 // uefiFallback plans a loader at the path that firmware starts when it remembers none: what the guest told the
 // old firmware's memory does not travel with the disk. It is a copy of the guest's own loader.
 func (p *planner) uefiFallback() error {
 	const reason = "EC2's firmware does not know the guest's boot entry and starts EFI/BOOT/BOOTX64.EFI"
-	vendor := p.facts.loaderFolder()
+	vendor, has := p.facts.loaderFolder()
+	if has || p.facts.Guest.BootMode != "uefi" {
+		return nil
+	}
 	if vendor == "" {
+		p.checkFallback()
 		return nil
 	}
 	to := path.Join(esp, "EFI/BOOT")
@@ -42,9 +48,24 @@ func (p *planner) uefiFallback() error {
 	return nil
 }
 
-// loaderFolder returns the folder on the EFI system partition with the loader to copy; empty when there is
-// a fallback already, or no loader at all.
-func (f Facts) loaderFolder() string {
+// checkFallback says that nothing was found to boot by UEFI, or that it could not be looked for.
+func (p *planner) checkFallback() {
+	const hint = "mount the EFI system partition at /boot/efi on the source and run grub-install --removable"
+	if _, ok := p.facts.Holds("/"); ok && !p.facts.isMounted(esp) {
+		p.warn(protocol.FindingUEFIFallback, esp, hint, "the EFI system partition is not mounted at %s, so it is not known whether EC2's firmware finds a loader on it", esp)
+		return
+	}
+	p.refuse(protocol.FindingUEFIFallback, esp, hint, "%s has neither EFI/BOOT/BOOTX64.EFI nor a loader of GRUB to put there", esp)
+}
+
+func (f Facts) isMounted(dir string) bool {
+	s, ok := f.Holds(dir)
+	return ok && s.Mount == dir
+}
+
+// loaderFolder returns the folder on the EFI system partition with the loader to copy, empty when there is
+// none, and whether there is a fallback already.
+func (f Facts) loaderFolder() (string, bool) {
 	best := ""
 	for _, p := range sortedKeys(f.Files) {
 		rest, ok := strings.CutPrefix(p, esp+"/EFI/")
@@ -52,7 +73,7 @@ func (f Facts) loaderFolder() string {
 			continue
 		}
 		if strings.EqualFold(rest, "BOOT/BOOTX64.EFI") {
-			return ""
+			return "", true
 		}
 		dir := path.Dir(p)
 		if file := f.loaderIn(dir, "grubx64.efi", "grub.efi"); file == "" || len(f.Files[file].Data) == 0 {
@@ -62,7 +83,7 @@ func (f Facts) loaderFolder() string {
 			best = dir
 		}
 	}
-	return best
+	return best, false
 }
 
 // loaderIn returns the file in a folder that has one of the names, in whatever case.

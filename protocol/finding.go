@@ -36,6 +36,7 @@ const (
 	FindingBootLoader    FindingCode = "boot-loader"          // the guest boots with something that is not GRUB 2
 	FindingOtherKernel   FindingCode = "other-kernel"         // the default kernel does not work in EC2, another one will boot
 	FindingInitramfsTool FindingCode = "initramfs-lacks-tool" // the initramfs lacks a program that the root filesystem needs
+	FindingUEFIFallback  FindingCode = "no-uefi-fallback"     // there is no loader at the path that UEFI firmware starts by itself
 	FindingBIOSBoot      FindingCode = "no-bios-boot"         // a disk with a GPT has nothing that BIOS or UEFI firmware starts
 
 	FindingFstabName    FindingCode = "fstab-device-name" // fstab names a device that is called otherwise in EC2
@@ -73,7 +74,7 @@ const (
 // FindingCodes are all codes.
 var FindingCodes = []FindingCode{
 	FindingNoKernel, FindingKernelDriver, FindingNoInitramfs, FindingSpace, FindingNoDHCP, FindingNetwork, FindingCardNames,
-	FindingBootLoader, FindingOtherKernel, FindingInitramfsTool, FindingBIOSBoot,
+	FindingBootLoader, FindingOtherKernel, FindingInitramfsTool, FindingUEFIFallback, FindingBIOSBoot,
 	FindingFstabName, FindingFstabMissing, FindingFstabNetwork, FindingFstabShare,
 	FindingFirstBoot, FindingThin, FindingEncrypted, FindingRootFilesystem, FindingDiskLayout,
 	FindingNotSurveyed, FindingNoBootDisk, FindingNotTracked, FindingWriteRate,
