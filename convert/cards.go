@@ -182,7 +182,7 @@ func (f Facts) networkdCards() []card {
 	var found []card
 	for _, file := range f.below(dir, ".network") {
 		text, _ := f.text(file)
-		for _, name := range strings.Fields(keyfileValue(text, "Match", "Name")) {
+		for name := range strings.FieldsSeq(keyfileValue(text, "Match", "Name")) {
 			found = append(found, card{name, keyfileValue(text, "Network", "Gateway") != "" || keyfileValue(text, "Route", "Gateway") != ""})
 		}
 	}
