@@ -42,10 +42,19 @@ func (p *planner) uefiFallback() error {
 		p.write(path.Join(to, name), string(p.facts.Files[copies[name]].Data), 0o755, reason)
 	}
 	if config := p.facts.loaderIn(vendor, "grub.cfg"); config != "" {
-		p.write(path.Join(to, "grub.cfg"), "# Written by rehost: this loader is a copy of the one in "+vendor+".\n"+
-			"set prefix=($root)"+strings.TrimPrefix(vendor, esp)+"\nconfigfile $prefix/grub.cfg\n", 0o755, reason)
+		p.write(path.Join(to, "grub.cfg"), p.fallbackConfig(vendor, config), 0o755, reason)
 	}
 	return nil
+}
+
+// fallbackConfig returns the configuration for a copied loader, which looks for it in its own folder. One that only leads
+// to /boot is good in any folder; a menu must not be there twice, or later updates would change just one.
+func (p *planner) fallbackConfig(vendor, config string) string {
+	if text, _ := p.facts.text(config); !hasMenu(text) {
+		return text
+	}
+	return "# Written by rehost: this loader is a copy of the one in " + vendor + ".\n" +
+		"set prefix=($root)" + strings.TrimPrefix(vendor, esp) + "\nconfigfile $prefix/grub.cfg\n"
 }
 
 // checkFallback says that nothing was found to boot by UEFI, or that it could not be looked for.
