@@ -11,37 +11,61 @@ import (
 	"rehost/protocol"
 )
 
-// tools are units of the old hypervisor's or cloud's guest tools: without their
+// tools are services of the old hypervisor's or cloud's guest tools: without their
 // host they fail at best, and block or reset the guest's configuration at worst.
 var tools = []string{
-	"open-vm-tools.service", "vmtoolsd.service", "vgauthd.service", "vgauth.service", "vmware-tools.service",
-	"vboxadd.service", "vboxadd-service.service", "virtualbox-guest-utils.service", "vboxservice.service",
-	"qemu-guest-agent.service", "hv-kvp-daemon.service", "hv-vss-daemon.service", "hv-fcopy-daemon.service",
-	"hypervkvpd.service", "hypervvssd.service", "hypervfcopyd.service", "xe-linux-distribution.service", "xe-daemon.service",
-	"walinuxagent.service", "waagent.service", "google-guest-agent.service", "google-startup-scripts.service",
+	"open-vm-tools", "vmtoolsd", "vgauthd", "vgauth", "vmware-tools", "vmware-tools-thinprint",
+	"vboxadd", "vboxadd-service", "virtualbox-guest-utils", "vboxservice", "prltoolsd",
+	"qemu-guest-agent", "xe-linux-distribution", "xe-daemon",
+	"hv-kvp-daemon", "hv-vss-daemon", "hv-fcopy-daemon", "hv_kvp_daemon", "hv_vss_daemon", "hv_fcopy_daemon", // Ubuntu, SUSE
+	"hyperv-daemons.hv-kvp-daemon", "hyperv-daemons.hv-vss-daemon", "hyperv-daemons.hv-fcopy-daemon", // Debian
+	"hypervkvpd", "hypervvssd", "hypervfcopyd", // Red Hat
+	"walinuxagent", "waagent", "walinuxagent-network-setup", "waagent-network-setup",
+	"google-guest-agent", "google-guest-agent-manager", "google-osconfig-agent", "google-startup-scripts", "google-shutdown-scripts",
+	"google-instance-setup", "google-network-daemon", "google-accounts-daemon", "google-clock-skew-daemon",
+	"oracle-cloud-agent", "oracle-cloud-agent-updater", "aliyun", "do-agent", "droplet-agent",
 }
+
+// multipath takes the disks of EC2, which have one path each, away from those who use them. Servers with iSCSI disks need it.
+var (
+	multipath = []string{"multipathd.service", "multipathd.socket"}
+	iscsi     = []string{"/etc/iscsi/nodes", "/var/lib/iscsi/nodes"}
+)
 
 // unitDirs are where units are installed; the first one is the administrator's.
 var unitDirs = []string{"/etc/systemd/system", "/lib/systemd/system", "/usr/lib/systemd/system"}
 
+// initDir has services in the old way, of which systemd makes units.
+const initDir = "/etc/init.d"
+
 func serviceFiles() []string {
-	var files []string
-	for _, u := range tools {
-		for _, d := range unitDirs {
-			files = append(files, path.Join(d, u))
-		}
+	files := slices.Clone(iscsi)
+	for _, t := range tools {
+		files = append(files, unitFiles(t+".service")...)
+	}
+	for _, u := range multipath {
+		files = append(files, unitFiles(u)...)
 	}
 	return files
 }
 
+// unitFiles are where a unit may be installed.
+func unitFiles(unit string) []string {
+	var files []string
+	for _, d := range unitDirs {
+		files = append(files, path.Join(d, unit))
+	}
+	return append(files, path.Join(initDir, strings.TrimSuffix(unit, ".service")))
+}
+
 // services plans masks for guest tools and a login on the serial console.
 func (p *planner) services() error {
-	for _, u := range tools {
-		for _, d := range unitDirs {
-			if p.facts.hasFile(path.Join(d, u)) {
-				p.link(path.Join(unitDirs[0], u), "/dev/null", "the guest tools of the old hypervisor have no host any more")
-				break
-			}
+	for _, t := range tools {
+		p.mask(t+".service", "the guest tools of the old hypervisor have no host any more")
+	}
+	if !slices.ContainsFunc(iscsi, p.facts.hasFile) {
+		for _, u := range multipath {
+			p.mask(u, "a disk of EC2 has one path, and the guest has no iSCSI disks")
 		}
 	}
 	const getty = "/etc/systemd/system/serial-getty@ttyS0.service"
@@ -49,6 +73,13 @@ func (p *planner) services() error {
 		p.remove(getty, "a login on the serial console is the last resort in EC2")
 	}
 	return nil
+}
+
+// mask plans that systemd does not start a unit, if it is installed.
+func (p *planner) mask(unit, reason string) {
+	if slices.ContainsFunc(unitFiles(unit), p.facts.hasFile) {
+		p.link(path.Join(unitDirs[0], unit), "/dev/null", reason)
+	}
 }
 
 // Where our agent may be on a source, and where the conversion keeps its own record.
