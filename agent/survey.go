@@ -68,7 +68,7 @@ func (s *surveyor) want(ctx context.Context, tasks *sync.WaitGroup, order *proto
 }
 
 func (s *surveyor) dueLocked(order protocol.SurveyOrder, now time.Time) bool {
-	if s.newest == nil || s.newest.Order != order {
+	if s.newest == nil || !s.newest.Order.Equal(order) {
 		return true
 	}
 	age := now.Sub(s.newest.At)

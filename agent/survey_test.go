@@ -44,13 +44,13 @@ func TestASurveyIsMadeWhenItIsDue(t *testing.T) {
 	want("ordered still", &order, 1)
 	order.Options.Network = "keep"
 	want("other settings", &order, 2)
-	if got := s.state(); got == nil || got.Order != order || got.Problem != nil {
+	if got := s.state(); got == nil || !got.Order.Equal(order) || got.Problem != nil {
 		t.Errorf("got %+v", got)
 	}
 	s.newest.At = time.Now().Add(-surveyAge - time.Second)
 	fail = true
 	want("old", &order, 3)
-	if got := s.state(); got.Problem == nil || got.Order != order {
+	if got := s.state(); got.Problem == nil || !got.Order.Equal(order) {
 		t.Errorf("a failed one: got %+v", got)
 	}
 	want("just failed", &order, 3)

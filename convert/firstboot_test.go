@@ -13,7 +13,7 @@ import (
 // TestScriptsOfTheFirstBoot runs the script as the unit does, in a folder that stands for the guest.
 func TestScriptsOfTheFirstBoot(t *testing.T) {
 	root := t.TempDir()
-	for _, dir := range []string{"var/lib", "boot/post_launch/folder"} {
+	for _, dir := range []string{"var/lib", "boot/post_launch/folder", "usr/lib/rehost/first-boot.d"} {
 		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -27,6 +27,7 @@ func TestScriptsOfTheFirstBoot(t *testing.T) {
 	write("boot/post_launch/20 second", "#!/bin/sh\necho second here\nexit 3\n", 0o755)
 	write("boot/post_launch/10-first", "#!/bin/sh\necho first here\n", 0o755)
 	write("boot/post_launch/30-readme", "not to be run\n", 0o644)
+	write("usr/lib/rehost/first-boot.d/01-join", "#!/bin/sh\necho joined\n", 0o755)
 	write("first-boot", firstBootScriptText, 0o644)
 	run := func() string {
 		t.Helper()
@@ -37,7 +38,8 @@ func TestScriptsOfTheFirstBoot(t *testing.T) {
 		return string(out)
 	}
 	want := "rehost: first boot: 10-first begins\nfirst here\nrehost: first boot: 10-first ended with 0\n" +
-		"rehost: first boot: 20 second begins\nsecond here\nrehost: first boot: 20 second ended with 3\nrehost: first boot: done, 1 failed\n"
+		"rehost: first boot: 20 second begins\nsecond here\nrehost: first boot: 20 second ended with 3\n" +
+		"rehost: first boot: 01-join begins\njoined\nrehost: first boot: 01-join ended with 0\nrehost: first boot: done, 1 failed\n"
 	if got := run(); got != want {
 		t.Errorf("it said %q, want %q", got, want)
 	}
@@ -50,5 +52,45 @@ func TestAGuestWithoutSystemdHasNoFirstBoot(t *testing.T) {
 	p := &planner{facts: Facts{Files: map[string]File{postLaunch: {}}}}
 	if err := p.firstBoot(); err != nil || len(p.edits) > 0 || len(p.findings) != 1 || p.findings[0].Severity != protocol.SeverityWarning || !strings.Contains(p.findings[0].Message, postLaunch) {
 		t.Errorf("%v, %+v, %+v", err, p.edits, p.findings)
+	}
+}
+
+// The scripts are in the guest in their order, and those of an earlier conversion are not.
+func TestScriptsOfTheLaunchSettings(t *testing.T) {
+	files := debian(t)
+	files["usr/lib/systemd/systemd"] = "ELF"
+	dir, root := newGuest(t, files)
+	convertWith := func(names ...string) string {
+		t.Helper()
+		set := protocol.ConversionSettings{}
+		for _, n := range names {
+			set.Scripts = append(set.Scripts, protocol.Script{Name: n, Phase: protocol.ScriptFirstBoot, Content: "#!/bin/sh\necho " + n + "\n"})
+		}
+		plan, err := planFor(t, root, set)
+		if err == nil {
+			_, err = Apply(root, plan)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		var found []string
+		entries, err := os.ReadDir(filepath.Join(dir, firstBootFolder))
+		for _, e := range entries {
+			info, err := e.Info()
+			if err != nil || info.Mode().Perm() != 0o755 {
+				t.Errorf("%s: %v, %v", e.Name(), info.Mode(), err)
+			}
+			found = append(found, e.Name())
+		}
+		if err != nil && !os.IsNotExist(err) {
+			t.Fatal(err)
+		}
+		return strings.Join(found, " ")
+	}
+	if got, want := convertWith("zeta", "alpha"), "01-zeta 02-alpha"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got, want := convertWith("../../alpha"), "01-alpha"; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }

@@ -66,7 +66,7 @@ var lookedAt = []string{
 }
 
 // lookedInto are folders whose files all matter.
-var lookedInto = []string{"/etc/udev/rules.d", "/etc/systemd/network", "/etc/netplan", "/etc/network/interfaces.d", redhatDir, suseDir, keyfileDir, entriesDir}
+var lookedInto = []string{"/etc/udev/rules.d", "/etc/systemd/network", "/etc/netplan", "/etc/network/interfaces.d", redhatDir, suseDir, keyfileDir, entriesDir, firstBootFolder}
 
 func (f *Facts) hasFile(p string) bool {
 	_, ok := f.Files[p]

@@ -1,5 +1,7 @@
 package protocol
 
+import "slices"
+
 // ConversionOrder is the user data of a conversion instance. The instance has no other
 // input than this and the volumes, and no credentials.
 type ConversionOrder struct {
@@ -31,8 +33,27 @@ type ConversionDisk struct {
 type ConversionSettings struct {
 	Network string `json:"network"` // dhcp or keep; empty: dhcp
 	// Passphrase opens the guest's LUKS devices; empty: they stay closed.
-	Passphrase Secret `json:"passphrase,omitempty"`
+	Passphrase Secret   `json:"passphrase,omitempty"`
+	Scripts    []Script `json:"scripts,omitempty"` // run in this order
 }
+
+// Equal says whether two conversions have the same settings.
+func (s ConversionSettings) Equal(o ConversionSettings) bool {
+	return s.Network == o.Network && s.Passphrase == o.Passphrase && slices.Equal(s.Scripts, o.Scripts)
+}
+
+// Script is a program of the server's owner, the only kind that a conversion brings into a guest.
+type Script struct {
+	Name    string      `json:"name"`
+	Phase   ScriptPhase `json:"phase"`
+	Content string      `json:"content"` // begins with #!
+}
+
+// ScriptPhase says when a script runs.
+type ScriptPhase string
+
+// ScriptFirstBoot is once, when the guest has booted as an instance.
+const ScriptFirstBoot ScriptPhase = "first-boot"
 
 // Secret is a text that no log and no error shows. Only JSON carries it.
 type Secret string

@@ -108,6 +108,7 @@ type LaunchSettings struct {
 	Disks              []LaunchDisk `json:"disks,omitempty"` // those that are to have another volume
 
 	Interfaces []LaunchInterface `json:"network_interfaces,omitempty"` // those beside the first one, in their order
+	Scripts    []Script          `json:"scripts,omitempty"`            // run in this order
 }
 
 // InstanceTypeAuto stands for the cheapest type that has the source's cores and memory.

@@ -13,6 +13,11 @@ type SurveyOrder struct {
 	Options ConversionSettings `json:"options"`
 }
 
+// Equal says whether two orders are the same.
+func (o SurveyOrder) Equal(other SurveyOrder) bool {
+	return o.ID == other.ID && o.Options.Equal(other.Options)
+}
+
 // Survey is what a conversion would say of the source as it is. Nothing of its files is in it.
 type Survey struct {
 	Order    SurveyOrder `json:"order"`

@@ -29,13 +29,13 @@ func Server(name string, report protocol.AgentReport, known bool, want protocol.
 		return out
 	}
 	s := report.Survey
-	out.Pending = s == nil || s.Order != want
+	out.Pending = s == nil || !s.Order.Equal(want)
 	switch {
 	case s == nil:
 		add(protocol.SeverityInfo, protocol.FindingNotSurveyed, "", "wait for its survey; an agent of an older version makes none", "the agent has not said yet what a conversion would say")
 	case s.Problem != nil:
 		add(protocol.SeverityWarning, protocol.FindingNotSurveyed, "", s.Problem.Hint, "the agent could not look: %s", s.Problem.Message)
-	case s.Order.Options != want.Options: // it is of other settings: none of it counts
+	case !s.Order.Options.Equal(want.Options): // it is of other settings: none of it counts
 		add(protocol.SeverityInfo, protocol.FindingNotSurveyed, "", "wait for the new survey", "the launch settings have changed since the agent looked")
 	default:
 		out.Surveyed, out.Guest = s.At, &s.Guest

@@ -189,7 +189,7 @@ func (w *Work) launchConversion(ctx context.Context) (cloud.Instance, error) {
 // conversionSettings are what the launch block says of the conversion. The passphrase is read here and nowhere kept: it is in the
 // user data of the conversion's instance, and ends with it.
 func conversionSettings(launch protocol.LaunchSettings) (protocol.ConversionSettings, error) {
-	s := protocol.ConversionSettings{Network: launch.Network}
+	s := protocol.ConversionSettings{Network: launch.Network, Scripts: launch.Scripts}
 	if launch.PassphraseFile == "" {
 		return s, nil
 	}

@@ -24,6 +24,10 @@ launch "db-2" {
   from        = launch.db-1
   disposition = "stopped"
 
+  script "join" {
+    content = "#!/bin/sh\nrealm join example.org\n"
+  }
+
   network_interface {
     subnet               = "subnet-3"
     test_subnet          = "subnet-4"

@@ -1,0 +1,48 @@
+package config
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+
+	"rehost/protocol"
+)
+
+// maxScripts bounds what a launch block's scripts have together, in bytes. They travel in the user data of the
+// conversion's instance, of which EC2 takes 16 KiB.
+const maxScripts = 6 << 10
+
+// launchScriptBlock is a program of the server's owner.
+type launchScriptBlock struct {
+	Name    string         `hcl:"name,label"`
+	NameAt  hcl.Range      `hcl:"name,label_range"`
+	At      hcl.Range      `hcl:",def_range"`
+	Phase   *hcl.Attribute `hcl:"phase,optional"`
+	Content *hcl.Attribute `hcl:"content,optional"`
+}
+
+// scripts reads the script blocks. As soon as there is one, they replace the inherited ones.
+func (b launchBlock) scripts(r *reader, s *protocol.LaunchSettings) {
+	if len(b.Scripts) > 0 {
+		s.Scripts = nil
+	}
+	size := 0
+	for _, n := range b.Scripts {
+		r.name(n.Name, n.NameAt)
+		if slices.ContainsFunc(s.Scripts, func(o protocol.Script) bool { return o.Name == n.Name }) {
+			r.fail(n.NameAt, "Script is there twice", "This launch block has a script %q already. Give this one another name.", n.Name)
+		}
+		phase := string(protocol.ScriptFirstBoot)
+		r.oneOf(n.Phase, &phase, phase)
+		script := protocol.Script{Name: n.Name, Phase: protocol.ScriptPhase(phase)}
+		r.need(n.Content, n.At, "content", `"#!/bin/sh\n..."`)
+		if r.text(n.Content, &script.Content) && !strings.HasPrefix(script.Content, "#!/") {
+			r.fail(n.Content.Expr.Range(), "Not a script", "It must say what runs it. Begin with %q, or another interpreter of the server.", "#!/bin/sh")
+		}
+		if size += len(script.Content); size > maxScripts {
+			r.fail(n.At, "Scripts too large", "With this one the scripts have %d bytes, and %d is the most. Let them fetch the rest.", size, maxScripts)
+		}
+		s.Scripts = append(s.Scripts, script)
+	}
+}
