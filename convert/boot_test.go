@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"bytes"
 	"errors"
 	"maps"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/tools/txtar"
 
+	"rehost/internal/cpio"
 	"rehost/protocol"
 )
 
@@ -204,6 +206,19 @@ func TestInitramfsWithoutToolForRootIsRefused(t *testing.T) {
 	}
 	if _, err := MakePlan(f, protocol.ConversionSettings{}); err == nil || !strings.Contains(err.Error(), "needs lvm") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestFolderOfAToolIsNoTool: an initramfs has a folder etc/lvm whether or not it has the program.
+func TestFolderOfAToolIsNoTool(t *testing.T) {
+	var image bytes.Buffer
+	w := cpio.NewWriter(&image)
+	if err := errors.Join(w.Write("etc/lvm", cpio.ModeDir|0o755, nil), w.Write("usr/sbin/mdadm", cpio.ModeFile|0o755, []byte("x")), w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	in := &Initrd{}
+	if err := in.scan(&image, testKernel); err != nil || in.Tools["lvm"] || !in.Tools["mdadm"] {
+		t.Errorf("got %v, %v", in.Tools, err)
 	}
 }
 

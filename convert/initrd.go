@@ -72,7 +72,7 @@ func (in *Initrd) scan(image io.Reader, version string) error {
 				in.Has[moduleName(name)] = true
 			}
 			in.Merged = in.Merged || strings.HasPrefix(name, "usr/")
-		case slices.Contains(bootTools, path.Base(name)):
+		case e.Mode&cpio.ModeType != cpio.ModeDir && slices.Contains(bootTools, path.Base(name)):
 			in.Tools[path.Base(name)] = true
 		case confFix(name) != nil && e.Mode&cpio.ModeType == cpio.ModeFile:
 			text, err := io.ReadAll(io.LimitReader(data, maxConf))
