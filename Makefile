@@ -45,6 +45,9 @@ guest: build ## replicate an emulated Debian 12 server, its agent under systemd,
 cloudinit: build ## launch a Debian server with cloud-init in the local cloud, log in over SSH
 	REHOST_CLOUDINIT=1 $(GO) test -timeout 30m -count=1 -v -run TestCloudInit ./localcloud
 
+storage: build ## convert roots on LVM, RAID1 and LUKS, also broken ones, in virtual machines
+	REHOST_STORAGE=1 $(GO) test -timeout 30m -count=1 -v ./convert/offline
+
 check: packages ## format, vet, generated files unchanged, lint
 	@scripts/check
 
@@ -60,5 +63,5 @@ appliance: build ## build the conversion appliance's disk image
 clean: ## remove what was built here (the image cache stays)
 	rm -rf bin build
 
-.PHONY: help packages build demo test bench stamp chaos mutants kernels guest cloudinit check generate lint-fix appliance clean
+.PHONY: help packages build demo test bench stamp chaos mutants kernels guest cloudinit storage check generate lint-fix appliance clean
 .DEFAULT_GOAL := help

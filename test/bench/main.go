@@ -30,7 +30,11 @@ func main() {
 		os.Exit(program.Run(os.Stderr, func(ctx context.Context) error { return runBroker(ctx, os.Args[2:]) }))
 	}
 	if os.Getenv(insideVariable) == "" {
-		os.Exit(enter())
+		code := program.Run(os.Stderr, func(ctx context.Context) error { return fetchGuest(ctx, os.Args[1:]) })
+		if code == 0 {
+			code = enter()
+		}
+		os.Exit(code)
 	}
 	os.Exit(program.Run(os.Stderr, func(ctx context.Context) error { return run(ctx, os.Args[1:]) }))
 }
@@ -89,6 +93,8 @@ var benchmarks = []benchmark{
 	{"freeze-50", "freeze of 20 points at 50 MB/s, 99th percentile", 5 * time.Minute, freeze(50)},
 	{"agent-memory", "peak memory of the agent on a sparse disk of 1 TiB", 10 * time.Minute, agentMemory},
 	{"linear", "seconds per GB of a 16 GiB disk against one of 1 GiB", 20 * time.Minute, linear},
+	{"convert", "rehost convert apply of a disk of 4 GiB, the machine's start included", 5 * time.Minute, conversion(true, 15)},
+	{"convert-itself", "the same without the machine's start", 5 * time.Minute, conversion(false, 2)},
 	{"codec", "lz4 against other codecs, one core, frames of 1 MiB", 10 * time.Minute, codecs},
 }
 
