@@ -152,7 +152,7 @@ func hinted(e *Error, api smithy.APIError, err error) error {
 	if o, ok := errors.AsType[*smithy.OperationError](err); ok {
 		service, operation = o.ServiceID, o.OperationName
 	}
-	texts := []string{hintOfDenial(e.Code, service, operation, api.ErrorMessage()), hintOfQuota(e.Code, api.ErrorMessage()), hints[e.Code]}
+	texts := []string{hintOfDenial(e.Code, service, operation, api.ErrorMessage()), hintOfQuota(e.Code, api.ErrorMessage()), hintOfProfile(api.ErrorMessage()), hints[e.Code]}
 	if expired(err) {
 		texts = []string{renew}
 	}
@@ -162,6 +162,14 @@ func hinted(e *Error, api smithy.APIError, err error) error {
 		}
 	}
 	return e
+}
+
+// hintOfProfile knows EC2's words about an instance profile that is not there: their code is that of any wrong value.
+func hintOfProfile(message string) string {
+	if !strings.Contains(message, "Invalid IAM Instance Profile") {
+		return ""
+	}
+	return "set `instance_profile` in the launch block to the name or ARN of an instance profile of the account, not its role's: `aws iam list-instance-profiles` shows both"
 }
 
 // code returns EC2's error code of err, or "".

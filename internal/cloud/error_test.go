@@ -53,6 +53,30 @@ func TestARefusalSaysWhatToDo(t *testing.T) {
 	}
 }
 
+// TestARefusedProfileSaysWhatToDo has EC2's words about a profile that is not there, and about one that may not be handed on.
+func TestARefusedProfileSaysWhatToDo(t *testing.T) {
+	for _, tt := range []struct{ code, message, want string }{
+		{"InvalidParameterValue", "Value (web) for parameter iamInstanceProfile.name is invalid. Invalid IAM Instance Profile name", "`instance_profile`"},
+		{"InvalidParameterValue", "Value (arn:aws:iam::123456789012:role/web) for parameter iamInstanceProfile.arn is invalid. Invalid IAM Instance Profile ARN", "not its role's"},
+		{"InvalidParameterValue", "Value (9) for parameter hopLimit is invalid.", "compare the value"},
+		{
+			"UnauthorizedOperation", "You are not authorized to perform this operation. User: arn:aws:sts::123456789012:assumed-role/r/s is not authorized to perform: " +
+				"iam:PassRole on resource: arn:aws:iam::123456789012:role/web because no identity-based policy allows the iam:PassRole action.", "allow iam:PassRole",
+		},
+	} {
+		c := openFake(t, fake(t, func(action string, _ url.Values) (int, string) {
+			if action != "RunInstances" {
+				return http.StatusOK, "<Response/>"
+			}
+			return http.StatusBadRequest, refusal(tt.code, tt.message)
+		}))
+		_, err := c.RunInstance(t.Context(), cloud.InstanceSpec{Image: "ami-1", Tags: cloud.Tags{cloud.TagServer: "web"}, Options: cloud.LaunchOptions{Profile: "web"}})
+		if !strings.Contains(hint.Of(err), tt.want) || !cloud.Permanent(err) {
+			t.Errorf("%s: got %v, permanent %v, hint %q, want %q", tt.message, err, cloud.Permanent(err), hint.Of(err), tt.want)
+		}
+	}
+}
+
 // TestCredentialsThatExpiredAreReadAgain renews the file that a person would renew.
 func TestCredentialsThatExpiredAreReadAgain(t *testing.T) {
 	cfg := fake(t, func(_ string, form url.Values) (int, string) {
