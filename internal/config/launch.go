@@ -3,6 +3,7 @@ package config
 import (
 	"maps"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -15,6 +16,9 @@ const (
 	maxPort     = 65535
 	maxUserData = 16 << 10 // EC2's limit
 )
+
+// profile is the name or the ARN of an instance profile, as the API reference of IAM has them.
+var profile = regexp.MustCompile(`^(arn:[\w-]+:iam::\d{12}:instance-profile/([!-~]+/)?)?[\w+=,.@-]{1,128}$`)
 
 // DefaultLaunch returns a launch block's defaults: boot as the source does, take an address by DHCP, open nothing.
 func DefaultLaunch() protocol.LaunchSettings {
@@ -113,7 +117,9 @@ func (b launchBlock) over(r *reader, s protocol.LaunchSettings) protocol.LaunchS
 	r.texts(b.TestSecurityGroups, &s.TestSecurityGroups)
 	r.ports(b.IngressPorts, &s.IngressPorts)
 	r.oneOf(b.PrivateIP, &s.PrivateIP, "auto", "copy")
-	r.text(b.Profile, &s.Profile)
+	if r.text(b.Profile, &s.Profile) && !profile.MatchString(s.Profile) {
+		r.fail(b.Profile.Expr.Range(), "Not an instance profile", "%q is neither its name nor its ARN; a role's ARN is another thing. Write for example %q.", s.Profile, "web")
+	}
 	r.oneOf(b.Tenancy, &s.Tenancy, "default", "dedicated", "host")
 	r.oneOf(b.HTTPTokens, &s.HTTPTokens, "required", "optional")
 	r.integer(b.HopLimit, &s.HopLimit, 1, 64)

@@ -17,6 +17,7 @@ launch "default" {
   volume_type    = "sc1"
 
   luks_passphrase_file = "vault.key"
+  instance_profile     = "arn:aws:iam::123456789012:role/web"
 
   disk "sdb" {}
   disk "/dev/sdb" {
