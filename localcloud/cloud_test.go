@@ -188,8 +188,11 @@ func TestVolumesAndSnapshots(t *testing.T) {
 	}
 	write(t, volumePath(dir, *v.VolumeId), 1<<20, []byte("later"))
 	clone := must[*ec2.CreateVolumeOutput](t)(c.CreateVolume(ctx, &ec2.CreateVolumeInput{
-		AvailabilityZone: aws.String(region + "a"), SnapshotId: snap.SnapshotId, Size: aws.Int32(2), ClientToken: aws.String("tok"),
+		AvailabilityZone: aws.String(region + "a"), SnapshotId: snap.SnapshotId, Size: aws.Int32(2), ClientToken: aws.String("tok"), VolumeInitializationRate: aws.Int32(200),
 	}))
+	if aws.ToInt32(clone.VolumeInitializationRate) != 200 {
+		t.Errorf("the clone's initialization rate is %d, want 200", aws.ToInt32(clone.VolumeInitializationRate))
+	}
 	if got := read(t, volumePath(dir, *clone.VolumeId), 1<<20, 5); string(got) != "first" {
 		t.Errorf("the clone holds %q, want the snapshot's content", got)
 	}
@@ -197,12 +200,14 @@ func TestVolumesAndSnapshots(t *testing.T) {
 		t.Errorf("the clone's size: %v, %v", info, err)
 	}
 	again := must[*ec2.CreateVolumeOutput](t)(c.CreateVolume(ctx, &ec2.CreateVolumeInput{
-		AvailabilityZone: aws.String(region + "a"), SnapshotId: snap.SnapshotId, Size: aws.Int32(2), ClientToken: aws.String("tok"),
+		AvailabilityZone: aws.String(region + "a"), SnapshotId: snap.SnapshotId, Size: aws.Int32(2), ClientToken: aws.String("tok"), VolumeInitializationRate: aws.Int32(200),
 	}))
 	if *again.VolumeId != *clone.VolumeId {
 		t.Error("the same client token made a second volume")
 	}
-	_, err := c.CreateVolume(ctx, &ec2.CreateVolumeInput{AvailabilityZone: aws.String(region + "a"), Size: aws.Int32(3), ClientToken: aws.String("tok")})
+	_, err := c.CreateVolume(ctx, &ec2.CreateVolumeInput{AvailabilityZone: aws.String(region + "a"), SnapshotId: snap.SnapshotId, VolumeInitializationRate: aws.Int32(301)})
+	wantCode(t, err, "InvalidParameterValue")
+	_, err = c.CreateVolume(ctx, &ec2.CreateVolumeInput{AvailabilityZone: aws.String(region + "a"), Size: aws.Int32(3), ClientToken: aws.String("tok")})
 	wantCode(t, err, "IdempotentParameterMismatch")
 
 	stop()
@@ -298,6 +303,10 @@ func TestErrorsHaveEC2Codes(t *testing.T) {
 		},
 		"InvalidParameterValue": func() error {
 			_, err := c.CreateVolume(ctx, &ec2.CreateVolumeInput{AvailabilityZone: zone, Size: aws.Int32(70000)})
+			return err
+		},
+		"InvalidParameterCombination": func() error {
+			_, err := c.CreateVolume(ctx, &ec2.CreateVolumeInput{AvailabilityZone: zone, Size: aws.Int32(1), VolumeInitializationRate: aws.Int32(200)})
 			return err
 		},
 		"DryRunOperation": func() error {

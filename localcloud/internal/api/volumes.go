@@ -37,6 +37,7 @@ type xmlVolume struct {
 	Encrypted   bool            `xml:"encrypted"`
 	KMSKeyID    string          `xml:"kmsKeyId,omitempty"`
 	MultiAttach bool            `xml:"multiAttachEnabled"`
+	InitRate    int64           `xml:"volumeInitializationRate,omitempty"`
 }
 
 func attachmentOf(v *state.Volume, status string) xmlAttachment {
@@ -48,6 +49,7 @@ func volumeXML(s *Server, st *state.State, v *state.Volume) xmlVolume {
 	x := xmlVolume{
 		VolumeID: v.ID, Size: v.SizeGiB, SnapshotID: v.SnapshotID, Zone: v.Zone, Status: s.Cloud.VolumeStatus(v), CreateTime: stamp(v.Created),
 		Tags: tagsXML(st, v.ID), VolumeType: v.Type, IOPS: v.IOPS, Throughput: v.Throughput, Encrypted: v.Encrypted, KMSKeyID: v.KMSKeyID,
+		InitRate: v.InitRate,
 	}
 	if v.Attachment != nil {
 		x.Attachments = []xmlAttachment{attachmentOf(v, s.Cloud.AttachmentStatus(v.Attachment))}
@@ -63,6 +65,7 @@ func createVolume(_ context.Context, s *Server, _ *state.State, p params) (any, 
 			Throughput: p.number("Throughput"), Encrypted: p.boolean("Encrypted"), KMSKeyID: p.str("KmsKeyId"),
 		},
 		Zone: p.need("AvailabilityZone"), Tags: p.tags("volume"), Token: p.str("ClientToken"), Digest: p.digest(),
+		InitRate: p.optNumber("VolumeInitializationRate"),
 	}
 	if *p.err != nil {
 		return nil, *p.err

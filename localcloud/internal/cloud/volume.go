@@ -23,6 +23,20 @@ type VolumeRequest struct {
 	Zone          string
 	Tags          map[string]string
 	Token, Digest string
+	InitRate      *int64 // in MiB/s; nil: not asked for
+}
+
+// initRate is checked only: a volume here is whole at once. The bounds are those of EC2's API reference.
+func (r VolumeRequest) initRate() (int64, error) {
+	switch {
+	case r.InitRate == nil:
+		return 0, nil
+	case r.SnapshotID == "":
+		return 0, fault.New("InvalidParameterCombination", "The parameter VolumeInitializationRate is for volumes that are created from a snapshot.")
+	case *r.InitRate < 100 || *r.InitRate > 300:
+		return 0, fault.Invalid("volumeInitializationRate", fmt.Sprint(*r.InitRate), "It must be 100 to 300 MiB/s.")
+	}
+	return *r.InitRate, nil
 }
 
 // CreateVolume makes a volume. With a client token that was used before it
@@ -41,12 +55,17 @@ func (c *Cloud) CreateVolume(r VolumeRequest) (*state.Volume, error) {
 	if !slices.Contains(c.Zones(), r.Zone) {
 		return nil, fault.New("InvalidZone.NotFound", "The zone '%s' does not exist.", r.Zone)
 	}
+	rate, err := r.initRate()
+	if err != nil {
+		return nil, err
+	}
 	var undo revert.Stack
 	defer undo.Fail()
 	v, err := c.makeVolume(st, r.Mapping, r.Zone, &undo)
 	if err != nil {
 		return nil, err
 	}
+	v.InitRate = rate
 	err = c.Store.Update(func(st *state.State) error {
 		st.Volumes[v.ID] = v
 		remember(st, "CreateVolume", r.Token, r.Digest, v.ID)

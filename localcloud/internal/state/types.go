@@ -44,6 +44,8 @@ type Volume struct {
 	Zone       string
 	Created    time.Time
 	Attachment *Attachment `json:",omitempty"`
+	// InitRate is the ordered initialization rate in MiB/s, or 0. Volumes are whole at once here.
+	InitRate int64 `json:",omitempty"`
 	// Modification is the last change of size or type, nil when there was none.
 	Modification *Modification `json:",omitempty"`
 }
