@@ -1,8 +1,8 @@
 # The agent's configuration on a source host: /etc/rehost/agent.hcl. Every commented line shows a default.
 # `rehost server token NAME --out DIR` writes one that is ready to use, with a token and the bus's CA.
 
-server = "web-1"            # the name under which the fleet knows this host
-disks  = ["/dev/sda"]       # whole disks
+server = "web-1"      # the name under which the fleet knows this host
+disks  = ["/dev/sda"] # whole disks
 
 bus {
   servers = ["tls://bus.example.com:4222"]

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/ext/dynblock"
@@ -14,6 +15,9 @@ import (
 	"rehost/internal/hint"
 	"rehost/protocol"
 )
+
+// maxSource bounds the HCL of a configuration: 10,000 servers one by one are a quarter of it.
+const maxSource = 16 << 20
 
 // preamble is what must be known before the other blocks can be expanded.
 type preamble struct {
@@ -32,19 +36,25 @@ type fleetFile struct {
 	Applications []applicationBlock `hcl:"application,block"`
 	Waves        []waveBlock        `hcl:"wave,block"`
 	Checks       []checkBlock       `hcl:"check,block"`
+	Actions      []actionBlock      `hcl:"action,block"`
 }
 
 // LoadFleet reads a fleet's configuration: path is a file, or a folder whose *.hcl files
 // together are one configuration. variables are the caller's values for variable
-// blocks. Everything in the result has its defaults filled in. What is wrong with the
+// blocks, and come before those in values: HCL files of name = value lines, the last of which
+// counts. Everything in the result has its defaults filled in. What is wrong with the
 // files comes back as [*Errors], all of it.
-func LoadFleet(path string, variables map[string]string) (protocol.Fleet, error) {
+func LoadFleet(path string, variables map[string]string, values ...string) (protocol.Fleet, error) {
 	names, folder, err := fleetFiles(path)
 	if err != nil {
 		return protocol.Fleet{}, err
 	}
+	if err := fits(append(slices.Clone(names), values...)); err != nil {
+		return protocol.Fleet{}, err
+	}
 	parser := hclparse.NewParser()
 	r := &reader{scope: newScope(folder)}
+	given := r.given(parser, values)
 	var files []*hcl.File
 	for _, name := range names {
 		file, diags := parser.ParseHCLFile(name)
@@ -57,7 +67,7 @@ func LoadFleet(path string, variables map[string]string) (protocol.Fleet, error)
 	if err := asError(r.diags, parser.Files()); err != nil {
 		return protocol.Fleet{}, hint.Wrap(err, "correct the lines above; `rehost validate` checks them without a controller")
 	}
-	fleet := r.fleet(hcl.MergeFiles(files), variables)
+	fleet := r.fleet(hcl.MergeFiles(files), variables, given)
 	if err := asError(r.diags, parser.Files()); err != nil {
 		return protocol.Fleet{}, hint.Wrap(err, "correct the lines above; `rehost validate` checks them without a controller")
 	}
@@ -83,10 +93,35 @@ func fleetFiles(path string) (names []string, folder string, err error) {
 	return names, path, nil
 }
 
-func (r *reader) fleet(body hcl.Body, variables map[string]string) protocol.Fleet {
+// fits refuses files that are no text, or too much of it: a parsed file takes some fifty times
+// its size in memory, and nobody writes this much by hand.
+func fits(names []string) error {
+	var total int64
+	for _, name := range names {
+		info, err := os.Stat(name)
+		if err != nil {
+			return hint.Wrap(fmt.Errorf("read configuration: %w", err), "check the path")
+		}
+		if total += info.Size(); total > maxSource {
+			return hint.New(fmt.Sprintf("read configuration: more than %s of HCL, with %s", FormatSize(maxSource), name),
+				"put what repeats into a CSV file, and read it with csvdecode(file(...)) and a dynamic block, as configs/thousand does")
+		}
+		text, err := os.ReadFile(name)
+		if err != nil {
+			return hint.Wrap(fmt.Errorf("read configuration: %w", err), "check the path and its permissions")
+		}
+		if how := notUTF8(text); how != "" {
+			what, convert, _ := strings.Cut(how, "; ")
+			return hint.New(fmt.Sprintf("read configuration: %s is %s", name, what), convert)
+		}
+	}
+	return nil
+}
+
+func (r *reader) fleet(body hcl.Body, variables map[string]string, given map[string]*hcl.Attribute) protocol.Fleet {
 	var pre preamble
 	r.diags = append(r.diags, gohcl.DecodeBody(body, nil, &pre)...)
-	r.diags = append(r.diags, r.scope.setVariables(pre.Variables, variables)...)
+	r.diags = append(r.diags, r.scope.setVariables(pre.Variables, variables, given)...)
 	var locals []*hcl.Attribute
 	for _, l := range pre.Locals {
 		for _, a := range l.Attrs {
@@ -145,6 +180,9 @@ func (r *reader) declare(raw *fleetFile) {
 	}
 	for _, b := range raw.Checks {
 		add("check", b.Name, b.NameAt)
+	}
+	for _, b := range raw.Actions {
+		b.refuse(r)
 	}
 }
 

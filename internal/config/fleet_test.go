@@ -48,7 +48,7 @@ func diagnostics(t *testing.T, err error) []byte {
 
 func TestInvalidFleets(t *testing.T) {
 	files, err := filepath.Glob("testdata/invalid/*.hcl")
-	if err != nil || len(files) < 10 {
+	if err != nil || len(files) < 40 {
 		t.Fatalf("found %d files: %v", len(files), err)
 	}
 	for _, file := range files {
@@ -74,7 +74,7 @@ func TestDiagnosticsHaveTheSameOrderEachTime(t *testing.T) {
 }
 
 func TestValidFleets(t *testing.T) {
-	for _, dir := range []string{"testdata/valid/dynamic", "testdata/valid/defaults", "testdata/valid/launch", "../../configs/small", "../../configs/demo"} {
+	for _, dir := range []string{"testdata/valid/dynamic", "testdata/valid/defaults", "testdata/valid/launch", "../../configs/small", "../../configs/demo", "../../configs/typical"} {
 		t.Run(filepath.Base(dir), func(t *testing.T) {
 			fleet, err := LoadFleet(dir, nil)
 			if err != nil {

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclparse"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
 	"github.com/zclconf/go-cty/cty/convert"
@@ -133,8 +134,24 @@ type variableBlock struct {
 	At          hcl.Range      `hcl:",def_range"`
 }
 
-// setVariables fills the variables from their defaults and the caller's values.
-func (s *scope) setVariables(blocks []variableBlock, given map[string]string) (diags hcl.Diagnostics) {
+// given reads files of values for variables. Of a name in several files the last counts.
+func (r *reader) given(parser *hclparse.Parser, files []string) map[string]*hcl.Attribute {
+	all := map[string]*hcl.Attribute{}
+	for _, name := range files {
+		file, diags := parser.ParseHCLFile(name)
+		r.diags = append(r.diags, diags...)
+		if file == nil {
+			continue
+		}
+		attrs, diags := file.Body.JustAttributes()
+		r.diags = append(r.diags, diags...)
+		maps.Copy(all, attrs)
+	}
+	return all
+}
+
+// setVariables fills the variables: from the caller's texts, else from files, else from their defaults.
+func (s *scope) setVariables(blocks []variableBlock, given map[string]string, files map[string]*hcl.Attribute) (diags hcl.Diagnostics) {
 	for _, b := range blocks {
 		if _, twice := s.variables[b.Name]; twice {
 			diags = append(diags, problem(b.At, "Duplicate variable", "The variable %q is declared twice. Remove one of them.", b.Name))
@@ -156,14 +173,23 @@ func (s *scope) setVariables(blocks []variableBlock, given map[string]string) (d
 				diags = append(diags, problem(b.At, "Invalid value of a variable", "%q is not a value of variable %q: %s.", text, b.Name, err))
 			}
 			value = v
+		case files[b.Name] != nil:
+			v, more := fromFile(files[b.Name], value.Type())
+			diags = append(diags, more...)
+			value = v
 		case b.Default == nil:
 			diags = append(diags, problem(b.At, "No value for a variable", "The variable %q has no default. Set it with --var %s=VALUE.", b.Name, b.Name))
 		}
 		s.variables[b.Name] = value
 	}
+	known := slices.Collect(maps.Keys(s.variables))
+	for name, a := range files {
+		if !slices.Contains(known, name) {
+			diags = append(diags, problem(a.NameRange, "Unknown variable", "No variable %q is declared. %s", name, didYouMean(name, "", known)))
+		}
+	}
 	for _, name := range slices.Sorted(maps.Keys(given)) {
 		if _, ok := s.variables[name]; !ok {
-			known := slices.Collect(maps.Keys(s.variables))
 			diags = append(diags, &hcl.Diagnostic{
 				Severity: hcl.DiagError, Summary: "Unknown variable",
 				Detail: fmt.Sprintf("No variable %q is declared, but it was set with --var. %s", name, didYouMean(name, "", known)),
@@ -171,6 +197,22 @@ func (s *scope) setVariables(blocks []variableBlock, given map[string]string) (d
 		}
 	}
 	return diags
+}
+
+// fromFile evaluates a value in a file of values, which has the default's type.
+func fromFile(a *hcl.Attribute, want cty.Type) (cty.Value, hcl.Diagnostics) {
+	v, diags := a.Expr.Value(nil)
+	if diags.HasErrors() {
+		return cty.DynamicVal, diags
+	}
+	if !want.IsPrimitiveType() {
+		return v, nil
+	}
+	v, err := convert.Convert(v, want)
+	if err != nil {
+		return cty.DynamicVal, hcl.Diagnostics{problem(a.Expr.Range(), "Invalid value of a variable", "Variable %q is a %s, as its default is.", a.Name, want.FriendlyName())}
+	}
+	return v, nil
 }
 
 // parseVariable reads a value from a command line: as it is where a text or a number is

@@ -6,7 +6,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"rehost/internal/config"
 	"rehost/internal/hint"
 	"rehost/protocol"
 )
@@ -23,7 +22,7 @@ func newPlan(env Env, c *client) *cobra.Command {
 		Example: "  rehost plan configs/small\n  rehost plan configs/small --detailed-exitcode",
 		Args:    one("DIR"),
 	}
-	vars := variables(cmd)
+	vars := variableFlags(cmd)
 	cmd.Flags().BoolVar(&detailed, "detailed-exitcode", false, "exit with 2 when there are changes")
 	outputFlag(cmd, &output)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -55,7 +54,7 @@ func newApply(env Env, c *client) *cobra.Command {
 		Example: "  rehost apply configs/small\n  rehost apply configs/small --yes",
 		Args:    one("DIR"),
 	}
-	vars := variables(cmd)
+	vars := variableFlags(cmd)
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
 	outputFlag(cmd, &output)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -92,8 +91,8 @@ func newApply(env Env, c *client) *cobra.Command {
 	return cmd
 }
 
-func makePlan(ctx context.Context, c *client, dir string, vars map[string]string) (protocol.Fleet, protocol.Plan, error) {
-	fleet, err := config.LoadFleet(dir, vars)
+func makePlan(ctx context.Context, c *client, dir string, vars variables) (protocol.Fleet, protocol.Plan, error) {
+	fleet, err := vars.load(dir)
 	if err != nil {
 		return fleet, protocol.Plan{}, err
 	}

@@ -9,21 +9,34 @@ import (
 	"rehost/protocol"
 )
 
-// variables adds --var to a command.
-func variables(cmd *cobra.Command) *map[string]string {
-	return cmd.Flags().StringToString("var", nil, "value of a variable, as `name=value`; may be given several times")
+// variables are the values that the caller gives for variable blocks.
+type variables struct {
+	values map[string]string
+	files  []string
+}
+
+// variableFlags adds --var and --var-file to a command.
+func variableFlags(cmd *cobra.Command) *variables {
+	v := &variables{}
+	cmd.Flags().StringToStringVar(&v.values, "var", nil, "value of a variable, as `name=value`; may be given several times")
+	cmd.Flags().StringArrayVar(&v.files, "var-file", nil, "`file` of name = value lines; may be given several times, the last one counts; --var comes before them")
+	return v
+}
+
+func (v variables) load(path string) (protocol.Fleet, error) {
+	return config.LoadFleet(path, v.values, v.files...)
 }
 
 func newValidate(env Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "validate DIR",
 		Short:   "Check a fleet's configuration without a controller",
-		Example: "  rehost validate configs/small",
+		Example: "  rehost validate configs/small\n  rehost validate configs/typical --var-file production.vars",
 		Args:    one("DIR"),
 	}
-	vars := variables(cmd)
+	vars := variableFlags(cmd)
 	cmd.RunE = func(_ *cobra.Command, args []string) error {
-		fleet, err := config.LoadFleet(args[0], *vars)
+		fleet, err := vars.load(args[0])
 		if err != nil {
 			return err
 		}

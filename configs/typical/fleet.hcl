@@ -1,0 +1,90 @@
+# A shop of three applications in two waves. Values that differ between accounts are
+# variables: rehost plan configs/typical --var-file configs/typical/production.vars
+
+variable "subnet" {
+  default     = "subnet-0aaaaaaaaaaaaaaaa"
+  description = "where targets start"
+}
+
+variable "test_subnet" {
+  default = "subnet-0bbbbbbbbbbbbbbbb"
+}
+
+locals {
+  team = { team = "shop", project = "move-2027" }
+}
+
+replication "default" {
+  volume_type = "auto"
+  tags        = local.team
+}
+
+launch "default" {
+  instance_type   = "auto"
+  subnet          = var.subnet
+  test_subnet     = var.test_subnet
+  security_groups = ["sg-0aaaaaaaaaaaaaaaa"]
+  http_tokens     = "required"
+  tags            = local.team
+}
+
+launch "db" {
+  from          = launch.default
+  instance_type = "r6i.xlarge"
+  private_ip    = "copy"
+
+  disk "/dev/sdb" {
+    volume_type = "io2"
+    iops        = 8000
+  }
+}
+
+check "web" {
+  kind = "http"
+  path = "/health"
+}
+
+check "ssh" {
+  kind = "tcp"
+  port = 22
+}
+
+dynamic "server" {
+  for_each = toset(["web-1", "web-2", "web-3"])
+  labels   = [server.value]
+  content {
+    checks = [check.web, check.ssh]
+  }
+}
+
+server "db-1" {
+  launch = launch.db
+  disks  = ["/dev/sda", "/dev/sdb"]
+  checks = [check.ssh]
+}
+
+server "batch-1" {
+  checks = [check.ssh]
+}
+
+application "database" {
+  servers = [server.db-1]
+}
+
+application "shop" {
+  servers = [for n in range(1, 4) : "web-${n}"]
+}
+
+application "batch" {
+  servers = [server.batch-1]
+}
+
+wave "foundation" {
+  applications = [application.database]
+}
+
+wave "shop" {
+  applications = [application.shop, application.batch]
+  after        = [wave.foundation]
+  concurrency  = 3
+}

@@ -1,0 +1,5 @@
+replication "default" {}
+launch "default" {}
+action "patch" {
+  command = "yum update"
+}

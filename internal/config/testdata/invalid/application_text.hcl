@@ -1,0 +1,6 @@
+replication "default" {}
+launch "default" {}
+server "a" {}
+application "shop" {
+  servers = "a"
+}

@@ -1,0 +1,3 @@
+replication "default" {}
+launch "default" {}
+sever "a" {}

@@ -1,0 +1,6 @@
+replication "default" {}
+launch "default" {}
+check "c" {
+  kind = "console"
+  port = 22
+}

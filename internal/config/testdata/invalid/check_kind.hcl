@@ -1,0 +1,5 @@
+replication "default" {}
+launch "default" {}
+check "c" {
+  kind = "htpp"
+}

@@ -1,0 +1,6 @@
+replication "default" {}
+launch "default" {}
+check "c" {
+  kind   = "http"
+  status = 700
+}

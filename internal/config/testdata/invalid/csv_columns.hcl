@@ -1,0 +1,5 @@
+replication "default" {}
+launch "default" {}
+locals {
+  rows = csvdecode("name,type\na,b,c\n")
+}

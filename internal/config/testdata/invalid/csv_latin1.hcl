@@ -1,0 +1,5 @@
+replication "default" {}
+launch "default" {}
+locals {
+  rows = csvdecode(file("latin1.csv"))
+}

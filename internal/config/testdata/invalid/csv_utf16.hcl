@@ -1,0 +1,5 @@
+replication "default" {}
+launch "default" {}
+locals {
+  rows = csvdecode(file("utf16.csv"))
+}

@@ -1,0 +1,5 @@
+replication "default" {}
+launch "default" {}
+server "a" {
+  disks = ["sda"]
+}

@@ -1,0 +1,4 @@
+replication "default" {}
+launch "default" {}
+server "a" {}
+server "a" {}

@@ -1,0 +1,5 @@
+replication "default" {}
+launch "default" {}
+locals {
+  a = jsondecode("{")
+}

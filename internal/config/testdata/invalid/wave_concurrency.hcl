@@ -1,0 +1,6 @@
+replication "default" {}
+launch "default" {}
+wave "a" {
+  applications = []
+  concurrency  = 0
+}
