@@ -122,7 +122,7 @@ func newRoot(env Env) *cobra.Command {
 	})
 	root.AddCommand(
 		newDev(env), newLocalCloud(env), newConvert(env),
-		newFmt(env), newValidate(env), newPlan(env, c), newApply(env, c),
+		newFmt(env), newImport(env), newExport(env), newValidate(env), newPlan(env, c), newApply(env, c),
 		newStatus(env, c), newServer(env, c), newWave(env, c), newJob(env, c), newPoint(env, c), newSweep(env, c), newVerify(env, c),
 		newVersion(env, c),
 	)
