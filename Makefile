@@ -42,6 +42,9 @@ kernels: build ## run the tracker's tests under the kernels of Debian 11, 12 and
 guest: build ## replicate an emulated Debian 12 server, its agent under systemd, through a kill and a reboot
 	REHOST_GUEST=1 $(GO) test -timeout 40m -count=1 -v ./test/guest
 
+boot-matrix: build ## convert many kinds of servers and boot each, next to its unconverted self (MATRIX="btrfs|UEFI" chooses)
+	REHOST_MATRIX="$(or $(MATRIX),.)" $(GO) test -timeout 40m -count=1 -v ./test/matrix
+
 cloudinit: build ## launch a Debian server with cloud-init in the local cloud, log in over SSH
 	REHOST_CLOUDINIT=1 $(GO) test -timeout 30m -count=1 -v -run TestCloudInit ./localcloud
 
@@ -63,5 +66,5 @@ appliance: build ## build the conversion appliance's disk image
 clean: ## remove what was built here (the image cache stays)
 	rm -rf bin build
 
-.PHONY: help packages build demo test bench stamp chaos mutants kernels guest cloudinit storage check generate lint-fix appliance clean
+.PHONY: help packages build demo test bench stamp chaos mutants kernels guest boot-matrix cloudinit storage check generate lint-fix appliance clean
 .DEFAULT_GOAL := help

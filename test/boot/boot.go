@@ -50,6 +50,7 @@ type Options struct {
 	Forward   []Forward
 	Reach     []Forward // what the guest may reach: an address of its network stands for one of the host
 	Reboots   bool      // a reboot does not end the machine
+	UEFI      bool      // Debian's OVMF instead of a BIOS, with no boot entry in its variables
 }
 
 // Machine is a machine that runs.
@@ -163,6 +164,11 @@ func arguments(o Options, log string) ([]string, error) {
 		id := fmt.Sprintf("disk%d", i+1)
 		args = append(args, "-drive", "if=none,id="+id+",format=raw,snapshot=on,file="+strings.ReplaceAll(path, ",", ",,"),
 			"-device", fmt.Sprintf("virtio-blk-pci,drive=%s,addr=%d", id, 5+i))
+	}
+	if o.UEFI {
+		for i, file := range []string{"OVMF_CODE_4M.fd,readonly=on", "OVMF_VARS_4M.fd,snapshot=on"} {
+			args = append(args, "-drive", fmt.Sprintf("if=pflash,format=raw,unit=%d,file=/usr/share/OVMF/%s", i, file))
+		}
 	}
 	if !o.Reboots {
 		args = append(args, "-no-reboot")

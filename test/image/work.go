@@ -114,6 +114,13 @@ func (w work) format(ctx context.Context, device string) error {
 	return err
 }
 
+// dpkgOptions keep an installation small and quick.
+var dpkgOptions = []string{
+	"--dpkgopt=force-confold", "--dpkgopt=force-unsafe-io",
+	"--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-include=/usr/share/doc/*/copyright",
+	"--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/locale/*",
+}
+
 // install fills the root with packages, then lays the server's own files over them.
 func (w work) install(ctx context.Context) error {
 	early := filepath.Join(w.dir, "early")
@@ -126,9 +133,6 @@ func (w work) install(ctx context.Context) error {
 		"--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private", "--",
 		"mmdebstrap", "--mode=root", "--variant=minbase", "--format=directory",
 		"--include=" + strings.Join(w.content.packages, ","),
-		"--dpkgopt=force-confold", "--dpkgopt=force-unsafe-io",
-		"--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-include=/usr/share/doc/*/copyright",
-		"--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/locale/*",
 		// The initramfs is made once, while the kernel is installed, so its configuration comes first.
 		"--essential-hook=cp -a '" + early + "/.' \"$1\"",
 		"--essential-hook=echo grub-pc grub-pc/install_devices_empty boolean true | chroot \"$1\" debconf-set-selections",
@@ -137,7 +141,7 @@ func (w work) install(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	args = append(append(args, apt...), "bookworm", w.root())
+	args = append(append(append(args, dpkgOptions...), apt...), "bookworm", w.root())
 	sources, err := w.aptSources()
 	if err != nil {
 		return err
