@@ -176,3 +176,11 @@ func embed(c combination, work, disk string) error {
 	_, err2 := f.WriteAt(core, int64(at)*sector)
 	return errors.Join(err1, err2, f.Close())
 }
+
+// rootAt is the byte at which the root's partition begins.
+func (c combination) rootAt() int64 {
+	if c.table == "uefi" {
+		return firstPart + espBytes
+	}
+	return firstPart
+}
