@@ -48,7 +48,7 @@ func TestAHundredThousandRows(t *testing.T) {
 	if err != nil || len(in.Fleet.Servers) != n || len(in.Fleet.Launches) != 1 {
 		t.Fatalf("%d servers, %d launch blocks: %v", len(in.Fleet.Servers), len(in.Fleet.Launches), err)
 	}
-	if took := time.Since(begin); took > time.Minute {
+	if took := time.Since(begin); took > 3*time.Minute {
 		t.Errorf("took %v", took)
 	}
 }
