@@ -181,6 +181,9 @@ func keepOriginals(root *Root, edits []Edit) error {
 	if err != nil {
 		return err
 	}
+	if err := unstage(root, rec); err != nil {
+		return err
+	}
 	var t transaction
 	for _, e := range edits {
 		if slices.ContainsFunc(rec.Original, func(o original) bool { return o.Path == e.Path }) {
@@ -223,6 +226,16 @@ func keepOriginals(root *Root, edits []Edit) error {
 	return t.run()
 }
 
+// unstage removes what a run that was killed had made ready for the files of the record.
+func unstage(root *Root, rec record) error {
+	for _, o := range rec.Original {
+		if err := root.Unstage(o.Path); err != nil && !missing(err) {
+			return fmt.Errorf("remove what a killed run left beside %s: %w", o.Path, err)
+		}
+	}
+	return nil
+}
+
 func readRecord(root *Root) (record, error) {
 	rec := record{Version: 1}
 	data, err := root.ReadFile(recordFile, maxRecord)
@@ -246,6 +259,9 @@ func readRecord(root *Root) (record, error) {
 func Undo(root *Root) error {
 	rec, err := readRecord(root)
 	if err != nil {
+		return err
+	}
+	if err := unstage(root, rec); err != nil {
 		return err
 	}
 	var t transaction

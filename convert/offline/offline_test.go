@@ -205,7 +205,7 @@ func TestKilledConversionGoesOn(t *testing.T) {
 	}
 	job.Action = protocol.ActionApply
 	killed := 0
-	for range 4 {
+	for try := 0; killed < 2 && try < 12; try++ {
 		// What is before is the machine's own start: the files change in the moments after it.
 		ctx, cancel := context.WithCancel(t.Context())
 		job.Progress = func(line string) {

@@ -5,8 +5,6 @@
 package guest
 
 import (
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -22,9 +20,6 @@ import (
 // maxLinks bounds the links followed for one path, as the kernel does.
 const maxLinks = 40
 
-// tempPrefix starts the name of a file that is not complete yet.
-const tempPrefix = ".rehost-"
-
 // ErrNotRegular says that a path names something else than a file: a guest may
 // have a device, a pipe or a folder where a file is expected.
 var ErrNotRegular = errors.New("not a regular file")
@@ -33,6 +28,7 @@ var ErrNotRegular = errors.New("not a regular file")
 type Root struct {
 	dir     *os.Root
 	touched map[uint64]*os.File // a folder for each filesystem that was changed
+	staged  map[string]int      // how often each path has been staged
 }
 
 // Open opens the guest whose root is mounted at dir.
@@ -41,7 +37,7 @@ func Open(dir string) (*Root, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the guest's root: %w", err)
 	}
-	return &Root{dir: r, touched: map[uint64]*os.File{}}, nil
+	return &Root{dir: r, touched: map[uint64]*os.File{}, staged: map[string]int{}}, nil
 }
 
 // Close releases the root.
@@ -268,7 +264,11 @@ func (r *Root) stage(name, p string, content io.Reader, like *os.File, mode fs.F
 	if err := r.mkdirAll(path.Dir(p)); err != nil {
 		return nil, err
 	}
-	s = &Staged{root: r, temp: inside(path.Join(path.Dir(p), tempPrefix+randomName())), to: inside(p)}
+	s = &Staged{root: r, temp: inside(tempName(p, r.staged[p])), to: inside(p)}
+	r.staged[p]++
+	if err := s.Discard(); err != nil { // what a killed run has left there
+		return nil, fmt.Errorf("write %s: %w", name, err)
+	}
 	f, err := r.dir.OpenFile(s.temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("write %s: %w", name, err)
@@ -529,10 +529,4 @@ func (r *Root) Mkdir(name string, mode fs.FileMode) error {
 		return err
 	}
 	return r.dir.Chmod(inside(p), mode)
-}
-
-func randomName() string {
-	b := make([]byte, 8)
-	_, _ = rand.Read(b) // never fails: the runtime ends the program first
-	return hex.EncodeToString(b)
 }
