@@ -34,10 +34,7 @@ func (f Facts) cards() []card {
 	var found []card
 	switch f.Guest.Network {
 	case "ifupdown":
-		for _, file := range append([]string{"/etc/network/interfaces"}, f.below("/etc/network/interfaces.d", "")...) {
-			text, _ := f.text(file)
-			found = append(found, ifupdownCards(text)...)
-		}
+		found = f.interfaces()
 	case "netplan":
 		for _, file := range f.below("/etc/netplan", ".yaml") {
 			text, _ := f.text(file)
@@ -122,6 +119,15 @@ func kernelNumber(name string) (int, bool) {
 		return 0, false
 	}
 	return number(m[1]), true
+}
+
+// interfaces returns the cards that ifupdown is told of, the loopback too.
+func (f Facts) interfaces() (found []card) {
+	for _, file := range append([]string{"/etc/network/interfaces"}, f.below("/etc/network/interfaces.d", "")...) {
+		text, _ := f.text(file)
+		found = append(found, ifupdownCards(text)...)
+	}
+	return found
 }
 
 // ifupdownCards returns the cards of an interfaces file: those of iface stanzas that are no bond, bridge or VLAN, and those that these are made of.

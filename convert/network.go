@@ -22,23 +22,43 @@ var networkFiles = []string{
 	redhatDir,
 }
 
+// wants is where what is enabled for the normal running of a guest stands.
+const wants = "/etc/systemd/system/multi-user.target.wants/"
+
 func networkKind(f Facts) string {
-	const wants = "/etc/systemd/system/multi-user.target.wants/"
+	other := enabledNetwork(f)
 	switch {
 	case f.hasFile("/usr/sbin/netplan") && len(f.below("/etc/netplan", ".yaml")) > 0:
 		return "netplan"
-	case f.hasFile("/etc/network/interfaces") && (f.hasFile("/sbin/ifup") || f.hasFile("/usr/sbin/ifup")):
+	case f.hasFile("/etc/network/interfaces") && (f.hasFile("/sbin/ifup") || f.hasFile("/usr/sbin/ifup")) && (other == "" || f.usesIfupdown()):
 		return "ifupdown"
+	case other != "":
+		return other
+	case f.hasFile(redhatDir):
+		return "ifcfg"
+	}
+	return ""
+}
+
+// enabledNetwork is the service that is enabled to configure the network, beside ifupdown.
+func enabledNetwork(f Facts) string {
+	switch {
 	case f.hasFile(wants + "NetworkManager.service"):
 		return "NetworkManager"
 	case f.hasFile(wants + "systemd-networkd.service"):
 		return "systemd-networkd"
 	case f.hasFile(wants + "wicked.service"), strings.HasSuffix(f.Files["/etc/systemd/system/network.service"].Link, "/wicked.service"):
 		return "wicked"
-	case f.hasFile(redhatDir):
-		return "ifcfg"
 	}
 	return ""
+}
+
+// usesIfupdown says whether ifupdown is enabled and has a card to bring up. It may be installed beside what configures the network.
+func (f Facts) usesIfupdown() bool {
+	if !f.hasFile(wants + "networking.service") {
+		return false
+	}
+	return slices.ContainsFunc(f.interfaces(), func(c card) bool { return c.name != "lo" })
 }
 
 // below returns the files that were found in a folder and end with suffix, sorted.

@@ -221,3 +221,26 @@ func FuzzKeptNetwork(f *testing.F) {
 		}
 	})
 }
+
+func TestWhatIsInstalledBesideTheNetworksOwnProgramDoesNotCount(t *testing.T) {
+	const loop, card = "auto lo\niface lo inet loopback\n", "auto ens3\niface ens3 inet dhcp\n"
+	for _, c := range []struct {
+		name, interfaces string
+		enabled          []string
+		want             string
+	}{
+		{"ifupdown alone", loop + card, nil, "ifupdown"},
+		{"NetworkManager beside it", loop, []string{"NetworkManager", "networking"}, "NetworkManager"},
+		{"ifupdown is off", loop + card, []string{"NetworkManager"}, "NetworkManager"},
+		{"ifupdown has the card", loop + card, []string{"NetworkManager", "networking"}, "ifupdown"},
+		{"networkd beside it", loop, []string{"systemd-networkd", "networking"}, "systemd-networkd"},
+	} {
+		f := Facts{Files: map[string]File{"/etc/network/interfaces": {Data: []byte(c.interfaces)}, "/sbin/ifup": {}}}
+		for _, unit := range c.enabled {
+			f.Files[wants+unit+".service"] = File{Link: "/lib/systemd/system/" + unit + ".service"}
+		}
+		if got := networkKind(f); got != c.want {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
+}
