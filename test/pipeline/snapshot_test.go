@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/zeebo/xxh3"
 
@@ -28,7 +29,7 @@ func TestASnapshotIsComparedWithTheSource(t *testing.T) {
 		}
 		snapshot = b
 	}
-	w.serveSnapshot(func() []byte { return snapshot })
+	w.serveSnapshot(0, func() []byte { return snapshot })
 	w.startReplica()
 	a := w.startAgent(false)
 	w.awaitContinuous()
@@ -70,6 +71,16 @@ func TestASnapshotIsComparedWithTheSource(t *testing.T) {
 	if v := w.verified("older", "p"); v.Problem == nil || v.Problem.Hint == "" {
 		t.Errorf("a point that is not the newest: %+v", v)
 	}
+	w.mu.Lock()
+	kept := snapshot
+	snapshot = nil
+	w.mu.Unlock()
+	if v := w.verified("gone", "quiet"); v.Problem == nil || v.Problem.Code != protocol.ProblemUnknown {
+		t.Errorf("a snapshot that is gone: %+v", v)
+	}
+	w.mu.Lock()
+	snapshot = kept
+	w.mu.Unlock()
 	if err := a.stop(); err != nil {
 		t.Fatal(err)
 	}
@@ -81,12 +92,62 @@ func TestASnapshotIsComparedWithTheSource(t *testing.T) {
 	}
 }
 
-// verified orders a comparison and returns its outcome.
-func (w *world) verified(id, point string) (v protocol.VerifyReport) {
-	w.tb.Helper()
+// TestAComparisonOutlivesTheNextPoint takes a point while the snapshot of the one before is compared, as a schedule does: the
+// comparison goes on, and what was written between the two is not taken for a difference.
+func TestAComparisonOutlivesTheNextPoint(t *testing.T) {
+	t.Parallel()
+	rng := rngOf(t)
+	w := newWorld(t, 24<<20)
+	w.fill(rng, 300)
+	snapshots := map[string][]byte{}
+	w.after = func(id string) {
+		b, err := os.ReadFile(w.volumePath(0))
+		if err != nil {
+			t.Error(err)
+		}
+		snapshots[id] = b
+	}
+	// So slow that the comparison of a few ranges is longer than a point.
+	w.serveSnapshot(200*time.Millisecond, func() []byte { return snapshots["older"] })
+	w.startReplica()
+	w.startAgent(false)
+	w.awaitContinuous()
+	if !w.takePoint("older") {
+		t.Fatal("no point of a quiet source")
+	}
+	w.orderVerify("slow", "older")
+	w.await("the comparison to begin", func(a protocol.AgentReport, _ protocol.ReplicaStatus) bool {
+		return a.Verify != nil && a.Verify.ID == "slow" && a.Verify.Done > 0
+	})
+	w.fill(rng, 300)
+	if !w.takePoint("newer") {
+		t.Fatal("no point during the comparison")
+	}
 	w.mu.Lock()
-	w.verify = &protocol.VerifyOrder{ID: id, Point: point}
+	if v := w.agent.Verify; v == nil || v.ID != "slow" || !v.Ended.IsZero() {
+		t.Errorf("the comparison was over before the next point was: %+v", v)
+	}
 	w.mu.Unlock()
+	if v := w.awaitVerified("slow"); v.Problem != nil || v.Differences != 0 || v.Done != 24<<20 || v.Skipped == 0 {
+		t.Errorf("the comparison across a point: %+v", v)
+	}
+}
+
+// verified orders a comparison and returns its outcome.
+func (w *world) verified(id, point string) protocol.VerifyReport {
+	w.tb.Helper()
+	w.orderVerify(id, point)
+	return w.awaitVerified(id)
+}
+
+func (w *world) orderVerify(id, point string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.verify = &protocol.VerifyOrder{ID: id, Point: point}
+}
+
+func (w *world) awaitVerified(id string) (v protocol.VerifyReport) {
+	w.tb.Helper()
 	w.await("verify "+id, func(a protocol.AgentReport, _ protocol.ReplicaStatus) bool {
 		if a.Verify == nil || a.Verify.ID != id || a.Verify.Ended.IsZero() {
 			return false
@@ -97,13 +158,18 @@ func (w *world) verified(id, point string) (v protocol.VerifyReport) {
 	return v
 }
 
-// serveSnapshot answers for the cloud.
-func (w *world) serveSnapshot(content func() []byte) {
+// serveSnapshot answers for the cloud, each time after a delay; content is called with mu held.
+func (w *world) serveSnapshot(delay time.Duration, content func() []byte) {
 	w.tb.Helper()
 	err := bus.Serve(w.tb.Context(), w.nc, w.log, "cloud", bus.Handle("snapshot", protocol.SnapshotSubject("*"), func(_ context.Context, r protocol.SnapshotRequest) (out protocol.SnapshotReply, err error) {
+		time.Sleep(delay)
 		w.mu.Lock()
-		defer w.mu.Unlock()
-		for b := content()[r.Offset : r.Offset+r.Length]; len(b) > 0; {
+		whole := content()
+		w.mu.Unlock()
+		if whole == nil {
+			return out, &protocol.Problem{Code: protocol.ProblemUnknown, Message: "there is no such snapshot"}
+		}
+		for b := whole[r.Offset : r.Offset+r.Length]; len(b) > 0; {
 			n := min(r.GranuleBytes, int64(len(b)))
 			h := xxh3.Hash128(b[:n]).Bytes()
 			out.Hashes, b = append(out.Hashes, h[:]...), b[n:]

@@ -26,8 +26,9 @@ type granules struct {
 	age   ages
 	shut  bool   // a drain is under way: nothing is picked
 	watch *watch // of the range that is being verified; nil: none
-	// since is of the newest point that was sent, taking of the one that is being taken; nil: none.
-	since, taking *since
+	// since is of the newest point that was sent, taking of the one that is being taken, against of the one whose snapshots are
+	// being compared; nil: none.
+	since, taking, against *since
 }
 
 type diskGranules struct {
@@ -92,9 +93,15 @@ func (g *granules) mark(disk, word int, w uint64) {
 		d.freeN -= onesCount(used)
 	}
 	d.setNeed(word, w)
+	g.touchLocked(disk, word, w)
+}
+
+// touchLocked tells whoever notes what is written.
+func (g *granules) touchLocked(disk, word int, w uint64) {
 	g.watch.touch(disk, word, w)
-	g.since.touch(disk, word, w)
-	g.taking.touch(disk, word, w)
+	for _, s := range []*since{g.since, g.taking, g.against} {
+		s.touch(disk, word, w)
+	}
 }
 
 func (d *diskGranules) setNeed(word int, w uint64) {
@@ -318,9 +325,7 @@ func (g *granules) needAll() {
 			mask := wordMask(w, d.n)
 			g.file.or(i, w, mask)
 			d.need[w], d.initial[w] = mask, mask&^d.flight[w]
-			g.watch.touch(i, w, mask)
-			g.since.touch(i, w, mask)
-			g.taking.touch(i, w, mask)
+			g.touchLocked(i, w, mask)
 		}
 		clear(g.file.free[i])
 		d.freeN, d.rescanned = 0, 0

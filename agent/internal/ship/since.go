@@ -38,16 +38,27 @@ func (g *granules) endSince(sent bool) {
 	g.taking = nil
 }
 
-// knows says whether it was noted what was written since a point.
-func (g *granules) knows(point string) bool {
+// beginComparison goes on noting for the newest point until [granules.endComparison], whatever points are sent meanwhile. It
+// returns false when the newest one is another, or none.
+func (g *granules) beginComparison(point string) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.since != nil && g.since.point == point
+	if g.since == nil || g.since.point != point {
+		return false
+	}
+	g.against = g.since
+	return true
 }
 
-// writtenSince says whether a granule was written to since the point that is noted for.
+func (g *granules) endComparison() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.against = nil
+}
+
+// writtenSince says whether a granule was written to since the point that is being compared; without one, none was.
 func (g *granules) writtenSince(disk int, granule int64) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.since.words[disk][granule/64]>>(granule%64)&1 != 0
+	return g.against != nil && g.against.words[disk][granule/64]>>(granule%64)&1 != 0
 }

@@ -157,6 +157,14 @@ func (s *Shipper) pass(ctx context.Context, order protocol.VerifyOrder, buffer [
 	for _, d := range s.cfg.Disks {
 		report.Total += d.SizeBytes
 	}
+	if order.Point != "" {
+		if !s.granules.beginComparison(order.Point) {
+			report.Problem, report.Ended = problemOf(protocol.ProblemPoint, errSince(order.Point)), time.Now()
+			s.status.verifying(report)
+			return
+		}
+		defer s.granules.endComparison()
+	}
 	s.status.verifying(report)
 	s.log.Info("verify begins", "id", order.ID, "point", order.Point, "bytes", report.Total)
 	for disk := range s.cfg.Disks {
@@ -186,11 +194,6 @@ func (s *Shipper) pass(ctx context.Context, order protocol.VerifyOrder, buffer [
 func (s *Shipper) verifyRange(ctx context.Context, sp span, buffer []byte, report *protocol.VerifyReport) bool {
 	size := s.cfg.Disks[sp.disk].GranuleBytes
 	for {
-		if report.Point != "" && !s.granules.knows(report.Point) {
-			report.Problem, report.Ended = problemOf(protocol.ProblemPoint, errSince(report.Point)), time.Now()
-			s.status.verifying(*report)
-			return false
-		}
 		skipped, bad, err := s.verifySpan(ctx, sp, report.Point, buffer)
 		if err == nil {
 			report.Problem = nil
@@ -208,7 +211,13 @@ func (s *Shipper) verifyRange(ctx context.Context, sp span, buffer []byte, repor
 		if report.Problem, ok = errors.AsType[*protocol.Problem](err); !ok {
 			report.Problem = problemOf(protocol.ProblemReplicaUnreachable, err)
 		}
+		if report.Problem.Code == protocol.ProblemUnknown { // the snapshot is gone, and comes not back
+			report.Ended = time.Now()
+		}
 		s.status.verifying(*report)
+		if !report.Ended.IsZero() {
+			return false
+		}
 		select {
 		case <-time.After(verifyRetry):
 		case <-ctx.Done():
@@ -243,7 +252,7 @@ func (s *Shipper) verifySpan(ctx context.Context, sp span, point string, buffer 
 		s.drain()
 		skipped, bad = 0, nil
 		for i := sp.first; i < sp.first+sp.count; i++ {
-			if s.granules.touched(i) || point != "" && s.granules.writtenSince(sp.disk, i) {
+			if s.granules.touched(i) || s.granules.writtenSince(sp.disk, i) {
 				skipped++
 			} else if differ[i-sp.first] {
 				bad = append(bad, i)

@@ -18,7 +18,7 @@ func (p *Points) Content(ctx context.Context, r protocol.SnapshotRequest) (proto
 	var out protocol.SnapshotReply
 	server := bus.Sender(ctx)
 	unknown := &protocol.Problem{
-		Code: protocol.ProblemUnknown, Server: server, Message: "point " + r.Point + " of " + server + " has no snapshot of " + r.Disk, Hint: "see the points with: rehost point list " + server,
+		Code: protocol.ProblemUnknown, Server: server, Message: "point " + r.Point + " of " + server + " has no snapshot of " + r.Disk, Hint: "see the points with: rehost point list " + server + "; keep one for a comparison with: rehost point pin",
 	}
 	rec, err := p.store.Servers.Get(server)
 	if err != nil {
