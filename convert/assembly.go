@@ -12,7 +12,7 @@ var assemblyFiles = []string{
 }
 
 // oldDevice matches a name of a disk that the old hypervisor gave, in a filter or a list.
-var oldDevice = regexp.MustCompile(`/dev/(?:(?:xv|[shv])d|nvme|cciss|disk/by-(?:id|path)/|sd)`)
+var oldDevice = regexp.MustCompile(`/dev/(?:(?:xv|[shv])d|nvme|cciss|disk/by-(?:id|path)/)`)
 
 // assembly plans what LVM and RAID know of their disks: in EC2 they have other names and identities, and are found by their content.
 func (p *planner) assembly() error {

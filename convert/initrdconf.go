@@ -44,7 +44,10 @@ func confFix(name string) initrdConf {
 			return text
 		}
 	case name == "cryptroot/crypttab", name == "etc/crypttab":
-		return func(p *planner, _ *Initrd, text string) string { return p.fixCrypttab(text) }
+		return func(p *planner, _ *Initrd, text string) string {
+			fixed, _ := p.facts.fixCrypttab(text) // the guest's own has said what is lost
+			return fixed
+		}
 	case name == "etc/mdadm.conf", name == "etc/mdadm/mdadm.conf":
 		return func(_ *planner, _ *Initrd, text string) string { return fixArrays(text) }
 	case name == lvmConf:
@@ -74,17 +77,6 @@ func (p *planner) fixedConf(in *Initrd) map[string]string {
 		}
 	}
 	return fixed
-}
-
-// fixCrypttab returns a crypttab as the guest's own is changed, for which the findings were said already.
-func (p *planner) fixCrypttab(text string) string {
-	said := len(p.findings)
-	var out strings.Builder
-	for line := range strings.Lines(text) {
-		out.WriteString(p.crypttabLine(line))
-	}
-	p.findings = p.findings[:said]
-	return out.String()
 }
 
 // fixArguments returns lines of kernel arguments that name no disks of the old hypervisor.
