@@ -31,6 +31,7 @@ const identityTTL = 365 * 24 * time.Hour
 type Authority struct {
 	operator, account, system nkeys.KeyPair
 	roles                     map[string]nkeys.KeyPair
+	revoked                   map[string]time.Time // by public key; [Server.Revoke] changes it
 }
 
 // authorityFile is how an Authority is kept: seeds.
@@ -55,7 +56,7 @@ func openAuthority(path string) (*Authority, error) {
 }
 
 func (f *authorityFile) open() (*Authority, error) {
-	a := &Authority{roles: map[string]nkeys.KeyPair{}}
+	a := &Authority{roles: map[string]nkeys.KeyPair{}, revoked: map[string]time.Time{}}
 	var err error
 	for _, k := range []struct {
 		seed string
@@ -168,6 +169,9 @@ func (a *Authority) accountJWT() (string, error) {
 		scope := jwt.NewUserScope()
 		scope.Key, scope.Role, scope.Template = key, g.role, g.template()
 		claims.SigningKeys.AddScopedSigner(scope)
+	}
+	for key, at := range a.revoked {
+		claims.RevokeAt(key, at)
 	}
 	text, err := claims.Encode(a.operator)
 	if err != nil {

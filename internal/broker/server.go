@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 
@@ -42,6 +43,7 @@ type Server struct {
 	ns        *natsserver.Server
 	authority *Authority
 	bus       protocol.Bus
+	revoking  sync.Mutex // one change of the account at a time
 }
 
 // Listen starts the embedded server and returns when it answers. The server runs until Close.
