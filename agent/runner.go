@@ -163,7 +163,7 @@ func (r *runner) state() protocol.AgentReport {
 
 // follow makes the agent what the order says.
 func (r *runner) follow(ctx context.Context, o protocol.AgentOrder) error {
-	if r.current != nil && o.Generation != "" && o.Generation != r.current.generation {
+	if r.current != nil && (o.Wanted == protocol.WantStop || o.Generation != "" && o.Generation != r.current.generation) {
 		if err := r.stopShipping(); err != nil {
 			return err
 		}

@@ -101,7 +101,8 @@ type Wanted string
 const (
 	WantNothing    Wanted = "" // wait: the staging side is not ready
 	WantReplicate  Wanted = "replicate"
-	WantPause      Wanted = "pause"
+	WantPause      Wanted = "pause"      // send nothing, and track what is written
+	WantStop       Wanted = "stop"       // end the replication, and wait
 	WantDisconnect Wanted = "disconnect" // detach the tracker, remove the pins, end
 )
 
