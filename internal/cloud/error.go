@@ -74,6 +74,12 @@ func Permanent(err error) bool {
 	return strings.HasPrefix(e.Code, "Invalid") || strings.HasPrefix(e.Code, "Missing") || strings.HasSuffix(e.Code, "LimitExceeded")
 }
 
+// Quota says that a limit of the account is reached: the same call is done when something else has gone, or the limit was raised.
+func Quota(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && strings.HasSuffix(e.Code, "LimitExceeded") && !Throttled(err)
+}
+
 // expiredCodes are what EC2 and STS say of credentials that were right once.
 var expiredCodes = []string{"RequestExpired", "ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"}
 
