@@ -30,6 +30,11 @@ replica_bus {
   servers = ["tls://10.0.0.5:4222"]
 }
 
+# What all jobs together do.
+jobs {
+  # servers = 20 # worked on at once; a wave's concurrency bounds its own job
+}
+
 log {
   # level  = "info" # trace, debug, info, warn, error
   # format = "json" # or text

@@ -41,6 +41,9 @@ type memoryCloud struct {
 
 	detaching func(v cloud.Volume) // a volume is taken from an instance that lives
 	busy      chan struct{}        // detachments wait for it
+	slow      time.Duration        // each change takes as long
+	limit     int                  // conversions that may live at once; 0: any number
+	brokenFor string               // conversions of this server report a failure
 
 	changed func()                                     // after every real change, before the answer
 	started func(inst cloud.Instance, userData []byte) // a replication server boots
@@ -61,8 +64,13 @@ func (c *memoryCloud) id(kind string) string {
 
 // change does one call: fn says whether it really changed anything.
 func (c *memoryCloud) change(ctx context.Context, fn func() bool) error {
-	if err := ctx.Err(); err != nil {
-		return err
+	c.mu.Lock()
+	slow := c.slow
+	c.mu.Unlock()
+	select {
+	case <-time.After(slow):
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 	c.mu.Lock()
 	if c.expired {
@@ -149,6 +157,7 @@ func (c *memoryCloud) EnsureSecurityGroup(ctx context.Context, spec cloud.GroupS
 func (c *memoryCloud) ZoneOf(context.Context, string) (string, error) { return "z1", nil }
 
 func (c *memoryCloud) RunInstance(ctx context.Context, spec cloud.InstanceSpec) (out cloud.Instance, err error) {
+	full := false
 	err = c.change(ctx, func() bool {
 		for _, i := range c.instances {
 			if i.Alive() && matches(i.Tags, spec.Tags) {
@@ -161,6 +170,9 @@ func (c *memoryCloud) RunInstance(ctx context.Context, spec cloud.InstanceSpec) 
 			return false
 		}
 		role := spec.Tags[cloud.TagRole]
+		if full = role == cloud.RoleConversion && c.limit != 0 && c.alive(role) >= c.limit; full {
+			return false
+		}
 		inst := &cloud.Instance{ID: c.id("i"), State: cloud.InstanceRunning, Zone: "z1", Private: "127.0.0.1", Tags: spec.Tags, Image: spec.Image, Launched: time.Now()}
 		c.specs[inst.ID] = spec
 		c.instances[inst.ID], c.tokens[spec.Token], c.userData[inst.ID] = inst, inst.ID, spec.UserData
@@ -171,7 +183,20 @@ func (c *memoryCloud) RunInstance(ctx context.Context, spec cloud.InstanceSpec) 
 		out = *inst
 		return true
 	})
+	if full {
+		return out, &cloud.Error{Op: "run an instance", Code: "VcpuLimitExceeded"}
+	}
 	return out, err
+}
+
+// alive counts the instances of a role that live; the caller holds mu.
+func (c *memoryCloud) alive(role string) (n int) {
+	for _, i := range c.instances {
+		if i.Alive() && i.Tags[cloud.TagRole] == role {
+			n++
+		}
+	}
+	return n
 }
 
 func (c *memoryCloud) Instance(_ context.Context, id string) (cloud.Instance, error) {
@@ -241,7 +266,7 @@ func (c *memoryCloud) ConsoleOutput(_ context.Context, id string) (string, error
 	r := &protocol.ConversionReport{
 		Job: o.Job, OK: true, Guest: protocol.Guest{OS: "Debian", BootMode: "bios"}, Changes: []protocol.Change{{Path: "/etc/fstab", Action: "edit"}},
 	}
-	if c.broken {
+	if c.broken || o.Server == c.brokenFor {
 		r = &protocol.ConversionReport{Job: o.Job, Problem: &protocol.Problem{Code: protocol.ProblemConversion, Message: "no kernel found"}}
 	}
 	lines, err := protocol.ConsoleReport(r)

@@ -24,6 +24,7 @@ type Config struct {
 	External        *bus.Context // a bus that others run; nil: the embedded one
 	ReplicaBus      []string     // the bus's URLs as replication servers reach it; empty: as everyone
 	OperatorContext string       // file for the operator's context; empty: operator.json in Dir
+	JobServers      int          // worked on by all jobs at once; 0: 20
 	Cloud           cloud.Config
 	Timing          Timing
 }

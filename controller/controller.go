@@ -7,6 +7,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,7 +32,11 @@ import (
 	"rehost/protocol"
 )
 
-const defaultName = "main"
+const (
+	defaultName = "main"
+	// defaultJobServers is for those who run a controller without its file.
+	defaultJobServers = 20
+)
 
 // controller is the parts, wired.
 type controller struct {
@@ -58,11 +63,13 @@ func Run(ctx context.Context, cfg Config, deps Deps) error {
 	if cfg.Name == "" {
 		cfg.Name = defaultName
 	}
-	at, authority, closeBus, err := openBus(ctx, cfg, deps)
+	at, authority, server, err := openBus(ctx, cfg, deps)
 	if err != nil {
 		return err
 	}
-	defer closeBus()
+	if server != nil {
+		defer server.Close()
+	}
 	if deps.Cloud == nil {
 		if authority != nil {
 			if cfg.Cloud.Fleet, err = authority.Fleet(); err != nil {
@@ -88,14 +95,14 @@ func Run(ctx context.Context, cfg Config, deps Deps) error {
 	if err != nil {
 		return err
 	}
-	c := wire(cfg, deps, at.Bus, authority, nc, js, st)
+	c := wire(cfg, deps, at.Bus, authority, server, nc, js, st)
 	return c.run(ctx, deps.Ready)
 }
 
-// openBus starts the embedded bus, or takes the one that others run.
-func openBus(ctx context.Context, cfg Config, deps Deps) (bus.Context, *broker.Authority, func(), error) {
+// openBus starts the embedded bus, or takes the one that others run; then there is no server.
+func openBus(ctx context.Context, cfg Config, deps Deps) (bus.Context, *broker.Authority, *broker.Server, error) {
 	if cfg.External != nil {
-		return *cfg.External, deps.Authority, func() {}, nil
+		return *cfg.External, deps.Authority, nil, nil
 	}
 	server, err := broker.Listen(ctx, broker.ServerConfig{Dir: filepath.Join(cfg.Dir, "bus"), Address: cfg.Listen, Hosts: cfg.Hosts, Logger: deps.Logger.Named("nats")})
 	if err != nil {
@@ -109,7 +116,7 @@ func openBus(ctx context.Context, cfg Config, deps Deps) (bus.Context, *broker.A
 		server.Close()
 		return bus.Context{}, nil, nil, err
 	}
-	return bus.Context{Bus: server.Bus(), Identity: self}, server.Authority(), server.Close, nil
+	return bus.Context{Bus: server.Bus(), Identity: self}, server.Authority(), server, nil
 }
 
 // saveOperator writes the context with which an operator on this machine reaches the controller.
@@ -130,7 +137,7 @@ func saveOperator(cfg Config, server *broker.Server) error {
 	return bus.SaveContext(path, bus.Context{Bus: server.Bus(), Identity: id})
 }
 
-func wire(cfg Config, deps Deps, at protocol.Bus, authority *broker.Authority, nc *nats.Conn, js jetstream.JetStream, st *store.Store) *controller {
+func wire(cfg Config, deps Deps, at protocol.Bus, authority *broker.Authority, server *broker.Server, nc *nats.Conn, js jetstream.JetStream, st *store.Store) *controller {
 	t := cfg.Timing
 	c := &controller{cfg: cfg, logger: deps.Logger, authority: authority, bus: at, nc: nc, store: st, reports: observe.NewReports()}
 	forReplicas := at
@@ -141,13 +148,17 @@ func wire(cfg Config, deps Deps, at protocol.Bus, authority *broker.Authority, n
 		st, c.reports, deps.Cloud, &streams{js: js, authority: authority, bus: forReplicas}, deps.Logger.Named("staging"))
 	c.points = point.New(point.Config{HeldWithin: t.PointHeld, TakenWithin: t.PointTaken, ReadWithin: t.SnapshotRead}, st, c.reports, deps.Cloud, deps.Logger.Named("point"))
 	c.barrier = barrier.New(c.points.Members)
-	c.runner = step.NewRunner(step.Config{Poll: t.Poll, Retry: t.Retry, AgentLost: t.AgentLost},
+	c.runner = step.NewRunner(step.Config{Poll: t.Poll, Retry: t.Retry, AgentLost: t.AgentLost, Servers: cmp.Or(cfg.JobServers, defaultJobServers)},
 		st, c.reports, deps.Cloud, c.points, c.staging, deps.Logger.Named("job"))
 	var tokens operator.Tokens
 	if authority != nil {
 		tokens = authority
 	}
-	c.desk = operator.NewDesk(operator.Config{LostAfter: t.AgentLost, ReplicaLost: t.ReplicaLost, Bus: at}, st, c.reports, c.runner, c.points, deps.Cloud, tokens)
+	var revoker operator.Revoker
+	if server != nil {
+		revoker = server
+	}
+	c.desk = operator.NewDesk(operator.Config{LostAfter: t.AgentLost, ReplicaLost: t.ReplicaLost, Bus: at}, st, c.reports, c.runner, c.points, c.staging, deps.Cloud, tokens, revoker)
 	return c
 }
 
@@ -157,6 +168,9 @@ func (c *controller) run(ctx context.Context, ready func(protocol.Bus)) error {
 	group.Go(func() error { return c.store.Run(ctx) })
 	group.Go(func() error {
 		if err := c.store.WaitReady(ctx); err != nil {
+			return ended(ctx, err)
+		}
+		if err := c.desk.Revoke(); err != nil {
 			return ended(ctx, err)
 		}
 		if err := bus.Serve(ctx, c.nc, c.logger, "controller", c.endpoints()...); err != nil {

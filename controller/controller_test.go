@@ -239,7 +239,7 @@ func TestAFailedCheckKeepsTheTargetForALook(t *testing.T) {
 		t.Fatalf("the failed check is not told: %+v", s.Problem)
 	}
 	w.awaitState(protocol.ReadyForTest)
-	_, err := ask[protocol.WaveRequest, protocol.Job](w, protocol.VerbWave, protocol.WaveRequest{Wave: "one", Kind: protocol.JobCutover})
+	_, err := ask[protocol.StartRequest, protocol.Job](w, protocol.VerbStart, protocol.StartRequest{Selection: protocol.Selection{Wave: "one"}, Kind: protocol.JobCutover})
 	if !isProblem(err) || !strings.Contains(err.Error(), "no test of it has passed") {
 		t.Errorf("a cutover after a failed test: got %v", err)
 	}
@@ -260,12 +260,12 @@ func TestTheOperatorsWordIsAFence(t *testing.T) {
 	w.apply(f)
 	w.agent("web-1")
 	w.awaitState(protocol.ReadyForTest)
-	req := protocol.WaveRequest{Wave: "one", Kind: protocol.JobCutover, Force: "tested elsewhere"}
-	if _, err := ask[protocol.WaveRequest, protocol.Job](w, protocol.VerbWave, req); !isProblem(err) || !strings.Contains(err.Error(), "writers are stopped") {
+	req := protocol.StartRequest{Selection: protocol.Selection{Wave: "one"}, Kind: protocol.JobCutover, Force: "tested elsewhere"}
+	if _, err := ask[protocol.StartRequest, protocol.Job](w, protocol.VerbStart, req); !isProblem(err) || !strings.Contains(err.Error(), "writers are stopped") {
 		t.Errorf("nobody has confirmed: got %v", err)
 	}
 	req.Confirmed = true
-	job, err := ask[protocol.WaveRequest, protocol.Job](w, protocol.VerbWave, req)
+	job, err := ask[protocol.StartRequest, protocol.Job](w, protocol.VerbStart, req)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -284,8 +284,8 @@ func TestASourceThatDoesNotFenceIsNotCutOver(t *testing.T) {
 	w.apply(w.fleet())
 	w.agent("web-1")
 	w.awaitState(protocol.ReadyForTest)
-	req := protocol.WaveRequest{Wave: "one", Kind: protocol.JobCutover, Force: "tested elsewhere"}
-	job, err := ask[protocol.WaveRequest, protocol.Job](w, protocol.VerbWave, req)
+	req := protocol.StartRequest{Selection: protocol.Selection{Wave: "one"}, Kind: protocol.JobCutover, Force: "tested elsewhere"}
+	job, err := ask[protocol.StartRequest, protocol.Job](w, protocol.VerbStart, req)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -369,8 +369,8 @@ func TestTwoJobsAtOnceAreOne(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
-			req := protocol.WaveRequest{Wave: "one", Kind: protocol.JobTest}
-			if _, err := bus.Request[protocol.WaveRequest, protocol.Job](t.Context(), w.operator, protocol.OperatorSubject(protocol.VerbWave), req); err == nil {
+			req := protocol.StartRequest{Selection: protocol.Selection{Wave: "one"}, Kind: protocol.JobTest}
+			if _, err := bus.Request[protocol.StartRequest, protocol.Job](t.Context(), w.operator, protocol.OperatorSubject(protocol.VerbStart), req); err == nil {
 				started.Add(1)
 			} else if !isProblem(err) {
 				t.Error(err)
@@ -444,11 +444,11 @@ func TestRefusals(t *testing.T) {
 	defer w.controller(t.Context())()
 	w.apply(w.fleet())
 	w.await("the server's record", func() bool { return w.server().Record.Name != "" })
-	_, err := ask[protocol.WaveRequest, protocol.Job](w, protocol.VerbWave, protocol.WaveRequest{Wave: "one", Kind: protocol.JobTest})
+	_, err := ask[protocol.StartRequest, protocol.Job](w, protocol.VerbStart, protocol.StartRequest{Selection: protocol.Selection{Wave: "one"}, Kind: protocol.JobTest})
 	if !isProblem(err) || !strings.Contains(err.Error(), "initial sync is not complete") {
 		t.Errorf("a test before the sync: got %v", err)
 	}
-	_, err = ask[protocol.WaveRequest, protocol.Job](w, protocol.VerbWave, protocol.WaveRequest{Wave: "two", Kind: protocol.JobTest})
+	_, err = ask[protocol.StartRequest, protocol.Job](w, protocol.VerbStart, protocol.StartRequest{Selection: protocol.Selection{Wave: "two"}, Kind: protocol.JobTest})
 	if !isProblem(err) || !strings.Contains(err.Error(), `no wave "two"`) {
 		t.Errorf("an unknown wave: got %v", err)
 	}
@@ -463,23 +463,34 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// TestATokenIsGoodForOneKey runs a controller with its own bus, as in production.
-func TestATokenIsGoodForOneKey(t *testing.T) {
-	dir := t.TempDir()
-	ctx, cancel := context.WithCancel(t.Context())
+// ownBus runs a controller with its own bus in dir, as in production, until stop is called.
+func ownBus(t *testing.T, dir, listen string) (at protocol.Bus, stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
 	ready, ended := make(chan protocol.Bus, 1), make(chan error, 1)
 	go func() {
-		ended <- Run(ctx, Config{Dir: dir, Listen: "127.0.0.1:0"}, Deps{
+		ended <- Run(ctx, Config{Dir: dir, Listen: listen}, Deps{
 			Logger: hclog.NewNullLogger(), Cloud: newMemoryCloud(), Ready: func(at protocol.Bus) { ready <- at },
 		})
 	}()
-	defer func() {
+	stop = func() {
 		cancel()
 		if err := <-ended; err != nil {
 			t.Errorf("the controller ended with %v", err)
 		}
-	}()
-	at := <-ready
+	}
+	select {
+	case at = <-ready:
+	case err := <-ended:
+		t.Fatalf("the controller ended: %v", err)
+	}
+	return at, stop
+}
+
+func TestATokenIsGoodForOneKey(t *testing.T) {
+	dir := t.TempDir()
+	at, stop := ownBus(t, dir, "127.0.0.1:0")
+	defer stop()
 	local, err := bus.LoadContext(filepath.Join(dir, "operator.json"))
 	if err != nil {
 		t.Fatal(err)

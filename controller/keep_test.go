@@ -107,23 +107,23 @@ func TestALaunchFromAChosenPoint(t *testing.T) {
 	second := w.take(protocol.PointRequest{Server: "web-1"})[0].ID
 	w.await("a second one", func() bool { return slices.Contains(w.complete("web-1"), second) })
 
-	launch := func(req protocol.WaveRequest) (protocol.Job, error) {
+	launch := func(req protocol.StartRequest) (protocol.Job, error) {
 		req.Wave = "one"
-		return ask[protocol.WaveRequest, protocol.Job](w, protocol.VerbWave, req)
+		return ask[protocol.StartRequest, protocol.Job](w, protocol.VerbStart, req)
 	}
 	for _, c := range []struct {
-		req  protocol.WaveRequest
+		req  protocol.StartRequest
 		want string
 	}{
-		{protocol.WaveRequest{Kind: protocol.JobTest, Points: map[string]string{"web-9": first}}, "not in wave one"},
-		{protocol.WaveRequest{Kind: protocol.JobTest, Points: map[string]string{"web-1": "p-none"}}, `no point "p-none"`},
-		{protocol.WaveRequest{Kind: protocol.JobCutover, Force: "", Points: map[string]string{"web-1": first}}, "no test of it has passed"},
+		{protocol.StartRequest{Kind: protocol.JobTest, Points: map[string]string{"web-9": first}}, "not in wave one"},
+		{protocol.StartRequest{Kind: protocol.JobTest, Points: map[string]string{"web-1": "p-none"}}, `no point "p-none"`},
+		{protocol.StartRequest{Kind: protocol.JobCutover, Force: "", Points: map[string]string{"web-1": first}}, "no test of it has passed"},
 	} {
 		if _, err := launch(c.req); !isProblem(err) || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%+v: got %v, want %q", c.req, err, c.want)
 		}
 	}
-	job, err := launch(protocol.WaveRequest{Kind: protocol.JobTest, Points: map[string]string{"web-1": first}})
+	job, err := launch(protocol.StartRequest{Kind: protocol.JobTest, Points: map[string]string{"web-1": first}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,7 +141,7 @@ func TestALaunchFromAChosenPoint(t *testing.T) {
 	if _, err := w.remove("web-1", first); !isProblem(err) || !strings.Contains(err.Error(), "is used by the test instance") {
 		t.Errorf("removing the point of a test instance: got %v", err)
 	}
-	if _, err := launch(protocol.WaveRequest{Kind: protocol.JobCutover, Points: map[string]string{"web-1": protocol.NewestPoint}}); !isProblem(err) || !strings.Contains(err.Error(), "loses what was written since") {
+	if _, err := launch(protocol.StartRequest{Kind: protocol.JobCutover, Points: map[string]string{"web-1": protocol.NewestPoint}}); !isProblem(err) || !strings.Contains(err.Error(), "loses what was written since") {
 		t.Errorf("a cutover from an old point: got %v", err)
 	}
 	// Whatever becomes of the launch, a point that it did not take is not its to remove.
@@ -149,7 +149,7 @@ func TestALaunchFromAChosenPoint(t *testing.T) {
 	if ids := w.complete("web-1"); !slices.Contains(ids, first) || !slices.Contains(ids, second) || w.cloud.left()[cloud.RolePointSnapshot] != 4 {
 		t.Errorf("after the termination there are %v", ids)
 	}
-	job, err = launch(protocol.WaveRequest{Kind: protocol.JobTest, Points: map[string]string{"web-1": protocol.NewestPoint}})
+	job, err = launch(protocol.StartRequest{Kind: protocol.JobTest, Points: map[string]string{"web-1": protocol.NewestPoint}})
 	if err != nil {
 		t.Fatal(err)
 	}

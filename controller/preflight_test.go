@@ -40,12 +40,12 @@ func TestCriticalFindingsBlockAJob(t *testing.T) {
 	if err != nil || !strings.Contains(strings.Join(plan.Warnings, "\n"), "1 critical, 1 warning;") {
 		t.Errorf("the plan's warnings are %q, %v", plan.Warnings, err)
 	}
-	req := protocol.WaveRequest{Wave: "one", Kind: protocol.JobTest}
-	if _, err = ask[protocol.WaveRequest, protocol.Job](w, protocol.VerbWave, req); !isProblem(err) || !strings.Contains(err.Error(), "/boot is full (no-space)") {
+	req := protocol.StartRequest{Selection: protocol.Selection{Wave: "one"}, Kind: protocol.JobTest}
+	if _, err = ask[protocol.StartRequest, protocol.Job](w, protocol.VerbStart, req); !isProblem(err) || !strings.Contains(err.Error(), "/boot is full (no-space)") {
 		t.Errorf("a test of such a server: got %v", err)
 	}
 	req.Force = "we watch it fail"
-	job, err := ask[protocol.WaveRequest, protocol.Job](w, protocol.VerbWave, req)
+	job, err := ask[protocol.StartRequest, protocol.Job](w, protocol.VerbStart, req)
 	if err != nil || job.Force != req.Force {
 		t.Errorf("forced: got %q, %v", job.Force, err)
 	}

@@ -123,8 +123,11 @@ func (c *controller) reconcileServer(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	if rec.Lifecycle == protocol.Disconnected {
-		return c.teardown(ctx, rec)
+	switch {
+	case rec.Lifecycle == protocol.Disconnected:
+		return c.teardown(ctx, rec, c.staging.Disconnect)
+	case !rec.Stopped.IsZero():
+		return c.teardown(ctx, rec, c.staging.Halt)
 	}
 	return errors.Join(c.staging.Reconcile(ctx, name), c.points.Reconcile(ctx, name))
 }
@@ -137,6 +140,9 @@ func (c *controller) advance(ctx context.Context, name string, wanted bool) (pro
 		if known && r.Continuous.IsZero() && report.Generation == r.Generation && report.Replication == protocol.ReplicationContinuous && staging.Initiated(*r) {
 			r.Continuous = time.Now()
 		}
+		if !wanted { // what an operator ordered of it does not hold when it comes back
+			r.Stopped, r.Disconnect = time.Time{}, time.Time{}
+		}
 		if reason = lifecycle.Advance(r, wanted, time.Now()); r.Lifecycle == protocol.NotReady && r.Generation == "" && r.Wanted == protocol.WantDisconnect {
 			r.Wanted = protocol.WantNothing // it is back
 		}
@@ -148,14 +154,13 @@ func (c *controller) advance(ctx context.Context, name string, wanted bool) (pro
 	return rec, err
 }
 
-// teardown removes what was made for a server that is no longer in the configuration.
-func (c *controller) teardown(ctx context.Context, rec protocol.Server) error {
+// teardown removes what was made for a server that is no longer in the configuration, or whose replication an operator ended.
+// end waits for the agent's part.
+func (c *controller) teardown(ctx context.Context, rec protocol.Server, end func(context.Context, string) error) error {
 	if rec.Generation == "" {
 		return nil
 	}
-	for _, do := range []func(context.Context, string) error{
-		c.staging.Disconnect, c.staging.Unassign, c.runner.Sweep, c.staging.Forget,
-	} {
+	for _, do := range []func(context.Context, string) error{end, c.staging.Unassign, c.runner.Sweep, c.staging.Forget} {
 		if err := do(ctx, rec.Name); err != nil {
 			return err
 		}

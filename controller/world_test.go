@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -50,6 +51,7 @@ type world struct {
 
 	brokenFence bool          // the agent's fence hook fails
 	taken       time.Duration // how long the cloud may take for snapshots; 0: long
+	takenAgo    time.Duration // the age of points when they are taken
 	read        time.Duration // how long it may take for a range of one; 0: long
 }
 
@@ -140,12 +142,17 @@ func (w *world) agent(server string) {
 		if err != nil {
 			return ctx.Err() == nil
 		}
-		if order.Wanted == protocol.WantDisconnect {
+		switch order.Wanted {
+		case protocol.WantDisconnect:
 			report.Replication = protocol.ReplicationDisconnected
 			return true
-		}
-		if order.Wanted == protocol.WantReplicate {
+		case protocol.WantStop:
+			report.Generation, report.Replication = "", protocol.ReplicationStopped
+		case protocol.WantPause:
+			report.Replication = protocol.ReplicationPaused
+		case protocol.WantReplicate:
 			report.Generation, report.Replication, report.Sent = order.Generation, protocol.ReplicationContinuous, 1
+		case protocol.WantNothing:
 		}
 		w.obey(&report, order)
 		w.mu.Lock()
@@ -179,7 +186,7 @@ func (w *world) obey(report *protocol.AgentReport, order protocol.AgentOrder) {
 		return
 	}
 	report.Points = append(report.Points, protocol.PointReport{ID: p.ID, State: protocol.PointSent})
-	w.held[report.Server] = protocol.PointMark{ID: p.ID, Grade: protocol.GradeFilesystem, Taken: time.Now(), Fenced: report.Fenced}
+	w.held[report.Server] = protocol.PointMark{ID: p.ID, Grade: protocol.GradeFilesystem, Taken: time.Now().Add(-w.takenAgo), Fenced: report.Fenced}
 }
 
 // replicaServer runs a replication server for as long as its instance lives.
@@ -318,13 +325,16 @@ func ask[Req, Reply any](w *world, verb protocol.Verb, req Req) (Reply, error) {
 	var err error
 	for range 100 {
 		reply, err = request[Req, Reply](w.t.Context(), w.operator, protocol.OperatorSubject(verb), req)
-		if err == nil || isProblem(err) {
+		if err == nil || isProblem(err) && !dying(err) {
 			return reply, err
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
 	return reply, err
 }
+
+// dying says that a controller was killed while it answered: what it did nobody knows.
+func dying(err error) bool { return strings.HasSuffix(err.Error(), context.Canceled.Error()) }
 
 func (w *world) apply(f protocol.Fleet) {
 	w.t.Helper()
@@ -362,13 +372,19 @@ func (w *world) awaitState(want protocol.Lifecycle) {
 	w.await(string(want), func() bool { return w.server().Record.Lifecycle == want })
 }
 
-// start starts a job of the wave. When a controller died before it could answer, the job is there already.
+// start starts a job of the wave.
 func (w *world) start(kind protocol.JobKind) protocol.Job {
 	w.t.Helper()
-	job, err := ask[protocol.WaveRequest, protocol.Job](w, protocol.VerbWave, protocol.WaveRequest{Wave: "one", Kind: kind})
+	return w.startOf(protocol.StartRequest{Selection: protocol.Selection{Wave: "one"}, Kind: kind})
+}
+
+// startOf starts a job. When a controller died before it could answer, or was late, the job is there already.
+func (w *world) startOf(req protocol.StartRequest) protocol.Job {
+	w.t.Helper()
+	job, err := ask[protocol.StartRequest, protocol.Job](w, protocol.VerbStart, req)
 	if isProblem(err) {
 		newest, errJob := ask[protocol.JobRequest, protocol.Job](w, protocol.VerbJob, protocol.JobRequest{})
-		if errJob == nil && newest.Kind == kind && newest.Status != protocol.JobCompleted {
+		if errJob == nil && newest.Kind == req.Kind && !newest.Status.Ended() {
 			return newest
 		}
 	}
@@ -384,7 +400,7 @@ func (w *world) awaitJob(id string) protocol.Job {
 	w.await("job "+id, func() bool {
 		var err error
 		job, err = ask[protocol.JobRequest, protocol.Job](w, protocol.VerbJob, protocol.JobRequest{ID: id})
-		return err == nil && job.Status == protocol.JobCompleted
+		return err == nil && job.Status.Ended()
 	})
 	return job
 }

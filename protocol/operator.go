@@ -11,8 +11,11 @@ const (
 	VerbPlan      Verb = "plan"      // PlanRequest -> Plan
 	VerbApply     Verb = "apply"     // ApplyRequest -> Plan (what was done)
 	VerbStatus    Verb = "status"    // StatusRequest -> Status
-	VerbWave      Verb = "wave"      // WaveRequest -> Job
+	VerbStart     Verb = "start"     // StartRequest -> Job
+	VerbChange    Verb = "change"    // ChangeRequest -> []Changed
 	VerbJob       Verb = "job"       // JobRequest -> Job
+	VerbJobs      Verb = "jobs"      // JobsRequest -> []Job, newest first, without their logs
+	VerbCancel    Verb = "cancel"    // CancelRequest -> Job
 	VerbPoints    Verb = "points"    // PointsRequest -> []Point
 	VerbPoint     Verb = "point"     // PointRequest -> []Point, as ordered
 	VerbPin       Verb = "pin"       // PinRequest -> []Point, as they are now
@@ -198,19 +201,38 @@ type ApplyRequest struct {
 	Hash  string `json:"hash"`
 }
 
-// StatusRequest asks for the status; names narrow it.
+// StatusRequest asks for the status; names narrow it. Archived servers are left out unless they are named or asked for.
 type StatusRequest struct {
-	Servers []string `json:"servers,omitempty"`
+	Servers  []string `json:"servers,omitempty"`
+	Archived bool     `json:"archived,omitempty"`
 }
 
-// WaveRequest starts a job for a wave.
-type WaveRequest struct {
-	Wave      string  `json:"wave"`
+// StartRequest starts a job for the selected servers.
+type StartRequest struct {
+	Selection
 	Kind      JobKind `json:"kind"`
 	Confirmed bool    `json:"confirmed"` // the operator says that the sources' writers are stopped (fence = confirmed)
 	Force     string  `json:"force"`     // reason for going on where the lifecycle says no
 	// Points are the ones to launch from, by server: an id, or [NewestPoint]. Of the other servers a new one is taken.
 	Points map[string]string `json:"points,omitempty"`
+
+	Concurrency   int  `json:"concurrency,omitempty"`     // servers at once; 0: the wave's, or a default
+	StopOnFailure bool `json:"stop_on_failure,omitempty"` // begin no further server when one has failed
+}
+
+// MaxPointAge is the age from which on nothing is launched from a chosen point without a reason.
+const MaxPointAge = 24 * time.Hour
+
+// JobsRequest asks for the newest jobs, of one server when Server is not empty.
+type JobsRequest struct {
+	Server string `json:"server,omitempty"`
+	Limit  int    `json:"limit,omitempty"` // 0: all
+}
+
+// CancelRequest ends a job before it is complete.
+type CancelRequest struct {
+	ID     string `json:"id"`
+	Reason string `json:"reason,omitempty"`
 }
 
 // JobRequest asks for one job; an empty ID means the newest.

@@ -28,6 +28,11 @@ type Server struct {
 	Test       *Launched       `json:"test,omitempty"`
 	Cutover    *Launched       `json:"cutover,omitempty"`
 	Finalized  time.Time       `json:"finalized"`
+	Stopped    time.Time       `json:"stopped,omitzero"`      // since when an operator wants it not to replicate
+	Disconnect time.Time       `json:"disconnected,omitzero"` // when an operator disconnected it
+	Archived   time.Time       `json:"archived,omitzero"`     // since when status leaves it out
+	Revoked    time.Time       `json:"revoked,omitzero"`      // identities that its agent got before are not let in
+	Remark     *Remark         `json:"remark,omitempty"`
 	Problem    *Problem        `json:"problem,omitempty"`
 }
 
@@ -70,6 +75,7 @@ type Launched struct {
 	Instance string    `json:"instance"`
 	Address  string    `json:"address"`
 	At       time.Time `json:"at"`
+	Taken    time.Time `json:"taken"` // the point
 }
 
 // Point is the record of one consistency point. It is offered only when Snapshots is
@@ -142,15 +148,26 @@ type ReplicaServer struct {
 type Job struct {
 	ID      string      `json:"id"`
 	Kind    JobKind     `json:"kind"`
-	Wave    string      `json:"wave"`
+	Of      Selection   `json:"of"`
 	Status  JobStatus   `json:"status"`
 	Created time.Time   `json:"created"`
 	Ended   time.Time   `json:"ended"`
 	Servers []JobServer `json:"servers"`
 	Log     []JobEvent  `json:"log"`
 	Force   string      `json:"force,omitempty"`
+	// Concurrency is how many of its servers are worked on at once.
+	Concurrency int `json:"concurrency"`
+	// StopOnFailure says that no further server is begun when one has failed.
+	StopOnFailure bool          `json:"stop_on_failure,omitempty"`
+	Cancel        *Cancellation `json:"cancel,omitempty"`
 	// Confirmed says that the operator stopped the writers of the sources whose fence is "confirmed".
 	Confirmed bool `json:"confirmed,omitempty"`
+}
+
+// Cancellation is an operator's wish that a job ends.
+type Cancellation struct {
+	At     time.Time `json:"at"`
+	Reason string    `json:"reason,omitempty"`
 }
 
 // JobServer is the way of one server through a job.
@@ -181,8 +198,12 @@ type JobEvent struct {
 	Event   JobEventName `json:"event"`
 	Server  string       `json:"server,omitempty"`
 	Attempt int          `json:"attempt,omitempty"`
-	Detail  string       `json:"detail,omitempty"`
-	Error   string       `json:"error,omitempty"`
+	// MaxAttempts are made of the step, as long as another one may help.
+	MaxAttempts int           `json:"max_attempts,omitempty"`
+	Took        time.Duration `json:"took_ns,omitempty"`  // from the step's first begin to its end
+	Instance    string        `json:"instance,omitempty"` // the conversion's or the target
+	Detail      string        `json:"detail,omitempty"`
+	Error       string        `json:"error,omitempty"` // as the cloud or the agent said it
 }
 
 // Status is what an operator sees: records and the latest reports, with ages.

@@ -65,9 +65,10 @@ const (
 	StepSucceeded  StepStatus = "SUCCEEDED"
 	StepFailed     StepStatus = "FAILED"
 	StepSkipped    StepStatus = "SKIPPED"
+	StepCancelled  StepStatus = "CANCELLED" // of a job: it was cut off, or not begun any more
 )
 
-// JobStatus is the state of a job; the names are MGN's.
+// JobStatus is the state of a job; the names are MGN's, but for the cancelled one.
 type JobStatus string
 
 // Job states. A job that is completed may have failed servers; see [JobServer].
@@ -75,7 +76,11 @@ const (
 	JobPending   JobStatus = "PENDING"
 	JobStarted   JobStatus = "STARTED"
 	JobCompleted JobStatus = "COMPLETED"
+	JobCancelled JobStatus = "CANCELLED"
 )
+
+// Ended says that nothing of the job is to be done any more.
+func (s JobStatus) Ended() bool { return s == JobCompleted || s == JobCancelled }
 
 // JobKind says what a job does.
 type JobKind string
@@ -85,6 +90,7 @@ const (
 	JobTest      JobKind = "START_TEST"
 	JobCutover   JobKind = "START_CUTOVER"
 	JobFinalize  JobKind = "FINALIZE"
+	JobRevert    JobKind = "REVERT"
 	JobTerminate JobKind = "TERMINATE"
 )
 
@@ -101,6 +107,7 @@ const (
 	EventSnapshotStart   JobEventName = "SNAPSHOT_START"
 	EventSnapshotEnd     JobEventName = "SNAPSHOT_END"
 	EventSnapshotFail    JobEventName = "SNAPSHOT_FAIL"
+	EventPreviousPoint   JobEventName = "USING_PREVIOUS_SNAPSHOT" // an operator chose an earlier point
 	EventConversionStart JobEventName = "CONVERSION_START"
 	EventConversionEnd   JobEventName = "CONVERSION_END"
 	EventConversionFail  JobEventName = "CONVERSION_FAIL"

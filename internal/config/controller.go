@@ -12,7 +12,13 @@ type Controller struct {
 	Bus        ControllerBus
 	Cloud      Cloud
 	ReplicaBus []string // the bus's URLs as replication servers see them; empty: as the controller does
+	Jobs       Jobs
 	Log        Log
+}
+
+// Jobs bounds what all jobs together do.
+type Jobs struct {
+	Servers int // worked on at once
 }
 
 // ControllerBus is the bus inside the controller, or an existing one: exactly one of them.
@@ -48,6 +54,7 @@ func DefaultController() Controller {
 	return Controller{
 		DataDir: "/var/lib/rehost-controller",
 		Bus:     ControllerBus{Embedded: &EmbeddedBus{Listen: "0.0.0.0:4222"}},
+		Jobs:    Jobs{Servers: 20}, // a conversion takes 2 vCPUs of the 64 or more that a region gives an account
 		Log:     DefaultLog(),
 	}
 }
@@ -57,6 +64,7 @@ type controllerFile struct {
 	Bus        *controllerBusBlock `hcl:"bus,block"`
 	Cloud      cloudBlock          `hcl:"cloud,block"`
 	ReplicaBus *replicaBusBlock    `hcl:"replica_bus,block"`
+	Jobs       *jobsBlock          `hcl:"jobs,block"`
 	Log        *logBlock           `hcl:"log,block"`
 }
 
@@ -88,6 +96,10 @@ type replicaBusBlock struct {
 	Servers *hcl.Attribute `hcl:"servers"`
 }
 
+type jobsBlock struct {
+	Servers *hcl.Attribute `hcl:"servers,optional"`
+}
+
 // LoadController reads controller.hcl. What is wrong with it comes back as [*Errors], all of it.
 func LoadController(path string) (Controller, error) {
 	c := DefaultController()
@@ -113,6 +125,9 @@ func (f *controllerFile) read(r *reader, c *Controller) {
 	if f.ReplicaBus != nil {
 		r.need(f.ReplicaBus.Servers, f.ReplicaBus.At, "servers", `["tls://10.0.0.5:4222"]`)
 		r.servers(f.ReplicaBus.Servers, &c.ReplicaBus)
+	}
+	if f.Jobs != nil {
+		r.integer(f.Jobs.Servers, &c.Jobs.Servers, 1, 200)
 	}
 	r.log(f.Log, &c.Log)
 }

@@ -178,7 +178,7 @@ func (w *world) agent() {
 			return true
 		case protocol.WantReplicate:
 			report.Generation, report.Replication, report.Sent = order.Generation, protocol.ReplicationContinuous, 1
-		case protocol.WantNothing, protocol.WantPause:
+		case protocol.WantNothing, protocol.WantPause, protocol.WantStop:
 		}
 		report.Fenced = order.Fence
 		p := order.Point
@@ -300,10 +300,10 @@ func (w *world) run(kind protocol.JobKind) {
 // end runs a job of the wave to its end, whatever it is.
 func (w *world) end(kind protocol.JobKind) protocol.Job {
 	w.t.Helper()
-	job := ask[protocol.WaveRequest, protocol.Job](w, protocol.VerbWave, protocol.WaveRequest{Wave: "one", Kind: kind})
+	job := ask[protocol.StartRequest, protocol.Job](w, protocol.VerbStart, protocol.StartRequest{Selection: protocol.Selection{Wave: "one"}, Kind: kind})
 	w.await("job "+job.ID, func(protocol.Status) bool {
 		job = ask[protocol.JobRequest, protocol.Job](w, protocol.VerbJob, protocol.JobRequest{ID: job.ID})
-		return job.Status == protocol.JobCompleted
+		return job.Status.Ended()
 	})
 	return job
 }

@@ -165,7 +165,7 @@ func jobSucceeds(t *testing.T, m *migration.Migration) {
 		if err != nil {
 			return false, err.Error()
 		}
-		if j.Status != protocol.JobCompleted {
+		if !j.Status.Ended() {
 			return false, string(j.Status)
 		}
 		for _, s := range j.Servers {

@@ -69,7 +69,7 @@ func (r Records) Explain(id string, tags cloud.Tags) string {
 }
 
 func (r Records) runs(job string) bool {
-	return slices.ContainsFunc(r.Jobs, func(j protocol.Job) bool { return j.ID == job && j.Status != protocol.JobCompleted })
+	return slices.ContainsFunc(r.Jobs, func(j protocol.Job) bool { return j.ID == job && !j.Status.Ended() })
 }
 
 func launchedBy(l *protocol.Launched, job string) bool { return l != nil && l.Job == job }

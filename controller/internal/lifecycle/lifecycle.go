@@ -4,7 +4,6 @@
 package lifecycle
 
 import (
-	"fmt"
 	"time"
 
 	"rehost/protocol"
@@ -18,13 +17,15 @@ type Facts struct {
 	Tested     bool             // a test passed its checks
 	Launched   bool             // a cutover launched the target and its checks passed
 	Finalized  bool             // a cutover was finalized
+	Stopped    bool             // an operator wants it not to replicate
+	Disconnect bool             // an operator disconnected it
 }
 
 // FactsOf reads the facts from a record.
 func FactsOf(r protocol.Server, wanted bool) Facts {
 	return Facts{
 		Wanted: wanted, Launchable: !r.Continuous.IsZero(), Job: r.JobKind, Tested: !r.Tested.IsZero(),
-		Launched: r.Cutover != nil, Finalized: !r.Finalized.IsZero(),
+		Launched: r.Cutover != nil, Finalized: !r.Finalized.IsZero(), Stopped: !r.Stopped.IsZero(), Disconnect: !r.Disconnect.IsZero(),
 	}
 }
 
@@ -36,32 +37,43 @@ type Edge struct {
 
 // Reasons of the edges.
 const (
-	reasonSynced     = "initial sync complete"
-	reasonTest       = "test started"
-	reasonPassed     = "test passed"
-	reasonTestFailed = "test failed"
-	reasonCutover    = "cutover started"
-	reasonReverted   = "cutover failed"
-	reasonFinalized  = "cutover finalized"
-	reasonRestarted  = "replication restarted"
-	reasonRemoved    = "server removed from the configuration"
-	reasonReturned   = "server is in the configuration again"
+	reasonSynced       = "initial sync complete"
+	reasonTest         = "test started"
+	reasonPassed       = "test passed"
+	reasonTestFailed   = "test failed or cancelled"
+	reasonMarked       = "marked as ready"
+	reasonWithdrawn    = "test withdrawn"
+	reasonCutover      = "cutover started"
+	reasonReverted     = "cutover failed, cancelled or reverted"
+	reasonFinalized    = "cutover finalized"
+	reasonRestarted    = "replication restarted"
+	reasonStopped      = "replication stopped"
+	reasonRemoved      = "server removed from the configuration"
+	reasonDisconnected = "disconnected by an operator"
+	reasonReturned     = "server is in the configuration again, or started"
 )
 
 // Edges are all changes of state that can happen.
 var Edges = []Edge{
 	{protocol.NotReady, protocol.ReadyForTest, reasonSynced},
 	{protocol.NotReady, protocol.Disconnected, reasonRemoved},
+	{protocol.NotReady, protocol.Disconnected, reasonDisconnected},
 	{protocol.ReadyForTest, protocol.Testing, reasonTest},
 	{protocol.ReadyForTest, protocol.CuttingOver, reasonCutover},
 	{protocol.ReadyForTest, protocol.NotReady, reasonRestarted},
+	{protocol.ReadyForTest, protocol.NotReady, reasonStopped},
 	{protocol.ReadyForTest, protocol.Disconnected, reasonRemoved},
+	{protocol.ReadyForTest, protocol.Disconnected, reasonDisconnected},
+	{protocol.ReadyForTest, protocol.ReadyForCutover, reasonMarked},
 	{protocol.Testing, protocol.ReadyForCutover, reasonPassed},
 	{protocol.Testing, protocol.ReadyForTest, reasonTestFailed},
 	{protocol.ReadyForCutover, protocol.Testing, reasonTest},
 	{protocol.ReadyForCutover, protocol.CuttingOver, reasonCutover},
 	{protocol.ReadyForCutover, protocol.NotReady, reasonRestarted},
+	{protocol.ReadyForCutover, protocol.NotReady, reasonStopped},
 	{protocol.ReadyForCutover, protocol.Disconnected, reasonRemoved},
+	{protocol.ReadyForCutover, protocol.Disconnected, reasonDisconnected},
+	{protocol.ReadyForCutover, protocol.ReadyForTest, reasonWithdrawn},
 	{protocol.CuttingOver, protocol.Cutover, reasonFinalized},
 	{protocol.CuttingOver, protocol.ReadyForCutover, reasonReverted},
 	{protocol.CuttingOver, protocol.ReadyForTest, reasonReverted},
@@ -86,7 +98,7 @@ func Next(cur protocol.Lifecycle, f Facts) (protocol.Lifecycle, string) {
 			return protocol.Disconnected, reasonRemoved
 		}
 	case protocol.Disconnected:
-		if f.Wanted && !f.Finalized {
+		if f.Wanted && !f.Finalized && !f.Disconnect {
 			return protocol.NotReady, reasonReturned
 		}
 	}
@@ -114,7 +126,9 @@ func fromNotReady(f Facts) (protocol.Lifecycle, string) {
 	switch {
 	case !f.Wanted && f.Job == "":
 		return protocol.Disconnected, reasonRemoved
-	case f.Launchable:
+	case f.Disconnect && f.Job == "":
+		return protocol.Disconnected, reasonDisconnected
+	case f.Launchable && !f.Stopped:
 		return protocol.ReadyForTest, reasonSynced
 	}
 	return protocol.NotReady, ""
@@ -132,8 +146,16 @@ func fromReady(cur protocol.Lifecycle, f Facts) (protocol.Lifecycle, string) {
 		return cur, ""
 	case !f.Wanted:
 		return protocol.Disconnected, reasonRemoved
+	case f.Disconnect:
+		return protocol.Disconnected, reasonDisconnected
+	case f.Stopped:
+		return protocol.NotReady, reasonStopped
 	case !f.Launchable:
 		return protocol.NotReady, reasonRestarted
+	case cur == protocol.ReadyForTest && f.Tested:
+		return protocol.ReadyForCutover, reasonMarked
+	case cur == protocol.ReadyForCutover && !f.Tested:
+		return protocol.ReadyForTest, reasonWithdrawn
 	}
 	return cur, ""
 }
@@ -158,63 +180,4 @@ func fromCuttingOver(f Facts) (protocol.Lifecycle, string) {
 		return protocol.ReadyForCutover, reasonReverted
 	}
 	return protocol.ReadyForTest, reasonReverted
-}
-
-// Refusal says why a job must not work on a server now, with what to do instead; nil when it may.
-// force is the operator's reason for going on where only prudence says no.
-func Refusal(r protocol.Server, kind protocol.JobKind, force string) *protocol.Problem {
-	no := func(hint, format string, args ...any) *protocol.Problem {
-		return &protocol.Problem{Code: protocol.ProblemNotAllowed, Server: r.Name, Message: r.Name + ": " + fmt.Sprintf(format, args...), Hint: hint}
-	}
-	if r.Job != "" {
-		p := no("wait for it: rehost job show "+r.Job, "job %s works on it", r.Job)
-		p.Code = protocol.ProblemConflict
-		return p
-	}
-	switch kind {
-	case protocol.JobTest:
-		return refuseTest(r, no)
-	case protocol.JobCutover:
-		return refuseCutover(r, force, no)
-	case protocol.JobFinalize:
-		if r.Lifecycle != protocol.CuttingOver || r.Cutover == nil {
-			return no("run the cutover first: rehost wave cutover", "it is %s and has no launched target", r.Lifecycle)
-		}
-	case protocol.JobTerminate:
-		if r.Test == nil {
-			return no("nothing is to be done", "it has no test instance")
-		}
-	}
-	return nil
-}
-
-type refuser func(hint, format string, args ...any) *protocol.Problem
-
-func refuseTest(r protocol.Server, no refuser) *protocol.Problem {
-	switch r.Lifecycle {
-	case protocol.ReadyForTest, protocol.ReadyForCutover:
-		return nil
-	case protocol.NotReady:
-		return no("wait for the initial sync: rehost status", "its initial sync is not complete")
-	case protocol.Testing, protocol.CuttingOver, protocol.Cutover, protocol.Disconnected:
-	}
-	return no("see rehost status", "it is %s", r.Lifecycle)
-}
-
-func refuseCutover(r protocol.Server, force string, no refuser) *protocol.Problem {
-	switch r.Lifecycle {
-	case protocol.ReadyForCutover:
-		return nil
-	case protocol.ReadyForTest:
-		if force != "" {
-			return nil
-		}
-		return no("test it first: rehost wave test; or give a reason with --force", "no test of it has passed")
-	case protocol.NotReady:
-		return no("wait for the initial sync: rehost status", "its initial sync is not complete")
-	case protocol.CuttingOver:
-		return no("finalize it: rehost wave finalize", "its target is launched already")
-	case protocol.Testing, protocol.Cutover, protocol.Disconnected:
-	}
-	return no("see rehost status", "it is %s", r.Lifecycle)
 }

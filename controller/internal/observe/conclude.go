@@ -27,6 +27,9 @@ func Conclude(v View) (protocol.Replication, *protocol.Problem) {
 	if !r.Finalized.IsZero() || r.Lifecycle == protocol.Disconnected || r.Wanted == protocol.WantDisconnect {
 		return protocol.ReplicationDisconnected, nil
 	}
+	if r.Wanted == protocol.WantStop {
+		return protocol.ReplicationStopped, nil
+	}
 	if v.AgentAge > v.LostAfter {
 		if r.Generation == "" {
 			return protocol.ReplicationStopped, nil

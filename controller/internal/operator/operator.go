@@ -14,6 +14,7 @@ import (
 	"rehost/controller/internal/observe"
 	"rehost/controller/internal/point"
 	"rehost/controller/internal/preflight"
+	"rehost/controller/internal/staging"
 	"rehost/controller/internal/step"
 	"rehost/controller/internal/store"
 	"rehost/internal/broker"
@@ -48,19 +49,22 @@ type Desk struct {
 	runner  *step.Runner
 	points  *point.Points
 	cloud   Cloud
-	tokens  Tokens // nil: the bus is not ours
+	staging *staging.Staging
+	tokens  Tokens  // nil: the bus is not ours
+	revoker Revoker // the same
 }
 
 // NewDesk makes a Desk.
-func NewDesk(cfg Config, st *store.Store, reports *observe.Reports, runner *step.Runner, points *point.Points, c Cloud, tokens Tokens) *Desk {
-	return &Desk{cfg: cfg, store: st, reports: reports, runner: runner, points: points, cloud: c, tokens: tokens}
+func NewDesk(cfg Config, st *store.Store, reports *observe.Reports, runner *step.Runner, points *point.Points, sg *staging.Staging, c Cloud, tokens Tokens, revoker Revoker) *Desk {
+	return &Desk{cfg: cfg, store: st, reports: reports, runner: runner, points: points, staging: sg, cloud: c, tokens: tokens, revoker: revoker}
 }
 
 // Endpoints lists what the desk answers.
 func (d *Desk) Endpoints() []bus.Endpoint {
 	return []bus.Endpoint{
 		handle(protocol.VerbPlan, d.Plan), handle(protocol.VerbApply, d.Apply), handle(protocol.VerbStatus, d.Status),
-		handle(protocol.VerbWave, d.runner.Start), handle(protocol.VerbJob, d.Job), handle(protocol.VerbPoints, d.Points),
+		handle(protocol.VerbStart, d.runner.Start), handle(protocol.VerbChange, d.Change), handle(protocol.VerbJob, d.Job), handle(protocol.VerbJobs, d.Jobs),
+		handle(protocol.VerbCancel, d.runner.Cancel), handle(protocol.VerbPoints, d.Points),
 		handle(protocol.VerbPoint, d.Point), handle(protocol.VerbPin, d.Pin), handle(protocol.VerbRemove, d.Remove), handle(protocol.VerbSweep, d.Sweep),
 		handle(protocol.VerbVerify, d.Verify), handle(protocol.VerbPreflight, d.Preflight), handle(protocol.VerbToken, d.Token), handle(protocol.VerbVersion, d.Version),
 	}
@@ -150,7 +154,7 @@ func (d *Desk) busy(plan protocol.Plan) *protocol.Problem {
 			return no
 		}
 		if r, err := d.store.Servers.Get(c.Name); err == nil && r.Lifecycle == protocol.CuttingOver {
-			no.Message, no.Hint = fmt.Sprintf("server %s cannot be removed: its cutover is not finalized", c.Name), "finalize it first: rehost wave finalize "+d.waveOf(c.Name)
+			no.Message, no.Hint = fmt.Sprintf("server %s cannot be removed: its cutover is not finalized", c.Name), "finalize or revert it first: rehost server finalize "+c.Name+", rehost server revert "+c.Name
 			return no
 		}
 	}
@@ -164,30 +168,11 @@ func (d *Desk) jobOf(server string) string {
 		return ""
 	}
 	for _, j := range jobs {
-		if j.Status != protocol.JobCompleted && slices.ContainsFunc(j.Servers, func(s protocol.JobServer) bool { return s.Server == server }) {
+		if !j.Status.Ended() && slices.ContainsFunc(j.Servers, func(s protocol.JobServer) bool { return s.Server == server }) {
 			return j.ID
 		}
 	}
 	return ""
-}
-
-// Job returns one job; without an id the newest.
-func (d *Desk) Job(_ context.Context, req protocol.JobRequest) (protocol.Job, error) {
-	if req.ID != "" {
-		job, err := d.store.Jobs.Get(req.ID)
-		if errors.Is(err, store.ErrNotFound) {
-			err = &protocol.Problem{Code: protocol.ProblemUnknown, Message: "no job " + req.ID, Hint: "rehost status lists the jobs"}
-		}
-		return job, err
-	}
-	jobs, err := d.store.Jobs.List("")
-	if err != nil {
-		return protocol.Job{}, err
-	}
-	if len(jobs) == 0 {
-		return protocol.Job{}, &protocol.Problem{Code: protocol.ProblemUnknown, Message: "there are no jobs yet", Hint: "start one: rehost wave test NAME"}
-	}
-	return slices.MaxFunc(jobs, func(a, b protocol.Job) int { return a.Created.Compare(b.Created) }), nil
 }
 
 // Points returns a server's points, newest first.

@@ -27,7 +27,7 @@ func (d *Desk) Status(_ context.Context, req protocol.StatusRequest) (protocol.S
 		}
 	}
 	for _, r := range servers {
-		if len(req.Servers) > 0 && !slices.Contains(req.Servers, r.Name) {
+		if len(req.Servers) > 0 && !slices.Contains(req.Servers, r.Name) || len(req.Servers) == 0 && !req.Archived && !r.Archived.IsZero() {
 			continue
 		}
 		s, problems, err := d.server(r)
@@ -150,7 +150,10 @@ func waiting(s protocol.ServerStatus, problem, stuck *protocol.Problem) string {
 	if r.Job != "" {
 		return "job " + r.Job
 	}
-	if s.Agent == nil && s.Replication == protocol.ReplicationStopped {
+	if (!r.Stopped.IsZero() || !r.Disconnect.IsZero()) && r.Generation != "" {
+		return "its replica to be removed"
+	}
+	if s.Agent == nil && r.Wanted != protocol.WantStop && s.Replication == protocol.ReplicationStopped {
 		return "the agent's first report"
 	}
 	switch s.Replication {
@@ -204,22 +207,24 @@ func remaining(a *protocol.AgentReport) string {
 
 // next says what the operator can do now.
 func (d *Desk) next(r protocol.Server) string {
-	switch r.Lifecycle {
-	case protocol.Cutover:
+	switch {
+	case r.Lifecycle == protocol.Cutover, r.Lifecycle == protocol.Disconnected && !r.Finalized.IsZero():
 		return "nothing: the migration is complete"
-	case protocol.Disconnected:
-		if !r.Finalized.IsZero() {
-			return "nothing: the migration is complete"
-		}
+	case r.Lifecycle == protocol.Disconnected && !r.Disconnect.IsZero():
+		return "enrol its agent again and run: rehost server start " + r.Name
+	case r.Lifecycle == protocol.Disconnected:
 		return "add it to the configuration again, or remove the agent from the source"
-	case protocol.NotReady, protocol.ReadyForTest, protocol.Testing, protocol.ReadyForCutover, protocol.CuttingOver:
-	}
-	w := d.waveOf(r.Name)
-	if w == "" {
-		return "put it into an application and a wave, then rehost apply"
-	}
-	if r.Job != "" {
+	case r.Job != "":
 		return "rehost job show " + r.Job
+	case !r.Stopped.IsZero():
+		return "rehost server start " + r.Name
+	case r.Wanted == protocol.WantPause:
+		return "rehost server resume " + r.Name
+	}
+	// A server that is in a wave goes with it.
+	verb := func(v string) string { return "rehost server " + v + " " + r.Name }
+	if w := d.waveOf(r.Name); w != "" {
+		verb = func(v string) string { return "rehost wave " + v + " " + w }
 	}
 	switch r.Lifecycle {
 	case protocol.NotReady:
@@ -228,12 +233,12 @@ func (d *Desk) next(r protocol.Server) string {
 		}
 		return "wait for the initial sync"
 	case protocol.ReadyForTest:
-		return "rehost wave test " + w
+		return verb("test")
 	case protocol.ReadyForCutover:
-		return "rehost wave cutover " + w
+		return verb("cutover")
 	case protocol.CuttingOver:
 		if r.Cutover != nil {
-			return "look at the target, then rehost wave finalize " + w
+			return "look at the target, then " + verb("finalize") + ", or go back: " + verb("revert")
 		}
 	case protocol.Testing, protocol.Cutover, protocol.Disconnected:
 	}
@@ -277,7 +282,7 @@ func (d *Desk) jobs() ([]protocol.Job, error) {
 	out := []protocol.Job{}
 	var newest *protocol.Job
 	for _, j := range all {
-		if j.Status != protocol.JobCompleted {
+		if !j.Status.Ended() {
 			out = append(out, j)
 		} else if newest == nil || j.Ended.After(newest.Ended) {
 			newest = &j

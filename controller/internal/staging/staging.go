@@ -111,7 +111,7 @@ func (s *Staging) Reconcile(ctx context.Context, server string) error {
 	if err != nil {
 		return err
 	}
-	if rec.Wanted == protocol.WantDisconnect || !rec.Finalized.IsZero() || rec.Lifecycle == protocol.Disconnected {
+	if rec.Wanted == protocol.WantDisconnect || rec.Wanted == protocol.WantStop || !rec.Finalized.IsZero() || rec.Lifecycle == protocol.Disconnected {
 		return nil
 	}
 	if waiting, err := s.leave(ctx, rec); err != nil || waiting || s.paused(server) {

@@ -28,6 +28,25 @@ func (s *Staging) Disconnect(ctx context.Context, server string) error {
 	})
 }
 
+// Halt waits until an agent that is ordered to stop has ended its replication, or has been silent for long: it is told when it comes back.
+func (s *Staging) Halt(ctx context.Context, server string) error {
+	from := time.Now()
+	return await.Until(ctx, s.cfg.Poll, func() (bool, error) {
+		report, at, ok := s.reports.Agent(server)
+		if ok && at.After(from) && report.Replication == protocol.ReplicationStopped {
+			return true, nil
+		}
+		return time.Since(later(at, from)) > s.cfg.AgentGone, nil
+	})
+}
+
+// Retry makes the next look at a server try again at once what has failed.
+func (s *Staging) Retry(server string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.pause, server)
+}
+
 func later(a, b time.Time) time.Time {
 	if a.After(b) {
 		return a

@@ -1,6 +1,7 @@
 package step
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -12,14 +13,14 @@ import (
 )
 
 // choose finds the points that an operator wants to launch from, by server.
-func (r *Runner) choose(plan wave.Plan, req protocol.WaveRequest) (map[string]string, error) {
+func (r *Runner) choose(plan wave.Plan, req protocol.StartRequest) (map[string]string, error) {
 	out := map[string]string{}
 	for _, server := range slices.Sorted(maps.Keys(req.Points)) {
 		no := func(hint, format string, args ...any) error {
 			return &protocol.Problem{Code: protocol.ProblemInvalid, Server: server, Message: fmt.Sprintf(format, args...), Hint: hint}
 		}
 		if !slices.Contains(plan.Servers, server) {
-			return nil, no("servers of the wave: "+strings.Join(plan.Servers, ", "), "a point is chosen for %s, which is not in wave %s", server, plan.Wave)
+			return nil, no("the job's servers are: "+strings.Join(plan.Servers, ", "), "a point is chosen for %s, which is not in %s", server, plan.Of)
 		}
 		if req.Kind != protocol.JobTest && req.Kind != protocol.JobCutover {
 			return nil, no("leave the point out", "a job of kind %s launches nothing", req.Kind)
@@ -31,6 +32,10 @@ func (r *Runner) choose(plan wave.Plan, req protocol.WaveRequest) (map[string]st
 		pt, err := r.chosen(server, req.Points[server])
 		if err != nil {
 			return nil, err
+		}
+		if age := time.Since(pt.Taken).Round(time.Minute); age > protocol.MaxPointAge && req.Force == "" {
+			return nil, no("take a new one: rehost point take "+server+"; or give a reason with --force",
+				"point %s of %s is %s old, which is more than %s", pt.ID, server, age, protocol.MaxPointAge)
 		}
 		out[server] = pt.ID
 	}
@@ -58,16 +63,23 @@ func (r *Runner) chosen(server, id string) (protocol.Point, error) {
 	return slices.MaxFunc(all, func(a, b protocol.Point) int { return a.Taken.Compare(b.Taken) }), nil
 }
 
-// useChosen checks that the chosen point is still there, and says how old it is.
-func (w *Work) useChosen(id string) (string, error) {
+// useChosen checks that the chosen point is still there, and says in the log and in the step how old it is.
+func (w *Work) useChosen(ctx context.Context, id string) error {
 	pt, err := w.points.Find(w.server, id)
 	if err != nil {
-		return "", &final{err}
+		return &final{err}
 	}
 	if pt.State != protocol.PointComplete {
-		return "", &final{&protocol.Problem{
+		return &final{&protocol.Problem{
 			Code: protocol.ProblemPoint, Message: fmt.Sprintf("point %s of %s is %s meanwhile", id, w.server, pt.State), Hint: "choose another one: rehost point list " + w.server,
 		}}
 	}
-	return fmt.Sprintf("%s, %s, chosen; %s old", pt.ID, pt.Grade, time.Since(pt.Taken).Round(time.Second)), nil
+	age := time.Since(pt.Taken).Round(time.Second)
+	return w.update(ctx, func(j *protocol.Job, js *protocol.JobServer) {
+		js.Steps[w.step].Detail = fmt.Sprintf("%s, %s, chosen; %s old", pt.ID, pt.Grade, age)
+		told := slices.ContainsFunc(j.Log, func(e protocol.JobEvent) bool { return e.Event == protocol.EventPreviousPoint && e.Server == w.server })
+		if !told {
+			j.Log = append(j.Log, protocol.JobEvent{At: time.Now(), Event: protocol.EventPreviousPoint, Server: w.server, Detail: fmt.Sprintf("point %s, %s old", pt.ID, age)})
+		}
+	})
 }

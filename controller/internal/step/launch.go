@@ -2,7 +2,7 @@ package step
 
 import (
 	"context"
-	"slices"
+	"fmt"
 	"strings"
 	"time"
 
@@ -173,9 +173,13 @@ func launch(ctx context.Context, w *Work) error {
 	if err := w.set(ctx, dataAddress, inst.Address(), dataStopped, stopped(inst)); err != nil {
 		return err
 	}
-	w.progress(ctx)(inst.ID + " at " + inst.Address() + ", " + detail)
+	pt, err := w.points.Get(w.server, w.data(dataPoint))
+	if err != nil {
+		return err
+	}
+	w.progress(ctx)(fmt.Sprintf("%s at %s, %s, from point %s of %s ago", inst.ID, inst.Address(), detail, pt.ID, time.Since(pt.Taken).Round(time.Second)))
 	return w.recordLaunch(ctx, protocol.Launched{
-		Job: w.job, Point: w.data(dataPoint), Image: w.data(dataImage), Instance: inst.ID, Address: inst.Address(), At: time.Now(),
+		Job: w.job, Point: pt.ID, Image: w.data(dataImage), Instance: inst.ID, Address: inst.Address(), At: time.Now(), Taken: pt.Taken,
 	})
 }
 
@@ -213,15 +217,20 @@ func (w *Work) recordLaunch(ctx context.Context, l protocol.Launched) error {
 	return err
 }
 
-// cleanup removes what only the conversion needed, and after a failure also what nobody will use:
-// a target of a failed test stays for inspection, one of a failed cutover does not.
+// cleanup removes what only the conversion needed, and what nobody will use: a target of a failed test stays for inspection, one
+// of a failed cutover or of a cancelled job does not.
 func cleanup(ctx context.Context, w *Work) error {
 	if err := w.discardConversion(ctx); err != nil {
 		return err
 	}
 	state := w.state()
-	failed := slices.ContainsFunc(state.Steps, func(s protocol.JobStep) bool { return s.Status == protocol.StepFailed })
-	if !failed || (w.kind == protocol.JobTest && state.Data[dataInstance] != "" && state.Data[dataAddress] != "") {
+	switch outcome(state.Steps) {
+	case protocol.StepCancelled:
+	case protocol.StepFailed:
+		if w.kind == protocol.JobTest && state.Data[dataInstance] != "" && state.Data[dataAddress] != "" {
+			return nil
+		}
+	case protocol.StepSucceeded, protocol.StepNotStarted, protocol.StepInProgress, protocol.StepSkipped:
 		return nil
 	}
 	if err := w.removeLaunch(ctx, w.job, state.Data[dataPoint]); err != nil {

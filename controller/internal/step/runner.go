@@ -17,7 +17,6 @@ import (
 	"rehost/controller/internal/point"
 	"rehost/controller/internal/staging"
 	"rehost/controller/internal/store"
-	"rehost/controller/internal/wave"
 	"rehost/internal/cloud"
 	"rehost/protocol"
 )
@@ -48,14 +47,15 @@ type Cloud interface {
 	DeleteSnapshot(ctx context.Context, id string) error
 }
 
-// Config is how patient jobs are.
+// Config is how patient jobs are, and how many servers are worked on.
 type Config struct {
 	Poll      time.Duration // between two looks
 	Retry     time.Duration // first pause after a failed run of a step; doubled up to a minute
 	AgentLost time.Duration // a silence longer than this counts as gone
+	Servers   int           // worked on at once, by all jobs together
 }
 
-// Runner runs jobs. At most [wave.Plan]'s concurrency of servers are worked on per job.
+// Runner runs jobs. Of each at most its concurrency of servers are worked on, and of all together at most [Config.Servers].
 type Runner struct {
 	cfg     Config
 	store   *store.Store
@@ -65,22 +65,28 @@ type Runner struct {
 	staging *staging.Staging
 	logger  hclog.Logger
 	kick    chan struct{}
+	slots   chan struct{} // one for each server that is worked on
+	quota   quota
 
 	starting sync.Mutex // one job is judged and recorded at a time
+
+	mu      sync.Mutex                         // guards the field beneath
+	cancels map[string]context.CancelCauseFunc // by the job that runs
 }
 
 // NewRunner makes a Runner.
 func NewRunner(cfg Config, st *store.Store, reports *observe.Reports, c Cloud, points *point.Points, sg *staging.Staging, logger hclog.Logger) *Runner {
-	return &Runner{cfg: cfg, store: st, reports: reports, cloud: c, points: points, staging: sg, logger: logger, kick: make(chan struct{}, 1)}
+	return &Runner{
+		cfg: cfg, store: st, reports: reports, cloud: c, points: points, staging: sg, logger: logger, kick: make(chan struct{}, 1),
+		slots: make(chan struct{}, max(1, cfg.Servers)), cancels: map[string]context.CancelCauseFunc{},
+	}
 }
 
-// Run takes up every job that is not completed, and each new one, until ctx ends. Then the
+// Run takes up every job that has not ended, and each new one, until ctx ends. Then the
 // jobs stay where they are, and the next Run goes on with them.
 func (r *Runner) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	var mu sync.Mutex
-	running := map[string]bool{}
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
 	for {
@@ -89,20 +95,16 @@ func (r *Runner) Run(ctx context.Context) error {
 			return err
 		}
 		for _, job := range jobs {
-			mu.Lock()
-			busy := running[job.ID]
-			if job.Status != protocol.JobCompleted && !busy {
-				running[job.ID] = true
-				wg.Go(func() {
-					if err := r.runJob(ctx, job.ID); err != nil && ctx.Err() == nil {
-						r.logger.Error("job interrupted", "job", job.ID, "error", err)
-					}
-					mu.Lock()
-					delete(running, job.ID)
-					mu.Unlock()
-				})
+			cancelled, ok := r.begin(ctx, job)
+			if !ok {
+				continue
 			}
-			mu.Unlock()
+			wg.Go(func() {
+				defer r.end(job.ID)
+				if err := r.runJob(ctx, cancelled, job.ID); err != nil && ctx.Err() == nil {
+					r.logger.Error("job interrupted", "job", job.ID, "error", err)
+				}
+			})
 		}
 		select {
 		case <-ctx.Done():
@@ -113,55 +115,125 @@ func (r *Runner) Run(ctx context.Context) error {
 	}
 }
 
+// wake makes [Runner.Run] look for jobs now.
+func (r *Runner) wake() {
+	select {
+	case r.kick <- struct{}{}:
+	default:
+	}
+}
+
+// begin claims a job that is to be run and does not run yet. The context that it returns ends when the job is cancelled, or with ctx.
+func (r *Runner) begin(ctx context.Context, job protocol.Job) (context.Context, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, runs := r.cancels[job.ID]; runs || job.Status.Ended() {
+		return nil, false
+	}
+	cancelled, cancel := context.WithCancelCause(ctx)
+	r.cancels[job.ID] = cancel
+	return cancelled, true
+}
+
+func (r *Runner) end(job string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.cancels[job](nil)
+	delete(r.cancels, job)
+}
+
 // runJob takes a job to its end. An error means that records could not be written; the job is taken up again.
-func (r *Runner) runJob(ctx context.Context, id string) error {
+func (r *Runner) runJob(ctx, cancelled context.Context, id string) error {
 	job, err := r.store.Jobs.Update(ctx, id, func(j *protocol.Job) error {
 		if j.Status == protocol.JobPending {
 			j.Status = protocol.JobStarted
-			j.Log = append(j.Log, protocol.JobEvent{At: time.Now(), Event: protocol.EventJobStart, Detail: string(j.Kind) + " of wave " + j.Wave})
+			j.Log = append(j.Log, protocol.JobEvent{At: time.Now(), Event: protocol.EventJobStart, Detail: string(j.Kind) + " of " + j.Of.String()})
 		}
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	r.logger.Info("job runs", "job", id, "kind", job.Kind, "wave", job.Wave)
-	concurrency := 1
-	if plan, err := wave.Of(r.store.Applied(), job.Wave); err == nil {
-		concurrency = plan.Concurrency
+	if job.Cancel != nil {
+		r.cut(id) // by an earlier process, or before the job ran
 	}
-	slots := make(chan struct{}, concurrency)
+	r.logger.Info("job runs", "job", id, "kind", job.Kind, "of", job.Of.String())
+	slots := make(chan struct{}, max(1, job.Concurrency))
 	errs := make([]error, len(job.Servers))
 	var wg sync.WaitGroup
-	for i, s := range job.Servers {
-		select { // in the wave's order: the next one starts when a slot is free
-		case slots <- struct{}{}:
-		case <-ctx.Done():
+	for i, s := range job.Servers { // in the job's order: the next one starts when a slot is free
+		w := &Work{Runner: r, job: job.ID, kind: job.Kind, server: s.Server, cancelled: cancelled}
+		if !r.takeSlots(cancelled, slots) {
+			if ctx.Err() != nil {
+				break
+			}
+			wg.Go(func() { errs[i] = w.leaveOut(ctx, job, "the job was cancelled") })
+			continue
 		}
-		if ctx.Err() != nil {
-			break
+		if failed := r.failedBefore(id); job.StopOnFailure && failed != "" {
+			r.giveSlots(slots)
+			errs[i] = w.leaveOut(ctx, job, failed+" has failed, and nothing is begun after a failure")
+			continue
 		}
 		wg.Go(func() {
-			defer func() { <-slots }()
-			errs[i] = r.runServer(ctx, job, s.Server)
+			defer r.giveSlots(slots)
+			errs[i] = w.runServer(ctx, job)
 		})
 	}
 	wg.Wait()
 	if err := errors.Join(append(errs, context.Cause(ctx))...); err != nil {
 		return err
 	}
-	_, err = r.store.Jobs.Update(ctx, id, func(j *protocol.Job) error {
+	job, err = r.store.Jobs.Update(ctx, id, func(j *protocol.Job) error {
 		j.Status, j.Ended = protocol.JobCompleted, time.Now()
-		j.Log = append(j.Log, protocol.JobEvent{At: j.Ended, Event: protocol.EventJobEnd})
+		if slices.ContainsFunc(j.Servers, func(s protocol.JobServer) bool { return s.Status == protocol.StepCancelled }) {
+			j.Status = protocol.JobCancelled
+		}
+		j.Log = append(j.Log, protocol.JobEvent{At: j.Ended, Event: protocol.EventJobEnd, Detail: string(j.Status), Took: j.Ended.Sub(j.Created)})
 		return nil
 	})
-	r.logger.Info("job completed", "job", id)
+	r.logger.Info("job ended", "job", id, "status", job.Status)
 	return err
 }
 
-// runServer takes one server through a job's steps, and lets go of it in the end.
-func (r *Runner) runServer(ctx context.Context, job protocol.Job, server string) error {
-	w := &Work{Runner: r, job: job.ID, kind: job.Kind, server: server}
+// takeSlots waits until another server may be worked on: by the job, and by all jobs together. It says false when ctx ended first.
+func (r *Runner) takeSlots(ctx context.Context, slots chan struct{}) bool {
+	select {
+	case slots <- struct{}{}:
+	case <-ctx.Done():
+		return false
+	}
+	select {
+	case r.slots <- struct{}{}:
+	case <-ctx.Done():
+		<-slots
+		return false
+	}
+	if ctx.Err() != nil {
+		r.giveSlots(slots)
+		return false
+	}
+	return true
+}
+
+func (r *Runner) giveSlots(slots chan struct{}) { <-r.slots; <-slots }
+
+// failedBefore names a server of the job that has failed, or "".
+func (r *Runner) failedBefore(id string) string {
+	job, err := r.store.Jobs.Get(id)
+	if err != nil {
+		return ""
+	}
+	for _, s := range job.Servers {
+		if s.Status == protocol.StepFailed {
+			return s.Server
+		}
+	}
+	return ""
+}
+
+// runServer takes the server through the job's steps, and lets go of it in the end.
+func (w *Work) runServer(ctx context.Context, job protocol.Job) error {
 	if !ended(w.state().Status) {
 		claimed, err := w.claim(ctx, job)
 		if err != nil {
@@ -176,8 +248,23 @@ func (r *Runner) runServer(ctx context.Context, job protocol.Job, server string)
 	return w.settle(ctx)
 }
 
+// leaveOut ends a server that the job has not begun. One that was begun when another process ran the job goes on.
+func (w *Work) leaveOut(ctx context.Context, job protocol.Job, why string) error {
+	if status := w.state().Status; status == protocol.StepInProgress || ended(status) {
+		return w.runServer(ctx, job)
+	}
+	err := w.update(ctx, func(j *protocol.Job, s *protocol.JobServer) {
+		s.Status = protocol.StepCancelled
+		j.Log = append(j.Log, protocol.JobEvent{At: time.Now(), Event: protocol.EventServerSkipped, Server: w.server, Detail: why})
+	})
+	if err != nil {
+		return err
+	}
+	return w.settle(ctx)
+}
+
 func ended(s protocol.StepStatus) bool {
-	return s == protocol.StepSucceeded || s == protocol.StepFailed || s == protocol.StepSkipped
+	return s == protocol.StepSucceeded || s == protocol.StepFailed || s == protocol.StepSkipped || s == protocol.StepCancelled
 }
 
 // claim makes the server this job's, or records why not.
@@ -189,11 +276,8 @@ func (w *Work) claim(ctx context.Context, job protocol.Job) (bool, error) {
 		if rec.Job == w.job {
 			return nil
 		}
-		if refusal = lifecycle.Refusal(*rec, w.kind, job.Force); refusal == nil {
+		if refusal = lifecycle.Refusal(*rec, protocol.Action(w.kind), job.Force); refusal == nil {
 			rec.Job, rec.JobKind = w.job, w.kind
-			if w.kind == protocol.JobTest {
-				rec.Tested = time.Time{}
-			}
 			lifecycle.Advance(rec, wanted, time.Now())
 		}
 		return nil
@@ -211,7 +295,7 @@ func (w *Work) claim(ctx context.Context, job protocol.Job) (bool, error) {
 	})
 }
 
-// settle lets go of the server; what the job achieved decides where the server stands now.
+// settle lets go of the server; what the job achieved decides where the server stands now. A test that was cancelled says nothing.
 func (w *Work) settle(ctx context.Context) error {
 	status := w.state().Status
 	_, _, _, wanted := fleet.Settings(w.store.Applied(), w.server)
@@ -219,8 +303,11 @@ func (w *Work) settle(ctx context.Context) error {
 		if rec.Job != w.job {
 			return nil
 		}
-		if w.kind == protocol.JobTest && status == protocol.StepSucceeded {
+		switch {
+		case w.kind == protocol.JobTest && status == protocol.StepSucceeded:
 			rec.Tested = time.Now()
+		case w.kind == protocol.JobTest && status == protocol.StepFailed:
+			rec.Tested = time.Time{}
 		}
 		rec.Job, rec.JobKind = "", ""
 		lifecycle.Advance(rec, wanted, time.Now())
@@ -235,11 +322,13 @@ func (w *Work) settle(ctx context.Context) error {
 
 // runSteps takes the server from the first step that has not ended to the last.
 func (w *Work) runSteps(ctx context.Context) error {
+	w.quota.begin()
+	defer w.quota.end()
 	failed := false
 	for i, s := range plans[w.kind] {
 		status := w.state().Steps[i].Status
 		switch {
-		case status == protocol.StepFailed:
+		case status == protocol.StepFailed || status == protocol.StepCancelled:
 			failed = true
 			continue
 		case ended(status):
@@ -258,25 +347,31 @@ func (w *Work) runSteps(ctx context.Context) error {
 		}
 		failed = failed || !ok
 	}
-	return w.update(ctx, func(_ *protocol.Job, s *protocol.JobServer) {
-		s.Status = protocol.StepSucceeded
-		if slices.ContainsFunc(s.Steps, func(st protocol.JobStep) bool { return st.Status == protocol.StepFailed }) {
-			s.Status = protocol.StepFailed
-		}
-	})
+	return w.update(ctx, func(_ *protocol.Job, s *protocol.JobServer) { s.Status = outcome(s.Steps) })
 }
 
-// runStep runs one step until it succeeds or has failed for good.
+// outcome is a server's, by its steps.
+func outcome(steps []protocol.JobStep) protocol.StepStatus {
+	for _, bad := range []protocol.StepStatus{protocol.StepFailed, protocol.StepCancelled} {
+		if slices.ContainsFunc(steps, func(s protocol.JobStep) bool { return s.Status == bad }) {
+			return bad
+		}
+	}
+	return protocol.StepSucceeded
+}
+
+// runStep runs one step until it succeeds, has failed for good, or is cut off because the job was cancelled.
 func (w *Work) runStep(ctx context.Context, i int, s step) (bool, error) {
 	pause := w.cfg.Retry
 	again := false
 	for {
+		if w.cutOff(s) {
+			return false, w.endStep(ctx, i, protocol.StepCancelled, "", nil)
+		}
 		if err := w.beginStep(ctx, i, s, again); err != nil {
 			return false, err
 		}
-		limited, cancel := context.WithTimeoutCause(ctx, s.deadline, fmt.Errorf("step %s took longer than %s", s.name, s.deadline))
-		err := s.run(limited, w)
-		cancel()
+		err := w.runOnce(ctx, s)
 		if ctx.Err() != nil {
 			return false, context.Cause(ctx) // the step stays in progress, and is taken up again
 		}
@@ -286,19 +381,49 @@ func (w *Work) runStep(ctx context.Context, i int, s step) (bool, error) {
 			return true, w.endStep(ctx, i, protocol.StepSucceeded, w.state().Steps[i].Detail, nil)
 		case isSkip:
 			return true, w.endStep(ctx, i, protocol.StepSkipped, skipped.reason, nil)
+		case w.cutOff(s):
+			continue // to its end
 		}
 		w.logger.Warn("step failed", "job", w.job, "server", w.server, "step", s.name, "attempt", w.attempt, "error", err)
 		problem := staging.ProblemOf(err, w.server, s.name)
-		waits := problem.Code == protocol.ProblemCredentials // nothing is wrong with the step: no attempt is used up
+		// Nothing is wrong with the step then: no attempt is used up.
+		waits := problem.Code == protocol.ProblemCredentials || (cloud.Quota(err) && w.quota.mayPass())
 		if !waits && (isFinal(err) || cloud.Permanent(err) || w.attempt >= s.attempts) {
 			return false, w.endStep(ctx, i, protocol.StepFailed, "", problem)
 		}
-		if err := w.noteFailure(ctx, i, s, problem); err != nil {
+		if err := w.noteFailure(ctx, i, s, problem, waits); err != nil {
 			return false, err
 		}
-		if err := await.Pause(ctx, pause); err != nil {
+		if err := w.rest(ctx, s, pause, cloud.Quota(err)); err != nil {
 			return false, err
 		}
 		pause, again = min(2*pause, time.Minute), !waits
 	}
+}
+
+// runOnce runs a step for its deadline at most, and until the job is cancelled if that may cut it off.
+func (w *Work) runOnce(ctx context.Context, s step) error {
+	if w.cuttable(s) {
+		ctx = w.cancelled // ends with ctx too
+	}
+	limited, cancel := context.WithTimeoutCause(ctx, s.deadline, fmt.Errorf("step %s took longer than %s", s.name, s.deadline))
+	defer cancel()
+	return s.run(limited, w)
+}
+
+// rest waits between two runs of a step.
+func (w *Work) rest(ctx context.Context, s step, pause time.Duration, quota bool) error {
+	until := ctx
+	if w.cuttable(s) {
+		until = w.cancelled
+	}
+	if quota {
+		pause = min(pause, quotaPause)
+		w.quota.end()
+		defer w.quota.begin()
+	}
+	if err := await.Pause(until, pause); ctx.Err() != nil {
+		return err
+	}
+	return nil
 }

@@ -73,11 +73,7 @@ func (w *Work) orderFence(ctx context.Context, on bool) error {
 func takePoint(ctx context.Context, w *Work) error {
 	id := w.data(dataPoint)
 	if w.data(dataChosen) != "" {
-		detail, err := w.useChosen(id)
-		if err == nil {
-			w.progress(ctx)(detail)
-		}
-		return err
+		return w.useChosen(ctx, id)
 	}
 	if id != "" {
 		if pt, err := w.points.Get(w.server, id); err == nil && (pt.State == protocol.PointLost || pt.State == protocol.PointRemoved) {

@@ -17,9 +17,9 @@ import (
 	"rehost/protocol"
 )
 
-// Start records a job for a wave, or says why there must be none. Servers whose migration is
-// over are skipped; any other refusal refuses the whole wave.
-func (r *Runner) Start(ctx context.Context, req protocol.WaveRequest) (protocol.Job, error) {
+// Start records a job for the selected servers, or says why there must be none. Servers that have nothing left to do are
+// left out; any other refusal refuses the whole job.
+func (r *Runner) Start(ctx context.Context, req protocol.StartRequest) (protocol.Job, error) {
 	steps, ok := plans[req.Kind]
 	if !ok {
 		return protocol.Job{}, &protocol.Problem{Code: protocol.ProblemInvalid, Message: fmt.Sprintf("unknown kind of job %q", req.Kind)}
@@ -27,7 +27,7 @@ func (r *Runner) Start(ctx context.Context, req protocol.WaveRequest) (protocol.
 	r.starting.Lock()
 	defer r.starting.Unlock()
 	applied := r.store.Applied()
-	plan, err := wave.Of(applied, req.Wave)
+	plan, err := wave.Select(applied, req.Selection)
 	if err != nil {
 		return protocol.Job{}, &protocol.Problem{Code: protocol.ProblemUnknown, Message: err.Error(), Hint: hint.Of(err)}
 	}
@@ -35,8 +35,11 @@ func (r *Runner) Start(ctx context.Context, req protocol.WaveRequest) (protocol.
 		return protocol.Job{}, err
 	}
 	job := protocol.Job{
-		ID: jobPrefix[req.Kind] + newID(""), Kind: req.Kind, Wave: req.Wave, Status: protocol.JobPending, Created: time.Now(),
-		Force: req.Force, Confirmed: req.Confirmed,
+		ID: jobPrefix[req.Kind] + newID(""), Kind: req.Kind, Of: req.Selection, Status: protocol.JobPending, Created: time.Now(),
+		Force: req.Force, Confirmed: req.Confirmed, Concurrency: plan.Concurrency, StopOnFailure: req.StopOnFailure,
+	}
+	if req.Concurrency > 0 {
+		job.Concurrency = req.Concurrency
 	}
 	chosen, err := r.choose(plan, req)
 	if err != nil {
@@ -55,15 +58,13 @@ func (r *Runner) Start(ctx context.Context, req protocol.WaveRequest) (protocol.
 	if err := r.store.Jobs.Create(ctx, job.ID, job); err != nil {
 		return protocol.Job{}, err
 	}
-	select {
-	case r.kick <- struct{}{}:
-	default:
-	}
+	r.wake()
 	return job, nil
 }
 
 var jobPrefix = map[protocol.JobKind]string{
 	protocol.JobTest: "test-", protocol.JobCutover: "cutover-", protocol.JobFinalize: "finalize-", protocol.JobTerminate: "terminate-",
+	protocol.JobRevert: "revert-",
 }
 
 // newID makes an id that sorts by time.
@@ -73,7 +74,7 @@ func newID(prefix string) string {
 	return prefix + time.Now().UTC().Format("20060102-150405-") + hex.EncodeToString(b[:])
 }
 
-func (r *Runner) refusal(applied protocol.Fleet, plan wave.Plan, req protocol.WaveRequest) error {
+func (r *Runner) refusal(applied protocol.Fleet, plan wave.Plan, req protocol.StartRequest) error {
 	if p := r.earlierWaves(applied, plan, req); p != nil {
 		return p
 	}
@@ -92,7 +93,7 @@ func (r *Runner) refusal(applied protocol.Fleet, plan wave.Plan, req protocol.Wa
 			done++
 			continue
 		}
-		p := lifecycle.Refusal(rec, req.Kind, req.Force)
+		p := lifecycle.Refusal(rec, protocol.Action(req.Kind), req.Force)
 		settings, replication, launch, _ := fleet.Settings(applied, name)
 		if p == nil && req.Force == "" && (req.Kind == protocol.JobTest || req.Kind == protocol.JobCutover) {
 			report, _, known := r.reports.Agent(name)
@@ -117,7 +118,7 @@ func (r *Runner) refusal(applied protocol.Fleet, plan wave.Plan, req protocol.Wa
 		return &out
 	}
 	if done == len(plan.Servers) {
-		return &protocol.Problem{Code: protocol.ProblemNotAllowed, Message: "no server of wave " + plan.Wave + " has anything left to do", Hint: "look at where they stand: rehost status"}
+		return &protocol.Problem{Code: protocol.ProblemNotAllowed, Message: plan.Of.String() + " has nothing left to do", Hint: "look at where they stand: rehost status"}
 	}
 	return nil
 }
@@ -129,14 +130,14 @@ func (r *Runner) overlap(plan wave.Plan) *protocol.Problem {
 		return &protocol.Problem{Code: protocol.ProblemInternal, Message: err.Error()}
 	}
 	for _, job := range jobs {
-		if job.Status == protocol.JobCompleted {
+		if job.Status.Ended() {
 			continue
 		}
 		for _, s := range job.Servers {
 			if slices.Contains(plan.Servers, s.Server) {
 				return &protocol.Problem{
 					Code: protocol.ProblemConflict, Server: s.Server, Message: fmt.Sprintf("job %s is not completed, and %s is in it", job.ID, s.Server),
-					Hint: "wait for it: rehost job show " + job.ID,
+					Hint: "wait for it: rehost job show " + job.ID + " --follow; or end it: rehost job cancel " + job.ID,
 				}
 			}
 		}
@@ -145,7 +146,7 @@ func (r *Runner) overlap(plan wave.Plan) *protocol.Problem {
 }
 
 // earlierWaves refuses a cutover while a wave before it is not cut over.
-func (r *Runner) earlierWaves(applied protocol.Fleet, plan wave.Plan, req protocol.WaveRequest) *protocol.Problem {
+func (r *Runner) earlierWaves(applied protocol.Fleet, plan wave.Plan, req protocol.StartRequest) *protocol.Problem {
 	if req.Kind != protocol.JobCutover || req.Force != "" {
 		return nil
 	}
@@ -157,7 +158,7 @@ func (r *Runner) earlierWaves(applied protocol.Fleet, plan wave.Plan, req protoc
 		for _, name := range p.Servers {
 			if rec, err := r.store.Servers.Get(name); err != nil || rec.Cutover == nil || rec.Job != "" {
 				return &protocol.Problem{
-					Code: protocol.ProblemNotAllowed, Message: fmt.Sprintf("wave %s comes after wave %s, whose server %s is not cut over", plan.Wave, before, name),
+					Code: protocol.ProblemNotAllowed, Message: fmt.Sprintf("%s comes after wave %s, whose server %s is not cut over", plan.Of, before, name),
 					Hint: "cut over wave " + before + " first, or give a reason with --force",
 				}
 			}

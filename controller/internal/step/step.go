@@ -1,4 +1,4 @@
-// Package step runs jobs: tests, cutovers, finalizations and terminations of a wave's servers.
+// Package step runs jobs: tests, cutovers, reverts, finalizations and terminations of servers.
 // It owns the steps, their order, and how they are repeated. A step is recorded before and
 // after; each finds its own leftovers by tag or client token before it creates anything, so a
 // job that was cut off at any line is taken up again and makes nothing twice. It does not
@@ -34,6 +34,13 @@ type step struct {
 	run      func(ctx context.Context, w *Work) error
 }
 
+// Names of the steps that work with an instance.
+const (
+	stepNameConvert = "convert"
+	stepNameLaunch  = "launch"
+	stepNameCheck   = "check"
+)
+
 // The steps. Deadlines are for a real cloud, where a first snapshot may take hours.
 var (
 	stepFence = step{name: "fence", attempts: 1, deadline: 2 * time.Minute, run: fence, start: protocol.EventFenceStart, end: protocol.EventFenceEnd}
@@ -41,17 +48,17 @@ var (
 	stepSnap  = step{name: "snapshot", attempts: 1, deadline: 12 * time.Hour, run: awaitSnapshots, end: protocol.EventSnapshotEnd, fail: protocol.EventSnapshotFail}
 	stepClone = step{name: "clone", attempts: 5, deadline: 30 * time.Minute, run: makeClone, fail: protocol.EventConversionFail}
 	stepConv  = step{
-		name: "convert", attempts: 2, deadline: 20 * time.Minute, run: convert,
+		name: stepNameConvert, attempts: 2, deadline: 20 * time.Minute, run: convert,
 		start: protocol.EventConversionStart, end: protocol.EventConversionEnd, fail: protocol.EventConversionFail,
 	}
 	stepImage  = step{name: "image", attempts: 5, deadline: 4 * time.Hour, run: makeImage, fail: protocol.EventLaunchFailed}
 	stepRetire = step{name: "retire", attempts: 5, deadline: 20 * time.Minute, run: retirePrevious, fail: protocol.EventCleanupFail}
 	stepLaunch = step{
-		name: "launch", attempts: 3, deadline: 20 * time.Minute, run: launch,
+		name: stepNameLaunch, attempts: 3, deadline: 20 * time.Minute, run: launch,
 		start: protocol.EventLaunchStart, end: protocol.EventLaunchEnd, fail: protocol.EventLaunchFailed,
 	}
 	stepCheck = step{
-		name: "check", attempts: 1, deadline: time.Hour, run: check,
+		name: stepNameCheck, attempts: 1, deadline: time.Hour, run: check,
 		start: protocol.EventCheckStart, end: protocol.EventCheckEnd, fail: protocol.EventCheckFail,
 	}
 	stepUnfence = step{name: "unfence", attempts: 10, deadline: time.Minute, when: onFailure, run: unfence, end: protocol.EventSourceReleased}
@@ -65,8 +72,15 @@ var (
 		name: "remove", attempts: 5, deadline: 20 * time.Minute, run: removeReplica,
 		start: protocol.EventCleanupStart, end: protocol.EventCleanupEnd, fail: protocol.EventCleanupFail,
 	}
-	stepIdle      = step{name: "replicaserver", attempts: 5, deadline: 20 * time.Minute, run: awaitIdle, fail: protocol.EventCleanupFail}
-	stepFinalize  = step{name: "finalize", attempts: 5, deadline: time.Minute, run: finalize}
+	stepIdle     = step{name: "replicaserver", attempts: 5, deadline: 20 * time.Minute, run: awaitIdle, fail: protocol.EventCleanupFail}
+	stepFinalize = step{name: "finalize", attempts: 5, deadline: time.Minute, run: finalize}
+	// A target that goes on while the source's writers do would be a second server of its name.
+	stepWithdraw = step{
+		name: "withdraw", attempts: 5, deadline: 20 * time.Minute, run: withdraw,
+		start: protocol.EventCleanupStart, end: protocol.EventCleanupEnd, fail: protocol.EventCleanupFail,
+	}
+	stepResume    = step{name: "unfence", attempts: 10, deadline: time.Minute, run: unfence, end: protocol.EventSourceReleased}
+	stepUntest    = step{name: "untest", attempts: 5, deadline: time.Minute, run: untest}
 	stepTerminate = step{
 		name: "terminate", attempts: 5, deadline: 20 * time.Minute, run: terminate,
 		start: protocol.EventCleanupStart, end: protocol.EventCleanupEnd, fail: protocol.EventCleanupFail,
@@ -78,6 +92,7 @@ var plans = map[protocol.JobKind][]step{
 	protocol.JobTest:      {stepPoint, stepSnap, stepClone, stepConv, stepImage, stepRetire, stepLaunch, stepCheck, stepCleanup},
 	protocol.JobCutover:   {stepFence, stepPoint, stepSnap, stepClone, stepConv, stepImage, stepRetire, stepLaunch, stepCheck, stepUnfence, stepCleanup},
 	protocol.JobFinalize:  {stepDisconnect, stepRelease, stepRemove, stepIdle, stepFinalize},
+	protocol.JobRevert:    {stepWithdraw, stepResume, stepUntest},
 	protocol.JobTerminate: {stepTerminate},
 }
 
@@ -96,7 +111,8 @@ const (
 	dataImage             = "image"
 	dataInstance          = "instance"
 	dataAddress           = "address"
-	dataStopped           = "stopped" // the instance was launched and stopped, as its launch block wants it
+	dataWithdrawn         = "withdrawn" // the cutover was taken back, and the test stays
+	dataStopped           = "stopped"   // the instance was launched and stopped, as its launch block wants it
 )
 
 // skip is what a step returns when there is nothing for it to do.

@@ -16,11 +16,13 @@ import (
 // Work is one server's way through one job. What it knows is in the job's record.
 type Work struct {
 	*Runner
-	job     string
-	kind    protocol.JobKind
-	server  string
-	step    int // index of the running step
-	attempt int // of the running step, from 1
+	job    string
+	kind   protocol.JobKind
+	server string
+	// cancelled ends when the job is cancelled, and with the process.
+	cancelled context.Context //nolint:containedctx // of the whole job, beside that of the process
+	step      int             // index of the running step
+	attempt   int             // of the running step, from 1
 }
 
 // state returns the server's part of the job's record.
@@ -61,7 +63,7 @@ func (w *Work) beginStep(ctx context.Context, i int, s step, again bool) error {
 				st.Started = time.Now()
 			}
 			if s.start != "" {
-				j.Log = append(j.Log, protocol.JobEvent{At: time.Now(), Event: s.start, Server: w.server, Attempt: st.Attempts})
+				j.Log = append(j.Log, protocol.JobEvent{At: time.Now(), Event: s.start, Server: w.server, Attempt: st.Attempts, MaxAttempts: s.attempts})
 			}
 		}
 		w.attempt = st.Attempts
@@ -69,23 +71,36 @@ func (w *Work) beginStep(ctx context.Context, i int, s step, again bool) error {
 }
 
 // noteFailure records that a run failed and another one follows. What only waits is in the log once.
-func (w *Work) noteFailure(ctx context.Context, i int, s step, problem *protocol.Problem) error {
+func (w *Work) noteFailure(ctx context.Context, i int, s step, problem *protocol.Problem, waits bool) error {
 	return w.update(ctx, func(j *protocol.Job, js *protocol.JobServer) {
 		before := js.Steps[i].Problem
 		js.Steps[i].Problem = problem
-		if problem.Code == protocol.ProblemCredentials && before != nil && before.Code == problem.Code {
+		if waits && before != nil && before.Code == problem.Code {
 			return
 		}
-		j.Log = append(j.Log, failure(s, w, problem))
+		j.Log = append(j.Log, failure(s, w, *js, problem))
 	})
 }
 
-func failure(s step, w *Work, problem *protocol.Problem) protocol.JobEvent {
-	e := protocol.JobEvent{At: time.Now(), Event: s.fail, Server: w.server, Attempt: w.attempt, Detail: s.name, Error: problem.Message}
+func failure(s step, w *Work, js protocol.JobServer, problem *protocol.Problem) protocol.JobEvent {
+	e := protocol.JobEvent{
+		At: time.Now(), Event: s.fail, Server: w.server, Attempt: w.attempt, MaxAttempts: s.attempts, Instance: instance(s, js), Detail: s.name, Error: problem.Message,
+	}
 	if e.Event == "" {
 		e.Event = protocol.JobEventName(strings.ToUpper(s.name) + "_FAIL")
 	}
 	return e
+}
+
+// instance is the one that a step works with: the conversion's, or the target.
+func instance(s step, js protocol.JobServer) string {
+	switch s.name {
+	case stepNameConvert:
+		return js.Data[dataConversion]
+	case stepNameLaunch, stepNameCheck:
+		return js.Data[dataInstance]
+	}
+	return ""
 }
 
 // endStep records how a step ended, in the same write as the log's entry.
@@ -96,12 +111,16 @@ func (w *Work) endStep(ctx context.Context, i int, status protocol.StepStatus, d
 		st.Status, st.Detail, st.Problem, st.Ended = status, detail, problem, time.Now()
 		switch {
 		case status == protocol.StepFailed:
-			j.Log = append(j.Log, failure(s, w, problem))
+			j.Log = append(j.Log, failure(s, w, *js, problem))
 			if js.Problem == nil {
 				js.Problem = problem
 			}
-		case status == protocol.StepSucceeded && s.end != "":
-			j.Log = append(j.Log, protocol.JobEvent{At: st.Ended, Event: s.end, Server: w.server, Attempt: st.Attempts, Detail: detail})
+		case status == protocol.StepCancelled:
+			j.Log = append(j.Log, protocol.JobEvent{At: st.Ended, Event: protocol.EventJobCancel, Server: w.server, Attempt: st.Attempts, Instance: instance(s, *js), Detail: s.name + " ended"})
+		case (status == protocol.StepSucceeded || status == protocol.StepSkipped && s.start != "") && s.end != "":
+			j.Log = append(j.Log, protocol.JobEvent{
+				At: st.Ended, Event: s.end, Server: w.server, Attempt: st.Attempts, MaxAttempts: s.attempts, Took: st.Ended.Sub(st.Started), Instance: instance(s, *js), Detail: detail,
+			})
 		}
 	})
 }

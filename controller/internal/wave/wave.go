@@ -14,12 +14,45 @@ import (
 // defaultConcurrency is how many servers of a wave are worked on at once, unless it says so.
 const defaultConcurrency = 4
 
-// Plan is the order of one wave.
+// Plan is the order of one wave, or of what else was selected.
 type Plan struct {
-	Wave        string
-	Servers     []string // in the order of the applications and of the servers in them
+	Of          protocol.Selection
+	Servers     []string // in the order of the applications and of the servers in them, or as they were named
 	Concurrency int
 	After       []string // waves that must be cut over before
+}
+
+// Select plans the servers that a selection names. Those of a wave come after the waves before it, however they are named.
+func Select(f protocol.Fleet, of protocol.Selection) (Plan, error) {
+	p := Plan{Of: of, Concurrency: defaultConcurrency}
+	switch {
+	case of.Wave != "" && of.Application == "" && len(of.Servers) == 0:
+		return Of(f, of.Wave)
+	case of.Application != "" && of.Wave == "" && len(of.Servers) == 0:
+		servers, ok := serversOf(f, of.Application)
+		if !ok || len(servers) == 0 {
+			return Plan{}, hint.New(fmt.Sprintf("no application %q with servers in the applied configuration", of.Application), "name it in an application block, and run rehost apply")
+		}
+		p.Servers = slices.Clone(servers)
+	case len(of.Servers) > 0 && of.Wave == "" && of.Application == "":
+		for _, name := range of.Servers {
+			if !slices.ContainsFunc(f.Servers, func(s protocol.ServerSettings) bool { return s.Name == name }) {
+				return Plan{}, hint.New(fmt.Sprintf("no server %q in the applied configuration", name), "rehost status lists the servers")
+			}
+			if !slices.Contains(p.Servers, name) {
+				p.Servers = append(p.Servers, name)
+			}
+		}
+	default:
+		return Plan{}, hint.New("it is not said which servers are meant", "name servers, or one application, or one wave")
+	}
+	for _, w := range f.Waves {
+		of, err := Of(f, w.Name)
+		if err == nil && slices.ContainsFunc(of.Servers, func(s string) bool { return slices.Contains(p.Servers, s) }) {
+			p.After = append(p.After, of.After...)
+		}
+	}
+	return p, nil
 }
 
 // Of plans one wave of a configuration.
@@ -29,7 +62,7 @@ func Of(f protocol.Fleet, name string) (Plan, error) {
 		return Plan{}, hint.New(fmt.Sprintf("no wave %q in the applied configuration", name), known(f))
 	}
 	w := f.Waves[i]
-	p := Plan{Wave: name, Concurrency: w.Concurrency, After: slices.Clone(w.After)}
+	p := Plan{Of: protocol.Selection{Wave: name}, Concurrency: w.Concurrency, After: slices.Clone(w.After)}
 	if p.Concurrency <= 0 {
 		p.Concurrency = defaultConcurrency
 	}

@@ -24,7 +24,7 @@ func TestOfKeepsTheOrderAndEachServerOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Plan{Wave: "one", Servers: []string{"db-1", "web-1", "mx-1"}, Concurrency: defaultConcurrency}
+	want := Plan{Of: protocol.Selection{Wave: "one"}, Servers: []string{"db-1", "web-1", "mx-1"}, Concurrency: defaultConcurrency}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}

@@ -45,7 +45,10 @@ func startFake(tb testing.TB) (contextFile string, server *broker.Server) {
 		bus.Handle("plan", protocol.OperatorSubject(protocol.VerbPlan), f.plan),
 		bus.Handle("apply", protocol.OperatorSubject(protocol.VerbApply), f.apply),
 		bus.Handle("status", protocol.OperatorSubject(protocol.VerbStatus), f.status),
-		bus.Handle("wave", protocol.OperatorSubject(protocol.VerbWave), f.wave),
+		bus.Handle("start", protocol.OperatorSubject(protocol.VerbStart), f.start),
+		bus.Handle("change", protocol.OperatorSubject(protocol.VerbChange), f.change),
+		bus.Handle("jobs", protocol.OperatorSubject(protocol.VerbJobs), f.list),
+		bus.Handle("cancel", protocol.OperatorSubject(protocol.VerbCancel), f.cancel),
 		bus.Handle("job", protocol.OperatorSubject(protocol.VerbJob), f.job),
 		bus.Handle("points", protocol.OperatorSubject(protocol.VerbPoints), f.points),
 		bus.Handle("point", protocol.OperatorSubject(protocol.VerbPoint), f.point),
@@ -137,15 +140,19 @@ func (f *fake) status(_ context.Context, _ protocol.StatusRequest) (protocol.Sta
 	return protocol.Status{At: at, Servers: []protocol.ServerStatus{s, quiet}, Waves: waves}, nil
 }
 
-func (f *fake) wave(_ context.Context, req protocol.WaveRequest) (protocol.Job, error) {
+func (f *fake) start(_ context.Context, req protocol.StartRequest) (protocol.Job, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if req.Wave == "unknown" {
 		return protocol.Job{}, hint.New("no wave \"unknown\"", "see the waves with rehost wave list")
 	}
 	f.newest = fmt.Sprintf("job-%d", len(f.jobs)+1)
-	job := &protocol.Job{ID: f.newest, Kind: req.Kind, Wave: req.Wave, Status: protocol.JobPending, Created: epoch}
-	for _, name := range []string{"web-1", "web-2"} {
+	job := &protocol.Job{ID: f.newest, Kind: req.Kind, Of: req.Selection, Status: protocol.JobPending, Created: epoch}
+	servers := req.Servers
+	if len(servers) == 0 {
+		servers = []string{"web-1", "web-2"}
+	}
+	for _, name := range servers {
 		job.Servers = append(job.Servers, protocol.JobServer{Server: name, Status: protocol.StepNotStarted, Steps: []protocol.JobStep{
 			{Name: "snapshot", Status: protocol.StepNotStarted}, {Name: "launch", Status: protocol.StepNotStarted},
 		}})
@@ -165,7 +172,7 @@ func (f *fake) job(_ context.Context, req protocol.JobRequest) (protocol.Job, er
 	if job == nil {
 		return protocol.Job{}, hint.New("no job "+id, "start one with rehost wave test NAME")
 	}
-	if job.Wave != "slow" {
+	if job.Of.Wave != "slow" {
 		f.advance(job)
 	}
 	return *job, nil
@@ -203,13 +210,79 @@ func (f *fake) advanceStep(job *protocol.Job, s *protocol.JobServer, step *proto
 		return
 	}
 	step.Ended = epoch.Add(1500 * time.Millisecond)
-	if step.Name == "launch" && (job.Wave == "failing" || job.Wave == "partial" && s.Server == "web-2") {
+	if step.Name == "launch" && (job.Of.Wave == "failing" || job.Of.Wave == "partial" && s.Server == "web-2") {
 		p := &protocol.Problem{Code: protocol.ProblemLaunch, Message: "no address left in subnet-1", Hint: "name another subnet in launch.web"}
 		step.Status, step.Problem, s.Status, s.Problem = protocol.StepFailed, p, protocol.StepFailed, p
 		return
 	}
 	step.Status, step.Detail = protocol.StepSucceeded, step.Name+" of "+s.Server
 	s.Data = map[string]string{"instance": "i-1", "address": "127.77.0.5"}
+}
+
+// list has the jobs that were started, newest first.
+func (f *fake) list(_ context.Context, req protocol.JobsRequest) ([]protocol.Job, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	out := []protocol.Job{}
+	for n := len(f.jobs); n > 0 && (req.Limit == 0 || len(out) < req.Limit); n-- {
+		out = append(out, *f.jobs[fmt.Sprintf("job-%d", n)])
+	}
+	return out, nil
+}
+
+// cancel ends a job at once; its first server was at its launch, and the others had not begun.
+func (f *fake) cancel(_ context.Context, req protocol.CancelRequest) (protocol.Job, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	job := f.jobs[req.ID]
+	if job == nil {
+		return protocol.Job{}, hint.New(fmt.Sprintf("no job %q", req.ID), "rehost job list shows them")
+	}
+	if job.Status.Ended() {
+		return *job, &protocol.Problem{Code: protocol.ProblemConflict, Message: "job " + job.ID + " is over: it is " + string(job.Status), Hint: "look at what it did: rehost job show " + job.ID}
+	}
+	job.Status, job.Ended = protocol.JobCancelled, epoch.Add(30*time.Second)
+	job.Cancel = &protocol.Cancellation{At: job.Ended, Reason: req.Reason}
+	for i := range job.Servers {
+		job.Servers[i].Status = protocol.StepCancelled
+	}
+	first := job.Servers[0].Steps
+	first[0] = protocol.JobStep{Name: "snapshot", Status: protocol.StepSucceeded, Attempts: 1, Started: epoch, Ended: epoch.Add(20 * time.Second)}
+	first[1] = protocol.JobStep{Name: "launch", Status: protocol.StepCancelled, Attempts: 2, Started: epoch.Add(20 * time.Second), Ended: job.Ended}
+	job.Log = []protocol.JobEvent{
+		{At: epoch, Event: protocol.EventJobStart, Detail: "START_TEST of wave slow"},
+		{At: epoch, Event: protocol.EventSnapshotStart, Server: "web-1", Attempt: 1, MaxAttempts: 5},
+		{At: epoch.Add(20 * time.Second), Event: protocol.EventSnapshotEnd, Server: "web-1", Attempt: 1, MaxAttempts: 5, Took: 20 * time.Second, Detail: "snap-1"},
+		{
+			At: epoch.Add(25 * time.Second), Event: protocol.EventLaunchFailed, Server: "web-1", Attempt: 1, MaxAttempts: 3, Instance: "i-7", Detail: "launch",
+			Error: "run an instance: VcpuLimitExceeded: the limit is 32",
+		},
+		{At: job.Ended, Event: protocol.EventJobCancel, Detail: req.Reason},
+		{At: job.Ended, Event: protocol.EventJobCancel, Server: "web-1", Attempt: 2, Detail: "launch ended"},
+		{At: job.Ended, Event: protocol.EventServerSkipped, Server: "web-2", Detail: "the job was cancelled"},
+		{At: job.Ended, Event: protocol.EventJobEnd, Detail: "CANCELLED", Took: 30 * time.Second},
+	}
+	return *job, nil
+}
+
+// change refuses servers that are called busy, and is quick.
+func (f *fake) change(_ context.Context, req protocol.ChangeRequest) ([]protocol.Changed, error) {
+	servers := req.Servers
+	if len(servers) == 0 {
+		servers = []string{"web-1", "busy"}
+	}
+	var out []protocol.Changed
+	for _, s := range servers {
+		c := protocol.Changed{Server: s, Record: protocol.Server{Name: s, Remark: &protocol.Remark{Action: req.Action, Reason: req.Reason}}}
+		if s == "busy" {
+			c.Problem = &protocol.Problem{Code: protocol.ProblemConflict, Message: "busy: job test-1 works on it", Hint: "wait for it: rehost job show test-1 --follow"}
+		}
+		if req.Action == protocol.ActionReady && req.Reason == "" {
+			c.Problem = &protocol.Problem{Code: protocol.ProblemNotAllowed, Message: s + ": no test of it has passed", Hint: "test it: rehost server test " + s}
+		}
+		out = append(out, c)
+	}
+	return out, nil
 }
 
 // point orders: the first attempts on a server called busy fail, all of those on one called hopeless.

@@ -1,16 +1,116 @@
 package cli
 
 import (
+	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"rehost/internal/progress"
 	"rehost/protocol"
 )
 
 func newJob(env Env, c *client) *cobra.Command {
-	cmd := group(&cobra.Command{Use: "job", Short: "Look at jobs"})
-	cmd.AddCommand(newJobShow(env, c))
+	cmd := group(&cobra.Command{Use: "job", Short: "Look at jobs, and cancel them"})
+	cmd.AddCommand(newJobList(env, c), newJobShow(env, c), newJobCancel(env, c))
+	return cmd
+}
+
+func newJobList(env Env, c *client) *cobra.Command {
+	var output string
+	var req protocol.JobsRequest
+	cmd := &cobra.Command{Use: "list", Short: "List the jobs, newest first", Args: cobra.NoArgs, Example: "  rehost job list\n  rehost job list --server web-1 --limit 0"}
+	cmd.Flags().StringVar(&req.Server, "server", "", "only jobs of this `server`")
+	cmd.Flags().IntVar(&req.Limit, "limit", defaultJobs, "how many at most (0: all)")
+	outputFlag(cmd, &output)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		defer c.close()
+		jobs, err := ask[protocol.JobsRequest, []protocol.Job](cmd.Context(), c, protocol.VerbJobs, req)
+		if err != nil {
+			return err
+		}
+		if output == "json" {
+			return writeJSON(env.Stdout, jobs)
+		}
+		var p printer
+		jobTable(&p, env, jobs)
+		return p.flush(env.Stdout)
+	}
+	return cmd
+}
+
+// defaultJobs is how many jobs are listed: a screen of them.
+const defaultJobs = 20
+
+func jobTable(p *printer, env Env, jobs []protocol.Job) {
+	if len(jobs) == 0 {
+		p.line("no jobs yet; start one: rehost server test NAME")
+		return
+	}
+	rows := [][]string{{"JOB", "OF", "STATUS", "OK", "FAILED", "OTHER", "BEGAN", "TOOK"}}
+	for _, j := range jobs {
+		ok, failed, skipped, cancelled := tally(j)
+		took := "-"
+		if j.Status.Ended() {
+			took = progress.Short(j.Ended.Sub(j.Created))
+		} else {
+			failed, skipped = open(j)
+		}
+		rows = append(rows, []string{j.ID, j.Of.String(), string(j.Status), fmt.Sprint(ok), fmt.Sprint(failed), fmt.Sprint(skipped + cancelled), stamp(j.Created), took})
+	}
+	p.table(env.Width, 1, rows)
+}
+
+// open counts the servers of a job that has not ended: those that failed, and those whose end is to come.
+func open(j protocol.Job) (failed, other int) {
+	for _, s := range j.Servers {
+		switch s.Status {
+		case protocol.StepFailed:
+			failed++
+		case protocol.StepNotStarted, protocol.StepInProgress, protocol.StepSkipped:
+			other++
+		case protocol.StepSucceeded, protocol.StepCancelled:
+		}
+	}
+	return failed, other
+}
+
+func newJobCancel(env Env, c *client) *cobra.Command {
+	var output string
+	var wait bool
+	var timeout time.Duration
+	var req protocol.CancelRequest
+	cmd := &cobra.Command{
+		Use: "cancel ID", Short: "End a job before it is complete",
+		Long: "End a job. A test or a cutover is cut off at the step it is at; what it made is removed, and the writers of a source that it had fenced go on.\n" +
+			"Servers that a finalization, a revert or a termination has begun are taken to the end, and no others are begun.",
+		Example: "  rehost job cancel cutover-20260301-120000-0a1b2c --reason \"window over\" --follow", Args: one("ID"),
+	}
+	cmd.Flags().StringVar(&req.Reason, "reason", "", "why, for the job's log")
+	cmd.Flags().BoolVarP(&wait, "follow", "f", false, "follow the job until it has ended")
+	cmd.Flags().DurationVar(&timeout, "timeout", 0, "stop following after this `time` (0: never)")
+	outputFlag(cmd, &output)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		defer c.close()
+		req.ID = args[0]
+		job, err := ask[protocol.CancelRequest, protocol.Job](cmd.Context(), c, protocol.VerbCancel, req)
+		switch {
+		case err != nil:
+			return err
+		case wait:
+			if job, err = watchJob(cmd.Context(), env, c, job, timeout, output == "json"); err != nil {
+				return err
+			}
+			return endJob(env, job, output == "json")
+		case output == "json":
+			return writeJSON(env.Stdout, job)
+		}
+		var p printer
+		p.line("job %s is being cancelled; follow it with: rehost job show %s --follow", job.ID, job.ID)
+		return p.flush(env.Stdout)
+	}
 	return cmd
 }
 
@@ -64,14 +164,31 @@ func printJob(env Env, job protocol.Job) error {
 		p.line("log:")
 	}
 	for _, e := range job.Log {
-		p.line("  %s  %-20s  %s  %s", stamp(e.At), e.Event, e.Server, oneLine(e.Detail+" "+e.Error))
+		p.line("  %s", eventLine(e))
 	}
 	if err := p.flush(env.Stdout); err != nil {
 		return err
 	}
-	if job.Status != protocol.JobCompleted {
+	if !job.Status.Ended() {
 		p.line("job %s is %s", job.ID, job.Status)
 		return p.flush(env.Stdout)
 	}
 	return jobTail(env, job)
+}
+
+// eventLine is an entry of a job's log: what MGN says of it, with the attempt, how long it took, and what the cloud said.
+func eventLine(e protocol.JobEvent) string {
+	var words []string
+	if e.MaxAttempts > 1 && (e.Attempt > 1 || e.Error != "") {
+		words = append(words, fmt.Sprintf("(attempt %d of %d)", e.Attempt, e.MaxAttempts))
+	}
+	for _, text := range []string{e.Instance, e.Detail, e.Error} {
+		if text != "" && !slices.Contains(words, text) {
+			words = append(words, text)
+		}
+	}
+	if e.Took > 0 {
+		words = append(words, "in "+progress.Short(e.Took))
+	}
+	return fmt.Sprintf("%s  %-20s  %s  %s", stamp(e.At), e.Event, e.Server, oneLine(strings.Join(words, " ")))
 }

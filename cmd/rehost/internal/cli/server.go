@@ -16,8 +16,17 @@ import (
 )
 
 func newServer(env Env, c *client) *cobra.Command {
-	cmd := group(&cobra.Command{Use: "server", Short: "Enrol a server's agent, look for what its conversion would say, wait for it, or move its replica"})
+	cmd := group(&cobra.Command{
+		Use: "server", Short: "Enrol, test, cut over and finalize servers, and hold, stop and move their replication",
+		Long: "Take servers through their migration. docs/lifecycle.md says which verb is allowed in which state; one that is refused says why, and what to do.",
+	})
 	cmd.AddCommand(newServerToken(env, c), newServerWait(env, c), newServerMove(env, c), newServerPreflight(env, c))
+	for _, v := range jobVerbs() {
+		cmd.AddCommand(newJobVerb(env, c, v, ofServers()))
+	}
+	for _, v := range changeVerbs() {
+		cmd.AddCommand(newChangeVerb(env, c, v))
+	}
 	return cmd
 }
 

@@ -18,16 +18,17 @@ const silentAfter = 15 * time.Second
 
 func newStatus(env Env, c *client) *cobra.Command {
 	var output string
-	var watch bool
+	var watch, archived bool
 	cmd := &cobra.Command{
 		Use: "status [SERVER...]", Short: "Show where each server is, since when, and what to do next",
 		Example: "  rehost status\n  rehost status web-1 -o json\n  rehost status --watch",
 	}
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "show it again and again, until interrupted")
+	cmd.Flags().BoolVar(&archived, "archived", false, "show archived servers too")
 	outputFlag(cmd, &output)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		defer c.close()
-		req := protocol.StatusRequest{Servers: args}
+		req := protocol.StatusRequest{Servers: args, Archived: archived}
 		if watch {
 			return watchStatus(cmd.Context(), env, c, req, output == "json")
 		}
@@ -105,9 +106,9 @@ func statusPage(p *printer, env Env, status protocol.Status) {
 		waveTable(p, env, status.Waves)
 	}
 	for _, j := range status.Jobs {
-		if j.Status != protocol.JobCompleted {
+		if !j.Status.Ended() {
 			p.line("")
-			p.line("job %s  %s  wave %s  %s; follow it with: rehost job show %s --follow", j.ID, j.Kind, j.Wave, j.Status, j.ID)
+			p.line("job %s  %s  %s  %s; follow it with: rehost job show %s --follow", j.ID, j.Kind, j.Of, j.Status, j.ID)
 		}
 	}
 	for i := range status.Problems {

@@ -49,7 +49,7 @@ func (t *timeline) show(job protocol.Job) error {
 				if before != step.Status && !t.env.Terminal {
 					t.line(&p, s.Server, step)
 				}
-			case protocol.StepSucceeded, protocol.StepFailed, protocol.StepSkipped:
+			case protocol.StepSucceeded, protocol.StepFailed, protocol.StepSkipped, protocol.StepCancelled:
 				if before != step.Status {
 					t.line(&p, s.Server, step)
 				}
@@ -66,6 +66,7 @@ func (t *timeline) show(job protocol.Job) error {
 func (t *timeline) line(p *printer, server string, s protocol.JobStep) {
 	words := map[protocol.StepStatus]string{
 		protocol.StepInProgress: "started", protocol.StepSucceeded: "ok", protocol.StepFailed: "FAILED", protocol.StepSkipped: "skipped",
+		protocol.StepCancelled: "cut off",
 	}
 	detail := s.Detail
 	if s.Problem != nil {
@@ -106,11 +107,23 @@ func (t *timeline) clear() {
 
 // followJob shows a job until it ends and turns its outcome into an exit code.
 func followJob(ctx context.Context, env Env, c *client, job protocol.Job, timeout time.Duration, asJSON bool) error {
+	job, err := watchJob(ctx, env, c, job, timeout, asJSON)
+	if err != nil {
+		return err
+	}
+	if err := endJob(env, job, asJSON); err != nil {
+		return err
+	}
+	return jobOutcome(job)
+}
+
+// watchJob shows a job until it ends.
+func watchJob(ctx context.Context, env Env, c *client, job protocol.Job, timeout time.Duration, asJSON bool) (protocol.Job, error) {
 	line := newTimeline(env)
 	defer line.clear()
 	if !asJSON {
 		if err := jobHead(env, job); err != nil {
-			return err
+			return job, err
 		}
 	}
 	err := follow(ctx, c, timeout, func(ctx context.Context) (bool, error) {
@@ -125,32 +138,29 @@ func followJob(ctx context.Context, env Env, c *client, job protocol.Job, timeou
 				return false, err
 			}
 		}
-		return job.Status == protocol.JobCompleted, nil
+		return job.Status.Ended(), nil
 	})
-	if err != nil {
-		return err
-	}
-	line.clear()
+	return job, err
+}
+
+// endJob prints what came of a job.
+func endJob(env Env, job protocol.Job, asJSON bool) error {
 	if asJSON {
-		if err := writeJSON(env.Stdout, job); err != nil {
-			return err
-		}
-	} else if err := jobTail(env, job); err != nil {
-		return err
+		return writeJSON(env.Stdout, job)
 	}
-	return jobOutcome(job)
+	return jobTail(env, job)
 }
 
 func jobHead(env Env, job protocol.Job) error {
 	var p printer
-	p.line("job %s  %s  wave %s  %s", job.ID, job.Kind, job.Wave, number(len(job.Servers), "server"))
+	p.line("job %s  %s  %s  %s", job.ID, job.Kind, job.Of, number(len(job.Servers), "server"))
 	return p.flush(env.Stdout)
 }
 
 // jobTail says where the launched servers are, what failed and what to do.
 func jobTail(env Env, job protocol.Job) error {
 	var p printer
-	ok, failed, skipped := tally(job)
+	ok, failed, skipped, cancelled := tally(job)
 	for _, s := range job.Servers {
 		if s.Problem != nil {
 			p.line("%s: %s", s.Server, oneLine(s.Problem.Message))
@@ -167,6 +177,9 @@ func jobTail(env Env, job protocol.Job) error {
 	if skipped > 0 {
 		text += fmt.Sprintf(", %d skipped", skipped)
 	}
+	if cancelled > 0 {
+		text += fmt.Sprintf(", %d cancelled", cancelled)
+	}
 	if !job.Ended.IsZero() {
 		text += ", took " + progress.Short(job.Ended.Sub(job.Created))
 	}
@@ -174,28 +187,34 @@ func jobTail(env Env, job protocol.Job) error {
 	return p.flush(env.Stdout)
 }
 
-// tally counts the servers of a job by outcome. One that is neither done nor skipped when its job ended has failed.
-func tally(job protocol.Job) (ok, failed, skipped int) {
+// tally counts the servers of a job by outcome. One that has none of its own when its job ended has failed.
+func tally(job protocol.Job) (ok, failed, skipped, cancelled int) {
 	for _, s := range job.Servers {
 		switch s.Status {
 		case protocol.StepSucceeded:
 			ok++
 		case protocol.StepSkipped:
 			skipped++
+		case protocol.StepCancelled:
+			cancelled++
 		case protocol.StepFailed, protocol.StepInProgress, protocol.StepNotStarted:
 			failed++
 		}
 	}
-	return ok, failed, skipped
+	return ok, failed, skipped, cancelled
 }
 
 func jobOutcome(job protocol.Job) error {
-	ok, failed, skipped := tally(job)
-	total := ok + failed + skipped
+	ok, failed, skipped, cancelled := tally(job)
+	total := ok + failed + skipped + cancelled
 	next := "see the reasons with: rehost job show " + job.ID
 	switch {
-	case failed == 0 && (ok > 0 || total == 0):
+	case failed+cancelled == 0 && (ok > 0 || total == 0):
 		return nil
+	case failed == 0 && ok > 0:
+		return &exitError{exitPartial, hint.New(fmt.Sprintf("cancelled for %d of %d servers", cancelled, total), next)}
+	case failed == 0 && cancelled > 0:
+		return hint.New("the job was cancelled", next)
 	case ok > 0:
 		return &exitError{exitPartial, hint.New(fmt.Sprintf("%d of %d servers failed", failed, total), next)}
 	default:
