@@ -32,7 +32,9 @@ type BootEntry struct {
 	ID      string   `json:"id"` // what GRUB's variable "default" calls it
 	Title   string   `json:"title"`
 	Kernel  string   `json:"kernel"`           // version
+	Image   string   `json:"image"`            // its path in the guest
 	Initrds []string `json:"initrds"`          // paths in the guest
+	Lost    []string `json:"lost,omitempty"`   // what it loads and is not there: as the boot loader calls it
 	File    string   `json:"file,omitempty"`   // of an entry that has a file of its own
 	Rescue  bool     `json:"rescue,omitempty"` // meant for repairs, or for finding faults of the kernel
 }
@@ -186,10 +188,19 @@ func (f *Facts) inspectBoot(root *Root) {
 }
 
 func (f *Facts) bootEntry(root *Root, e menuEntry) BootEntry {
-	b := BootEntry{ID: e.id(), Title: strings.Join(e.path, ">"), File: e.file, Kernel: f.kernelVersion(root, f.locate(root, e.kernel))}
+	b := BootEntry{ID: e.id(), Title: strings.Join(e.path, ">"), File: e.file}
+	there := func(name string) string {
+		p, ok := f.locate(root, name)
+		if !ok && !strings.Contains(name, "$") { // in a variable of GRUB there may be anything
+			b.Lost = append(b.Lost, name)
+		}
+		return p
+	}
+	b.Image = there(e.kernel)
+	b.Kernel = f.kernelVersion(root, b.Image)
 	for _, i := range e.initrds[:min(len(e.initrds), maxImages)] {
 		if !strings.HasPrefix(i, "$") {
-			b.Initrds = append(b.Initrds, f.locate(root, i))
+			b.Initrds = append(b.Initrds, there(i))
 		}
 	}
 	text := strings.ToLower(b.ID + " " + b.Title)
@@ -199,9 +210,9 @@ func (f *Facts) bootEntry(root *Root, e menuEntry) BootEntry {
 	return b
 }
 
-// locate returns where in the guest a path of the boot loader is. The loader's paths start at the filesystem that
+// locate returns where in the guest a path of the boot loader is, and whether there is a file. The loader's paths start at the filesystem that
 // holds /boot, or at the top of a btrfs with subvolumes.
-func (f *Facts) locate(root *Root, name string) string {
+func (f *Facts) locate(root *Root, name string) (string, bool) {
 	_, name = cutDevice(name)
 	for _, p := range []string{path.Join("/boot", name), name, path.Join("/boot", path.Base(name))} {
 		resolved, err := root.Resolve(p)
@@ -209,10 +220,10 @@ func (f *Facts) locate(root *Root, name string) string {
 			continue
 		}
 		if info, err := root.Stat(resolved); err == nil && info.Mode().IsRegular() {
-			return resolved
+			return resolved, true
 		}
 	}
-	return name
+	return name, false
 }
 
 // cutDevice cuts GRUB's name of a device, as in ($root)/vmlinuz, off a path.

@@ -195,6 +195,51 @@ func TestBIOSDiskWithGPTNeedsPlaceForGRUB(t *testing.T) {
 	}
 }
 
+// TestKernelWithoutInitramfs has its drivers built in. By itself a kernel finds a partition by its UUID, and no filesystem.
+func TestKernelWithoutInitramfs(t *testing.T) {
+	files := debian(t)
+	delete(files, "boot/initrd.img-"+testKernel)
+	files["usr/lib/modules/"+testKernel+"/modules.builtin"] = "kernel/fs/ext4/ext4.ko\nkernel/nvme.ko\nkernel/ena.ko\n"
+	files["boot/grub/grub.cfg"] = strings.ReplaceAll(grubCfgOfDebian, "\tinitrd\t/boot/initrd.img-"+testKernel+"\n", "")
+	dir, root := newGuest(t, files)
+	convertTree(t, root)
+	if got := content(t, dir, "boot/grub/grub.cfg"); !strings.Contains(got, "root=PARTUUID=1ed9e123-01 ro") || strings.Contains(got, "root=/dev") {
+		t.Errorf("got %s", got)
+	}
+}
+
+// TestMissingFilesOfTheDefaultEntry: GRUB stops at a file that is not there and waits for a key.
+func TestMissingFilesOfTheDefaultEntry(t *testing.T) {
+	for lost, change := range map[string]func(tree){
+		"/boot/vmlinuz-" + testKernel:    func(f tree) { delete(f, "boot/vmlinuz-"+testKernel) },
+		"/boot/initrd.img-" + testKernel: func(f tree) { f["boot/initrd.img-"+testKernel] = "-> /boot/gone" },
+		"/boot/initrd-other": func(f tree) {
+			f["boot/grub/grub.cfg"] = strings.Replace(grubCfgOfDebian, "initrd.img-"+testKernel, "initrd-other", 1)
+		},
+	} {
+		files := debian(t)
+		change(files)
+		_, root := newGuest(t, files)
+		plan, err := planFor(t, root, protocol.ConversionSettings{})
+		if err == nil || plan.Findings[0].Code != protocol.FindingNoKernel || !strings.Contains(plan.Findings[0].Message, lost) {
+			t.Errorf("without %s: got %v, %+v", lost, err, plan.Findings)
+		}
+	}
+}
+
+// TestTheInitramfsIsThatOfTheDefaultEntry is Arch Linux, where another entry of the same kernel has an image of its own.
+func TestTheInitramfsIsThatOfTheDefaultEntry(t *testing.T) {
+	files := debian(t)
+	files["boot/other.img"] = files["boot/initrd.img-"+testKernel]
+	files["boot/grub/grub.cfg"] = strings.Replace(grubCfgOfDebian, "submenu", "menuentry 'Other' --id other {\n\tlinux /boot/vmlinuz-"+testKernel+" root=/dev/vda1\n\tinitrd /boot/other.img\n}\nsubmenu", 1)
+	files["boot/grub/grub.cfg"] = strings.Replace(files["boot/grub/grub.cfg"], `default="0"`, `default="other"`, 1)
+	_, root := newGuest(t, files)
+	f, err := Inspect(root, testDisks)
+	if err != nil || f.Kernels[0].Initrd == nil || f.Kernels[0].Initrd.Path != "/boot/other.img" {
+		t.Errorf("got %+v, %v", f.Kernels, err)
+	}
+}
+
 func TestInitramfsWithoutToolForRootIsRefused(t *testing.T) {
 	_, root := newGuest(t, debian(t))
 	disks := []Disk{{Volume: "vol-1", Boot: true, Filesystems: []Filesystem{

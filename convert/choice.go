@@ -3,6 +3,7 @@ package convert
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"rehost/protocol"
 )
@@ -92,6 +93,10 @@ func (p *planner) faults(e BootEntry) []protocol.Finding {
 		return found
 	}
 	k := p.facts.Kernels[i]
+	if len(e.Lost) > 0 {
+		add(protocol.FindingNoKernel, "/boot", "reinstall that kernel's package on the source, or take the entry out of GRUB's menu",
+			"GRUB loads "+strings.Join(e.Lost, " and ")+" for kernel "+k.Version+", and there is no such file")
+	}
 	for _, d := range drivers {
 		if k.Drivers[d] == DriverMissing {
 			add(protocol.FindingKernelDriver, moduleDir(k.Version), "install a kernel with NVMe and ENA drivers on the source and make it GRUB's default",

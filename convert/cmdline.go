@@ -42,7 +42,7 @@ func (p *planner) commandLine(args []string, version string) []string {
 			continue
 		}
 		if a = p.argument(a); a != "" {
-			out = append(out, a)
+			out = append(out, p.withoutInitrd(a, version))
 		}
 	}
 	return append(out, add...)
@@ -78,12 +78,26 @@ func (p *planner) deviceArgument(a, name, value string) string {
 	switch {
 	case ok && s.UUID != "":
 		return name + "=UUID=" + s.UUID
-	case name == "root" && isOldDevice(value) && p.facts.Guest.RootUUID != "":
+	case name == "root" && (isOldDevice(value) || p.facts.lost(value)) && p.facts.Guest.RootUUID != "":
 		return "root=UUID=" + p.facts.Guest.RootUUID
 	case name == "resume" && !p.isThere(value):
 		return ""
 	}
 	return a
+}
+
+// withoutInitrd returns a root argument as a kernel understands it that has no initramfs: it knows no UUID of a filesystem.
+func (p *planner) withoutInitrd(a, version string) string {
+	uuid, ok := strings.CutPrefix(a, "root=UUID=")
+	i := slices.IndexFunc(p.facts.Kernels, func(k Kernel) bool { return k.Version == version })
+	if !ok || i < 0 || p.facts.Kernels[i].Initrd != nil || p.facts.Kernels[i].Fault != "" {
+		return a
+	}
+	s, ok := p.facts.filesystem(func(s Filesystem) bool { return s.UUID == uuid })
+	if !ok || s.PartUUID == "" {
+		return a
+	}
+	return "root=PARTUUID=" + s.PartUUID
 }
 
 // lacksGroup says whether a volume group is on none of the disks, as far as groups are known at all.
@@ -109,7 +123,7 @@ func isOldDevice(name string) bool {
 
 func (p *planner) isThere(spec string) bool {
 	_, found, known := p.facts.bySpec(spec)
-	return found || !known
+	return found || !known && !p.facts.lost(spec)
 }
 
 // timeouts returns the arguments that make the disk driver wait for EBS longer than for any local disk. A file that

@@ -30,7 +30,7 @@ func parseTable(text string) []tableEntry {
 }
 
 // oldName matches the names that disks have on other hypervisors.
-var oldName = regexp.MustCompile(`^/dev/(?:(?:xv|[shv])d([a-z])|nvme(\d)n1p?)(\d*)$`)
+var oldName = regexp.MustCompile(`^/dev/(?:(?:xv|[shv])d([a-z]{1,2})|nvme(\d{1,2})n1p?)(\d*)$`)
 
 // byName returns the filesystem that a device name of the source means. Letters
 // count the disks in the source's order, with the boot disk as the first.
@@ -39,11 +39,12 @@ func (f Facts) byName(name string) (Filesystem, bool) {
 	if m == nil {
 		return Filesystem{}, false
 	}
-	var disk int
-	if m[1] != "" {
-		disk = int(m[1][0] - 'a')
-	} else {
-		disk = int(m[2][0] - '0')
+	disk := number(m[2])
+	if m[1] != "" { // after sdz comes sdaa
+		disk = -1
+		for _, letter := range m[1] {
+			disk = (disk+1)*26 + int(letter-'a')
+		}
 	}
 	if disk >= len(f.Disks) {
 		return Filesystem{}, false
@@ -141,7 +142,7 @@ func (p *planner) fstabLine(e tableEntry) string {
 	}
 	s, found, known := p.facts.bySpec(spec)
 	switch {
-	case !known, hasOption(options, "noauto") && !found:
+	case !known && !p.facts.lost(spec), hasOption(options, "noauto") && !found:
 		return e.line
 	case found && s.UUID != "" && typeFits(kind, s.Type):
 		if !strings.HasPrefix(spec, "/dev/") || strings.HasPrefix(spec, "/dev/disk/by-") || s.isDevice(spec) {

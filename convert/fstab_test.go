@@ -29,7 +29,9 @@ func TestFstabLines(t *testing.T) {
 		{"UUID=gone /old ext4 defaults" + late + " 0 2\n", "UUID=gone /old ext4 defaults" + late + " 0 2\n"},
 		{"/dev/vdc1 /old ext4 noauto 0 2\n", "/dev/vdc1 /old ext4 noauto 0 2\n"},
 		{"/dev/vdb1 /data ext4 defaults 0 2\n", "/dev/vdb1 /data ext4 defaults" + late + " 0 2\n"}, // another filesystem than fstab says
-		{"/dev/mapper/vg-x /x ext4 defaults 0 2\n", "/dev/mapper/vg-x /x ext4 defaults 0 2\n"},
+		{"/dev/mapper/vg-x /x ext4 defaults 0 2\n", "/dev/mapper/vg-x /x ext4 defaults" + late + " 0 2\n"},
+		{"/dev/sr0 /cd iso9660 ro,noauto 0 0\n", "/dev/sr0 /cd iso9660 ro,noauto 0 0\n"},
+		{"/dev/zram0 none swap defaults 0 0\n", "/dev/zram0 none swap defaults 0 0\n"},
 		{"tmpfs /tmp tmpfs defaults 0 0\n", "tmpfs /tmp tmpfs defaults 0 0\n"},
 		{"nas:/x /x nfs defaults 0 0\n", "nas:/x /x nfs defaults,nofail,_netdev 0 0\n"},
 		{"share /x vboxsf defaults 0 0\n", "# rehost: needs the old hypervisor: share /x vboxsf defaults 0 0\n"},

@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -95,12 +96,7 @@ func (p *planner) hasSerial() bool {
 
 // linuxLine returns the line that loads a kernel; all before the arguments stays as it is.
 func (p *planner) linuxLine(body string, words []string) string {
-	version := ""
-	for _, k := range p.facts.Kernels {
-		if strings.HasSuffix(words[1], "-"+k.Version) {
-			version = k.Version
-		}
-	}
+	version := p.facts.versionOf(words[1])
 	args := p.commandLine(words[2:], version)
 	if slices.Equal(args, words[2:]) {
 		return body
@@ -108,6 +104,21 @@ func (p *planner) linuxLine(body string, words []string) string {
 	image := strings.Index(body, words[0]) + len(words[0])
 	image += strings.Index(body[image:], words[1]) + len(words[1])
 	return body[:image] + " " + strings.Join(args, " ")
+}
+
+// versionOf returns the version of an installed kernel by what GRUB calls its image; empty when it cannot be told.
+func (f Facts) versionOf(image string) string {
+	for _, k := range f.Kernels {
+		if strings.HasSuffix(image, "-"+k.Version) {
+			return k.Version
+		}
+	}
+	for _, e := range f.Boot.Entries { // such as Arch Linux's vmlinuz-linux
+		if path.Base(e.Image) == path.Base(image) {
+			return e.Kernel
+		}
+	}
+	return ""
 }
 
 // isKernelOpts matches RHEL 8's command line for entries, where grubenv has none.

@@ -22,8 +22,12 @@ var initrdNames = []string{"/boot/initrd.img-%s", "/boot/initramfs-%s.img", "/bo
 // names is meant; an image of microcode alone is none.
 func (f *Facts) inspectInitrd(root *Root, k Kernel, deps map[string][]string) (*Initrd, error) {
 	var names []string
-	for _, e := range f.Boot.Entries {
-		if e.Kernel == k.Version {
+	for i, e := range f.Boot.Entries {
+		switch {
+		case e.Kernel != k.Version:
+		case i == f.Boot.Default: // others may have an image of their own, such as mkinitcpio's fallback
+			names = append(slices.Clone(e.Initrds), names...)
+		default:
 			names = append(names, e.Initrds...)
 		}
 	}

@@ -33,6 +33,9 @@ type volume struct {
 	Minor  string `json:"lv_kernel_minor"`
 }
 
+// incomplete says whether the volume's group lacks disks.
+func (v volume) incomplete() bool { return v.Lost != "0" && v.Lost != "" }
+
 // groups activates the volume groups whose physical volumes are all there.
 func (g *Guest) groups(ctx context.Context) error {
 	members := g.unclaimed("LVM2_member")
@@ -55,6 +58,14 @@ func (g *Guest) groups(ctx context.Context) error {
 	if err != nil {
 		g.skip(protocol.FindingLVM, "", "check LVM on the source: vgck", "LVM cannot be read: %v", err)
 		return nil
+	}
+	for _, o := range owners {
+		if i := slices.Index(devices, o.PV); i >= 0 {
+			members[i].Group = "-"
+			if !o.incomplete() && o.VG != "" {
+				members[i].Group = o.VG
+			}
+		}
 	}
 	var seen []string
 	for _, o := range owners {
@@ -113,7 +124,7 @@ func (l lvm) usable(o volume, all []volume) bool {
 		g.skip(protocol.FindingLVM, o.VGUUID, "check LVM on the source", "a volume group has a name that is none: %q", o.VG)
 	case slices.ContainsFunc(all, func(v volume) bool { return v.VG == o.VG && v.VGUUID != o.VGUUID }):
 		g.skip(protocol.FindingLVMName, o.VG, "rename one of them on the source: vgrename "+o.VGUUID+" NAME", "there are two volume groups %s; this one has UUID %s", o.VG, o.VGUUID)
-	case o.Lost != "0" && o.Lost != "":
+	case o.incomplete():
 		g.skip(protocol.FindingLVMIncomplete, o.VG, "replicate all disks of the volume group", "volume group %s lacks %s of its physical volumes", o.VG, o.Lost)
 	default:
 		return true
