@@ -11,6 +11,9 @@ type blsEntry struct {
 	file, id, title string
 	kernel          string
 	initrds         []string
+	version         string // these three: what systemd-boot orders them by
+	sortKey         string
+	machine         string
 }
 
 // blsEntries returns the entries in /boot in the order in which GRUB's blscfg shows them: the newest version
@@ -35,6 +38,12 @@ func parseBLS(file, text string) blsEntry {
 			e.title = value
 		case "linux":
 			e.kernel = value
+		case "version":
+			e.version = value
+		case "sort-key":
+			e.sortKey = value
+		case "machine-id":
+			e.machine = value
 		case "initrd":
 			e.initrds = append(e.initrds, strings.Fields(value)...)
 		}
@@ -80,9 +89,9 @@ func splitID(id string) [3]string {
 	return parts
 }
 
-// bls plans the command lines of the entries in /boot. One that takes it from grubenv stays as it is.
-func (p *planner) bls(reason string) {
-	for _, file := range p.facts.below(entriesDir, ".conf") {
+// bls plans the command lines of the entries in a folder. One that takes it from grubenv stays as it is.
+func (p *planner) bls(reason, dir string) {
+	for _, file := range p.facts.below(dir, ".conf") {
 		text, ok := p.facts.text(file)
 		if !ok {
 			continue

@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"errors"
 	"path"
 	"slices"
 	"strconv"
@@ -10,7 +11,7 @@ import (
 // Loader is the boot loader that starts the guest's kernel.
 type Loader string
 
-// Boot loaders that are told apart. Only GRUB 2 can be converted.
+// Boot loaders that are told apart. Only GRUB 2 and systemd-boot can be converted.
 const (
 	LoaderGRUB       Loader = "grub"
 	LoaderGRUBLegacy Loader = "grub-legacy"
@@ -21,7 +22,8 @@ const (
 // Boot is how the guest starts a kernel.
 type Boot struct {
 	Loader  Loader      `json:"loader,omitempty"`
-	Config  string      `json:"config,omitempty"`  // the grub.cfg with the menu
+	ESP     string      `json:"esp"`               // where the EFI system partition is mounted, or would be
+	Config  string      `json:"config,omitempty"`  // the grub.cfg with the menu, or loader.conf
 	Entries []BootEntry `json:"entries,omitempty"` // those that start Linux, in the menu's order
 	Default int         `json:"default"`           // index in Entries; -1: it cannot be told
 	Chosen  string      `json:"chosen,omitempty"`  // what the configuration gives to GRUB's variable "default"
@@ -29,18 +31,19 @@ type Boot struct {
 
 // BootEntry is an entry of the menu that starts a kernel.
 type BootEntry struct {
-	ID      string   `json:"id"` // what GRUB's variable "default" calls it
+	ID      string   `json:"id"` // what the loader's setting "default" calls it
 	Title   string   `json:"title"`
-	Kernel  string   `json:"kernel"`           // version
-	Image   string   `json:"image"`            // its path in the guest
-	Initrds []string `json:"initrds"`          // paths in the guest
-	Lost    []string `json:"lost,omitempty"`   // what it loads and is not there: as the boot loader calls it
-	File    string   `json:"file,omitempty"`   // of an entry that has a file of its own
-	Rescue  bool     `json:"rescue,omitempty"` // meant for repairs, or for finding faults of the kernel
+	Kernel  string   `json:"kernel"`            // version
+	Image   string   `json:"image"`             // its path in the guest
+	Initrds []string `json:"initrds"`           // paths in the guest
+	Lost    []string `json:"lost,omitempty"`    // what it loads and is not there: as the boot loader calls it
+	File    string   `json:"file,omitempty"`    // of an entry that has a file of its own
+	Unified bool     `json:"unified,omitempty"` // the image has initramfs and command line in it, and cannot be changed
+	Rescue  bool     `json:"rescue,omitempty"`  // meant for repairs, or for finding faults of the kernel
 }
 
-// esp is where the EFI system partition is mounted.
-const esp = "/boot/efi"
+// espDirs are where the EFI system partition is mounted, the usual one first.
+var espDirs = []string{"/boot/efi", "/efi", "/boot"}
 
 // savedEntry is what grub.cfg gives to "default" when grubenv decides.
 const savedEntry = "${saved_entry}"
@@ -52,20 +55,40 @@ var bootFiles = []string{
 	"/boot/grub/device.map", "/boot/grub2/device.map", "/boot/grub/i386-pc/serial.mod", "/boot/grub2/i386-pc/serial.mod",
 	"/boot/grub/i386-pc/core.img", "/boot/grub2/i386-pc/core.img",
 	"/boot/grub/menu.lst", "/boot/grub/grub.conf", "/boot/extlinux/extlinux.conf", "/boot/syslinux/syslinux.cfg",
-	esp + "/loader/loader.conf",
 }
 
 // entriesDir has the entries of the Boot Loader Specification.
 const entriesDir = "/boot/loader/entries"
 
-// lookAtLoaders takes note of what is on the EFI system partition.
+// lookAtLoaders finds the EFI system partition, and takes note of what boots from it.
 func (f *Facts) lookAtLoaders(root *Root) error {
+	f.Boot.ESP = espDirs[0]
+	for _, dir := range slices.Backward(espDirs) {
+		if s, ok := f.Holds(dir); ok && s.Mount == dir && strings.EqualFold(s.PartType, espType) {
+			f.Boot.ESP = dir
+		}
+	}
+	for _, dir := range espDirs {
+		found, err := f.lookAtESP(root, dir)
+		if err != nil {
+			return err
+		}
+		if found {
+			f.Boot.ESP = dir
+			return nil
+		}
+	}
+	return nil
+}
+
+// lookAtESP takes note of the loaders below a folder; found is false when there are none.
+func (f *Facts) lookAtESP(root *Root, esp string) (found bool, err error) {
 	vendors, err := root.ReadDir(esp + "/EFI")
 	if missing(err) {
-		return nil
+		return false, nil
 	}
 	if err != nil || len(vendors) > maxKernels {
-		return err
+		return false, err
 	}
 	for _, v := range vendors {
 		names, err := root.ReadDir(path.Join(esp, "EFI", v))
@@ -73,18 +96,27 @@ func (f *Facts) lookAtLoaders(root *Root) error {
 			continue
 		}
 		if err != nil || len(names) > maxNames {
-			return err
+			return false, err
 		}
 		for _, n := range names {
 			if lower := strings.ToLower(n); !strings.HasSuffix(lower, ".efi") && lower != "grub.cfg" && lower != "grubenv" {
 				continue
 			}
-			if err := f.look(root, path.Join(esp, "EFI", v, n)); err != nil {
-				return err
+			found = true
+			file := path.Join(esp, "EFI", v, n)
+			if path.Dir(file) == esp+unifiedImages { // large, and never changed
+				f.Files[file] = File{}
+				continue
+			}
+			if err := f.look(root, file); err != nil {
+				return false, err
 			}
 		}
 	}
-	return nil
+	if !found {
+		return false, nil
+	}
+	return true, errors.Join(f.look(root, esp+loaderConf), f.lookInto(root, esp+loaderEntries))
 }
 
 // uefiLoaders are the names, in lower case, of programs that boot a guest by UEFI.
@@ -94,7 +126,7 @@ var uefiLoaders = []string{"bootx64.efi", "grubx64.efi", "grub.efi", "shimx64.ef
 // that is not mounted counts when nothing else on the disk could be started.
 func (f Facts) bootMode() string {
 	for p := range f.Files {
-		if strings.HasPrefix(p, esp+"/EFI/") && slices.Contains(uefiLoaders, strings.ToLower(path.Base(p))) {
+		if strings.HasPrefix(p, f.Boot.ESP+"/EFI/") && slices.Contains(uefiLoaders, strings.ToLower(path.Base(p))) {
 			return "uefi"
 		}
 	}
@@ -123,7 +155,7 @@ func (f Facts) grubConfigs() []string {
 	var found []string
 	for _, p := range sortedKeys(f.Files) {
 		text, ok := f.text(p)
-		if ok && path.Base(p) == "grub.cfg" && hasMenu(text) && strings.HasPrefix(p, esp+"/EFI/") && f.Guest.BootMode == "uefi" {
+		if ok && path.Base(p) == "grub.cfg" && hasMenu(text) && strings.HasPrefix(p, f.Boot.ESP+"/EFI/") && f.Guest.BootMode == "uefi" {
 			found = append(found, p)
 		}
 	}
@@ -155,18 +187,20 @@ func (f *Facts) inspectBoot(root *Root) {
 	f.Boot.Default = -1
 	configs := f.grubConfigs()
 	switch {
+	case f.startsSystemd():
+		f.Boot.Loader, f.Boot.Config = LoaderSystemd, f.Boot.ESP+loaderConf
+		f.inspectSystemd(root)
 	case len(configs) > 0:
 		f.Boot.Loader, f.Boot.Config = LoaderGRUB, configs[0]
-	case f.hasFile(esp + "/loader/loader.conf"):
-		f.Boot.Loader = LoaderSystemd
+		f.inspectGRUB(root)
 	case f.hasFile("/boot/extlinux/extlinux.conf"), f.hasFile("/boot/syslinux/syslinux.cfg"):
 		f.Boot.Loader = LoaderExtlinux
 	case f.hasFile("/boot/grub/menu.lst"), f.hasFile("/boot/grub/grub.conf"):
 		f.Boot.Loader = LoaderGRUBLegacy
 	}
-	if f.Boot.Loader != LoaderGRUB {
-		return
-	}
+}
+
+func (f *Facts) inspectGRUB(root *Root) {
 	config, _ := f.text(f.Boot.Config)
 	entries, chosen := menu(config, f.blsEntries())
 	env := parseGrubEnv(f.grubEnv())
@@ -183,14 +217,15 @@ func (f *Facts) inspectBoot(root *Root) {
 		if isDefault {
 			f.Boot.Default = len(f.Boot.Entries)
 		}
-		f.Boot.Entries = append(f.Boot.Entries, f.bootEntry(root, e))
+		f.Boot.Entries = append(f.Boot.Entries, f.bootEntry(root, "/boot", e))
 	}
 }
 
-func (f *Facts) bootEntry(root *Root, e menuEntry) BootEntry {
+// bootEntry looks at what an entry loads. The loader's paths start at the filesystem that is mounted at top.
+func (f *Facts) bootEntry(root *Root, top string, e menuEntry) BootEntry {
 	b := BootEntry{ID: e.id(), Title: strings.Join(e.path, ">"), File: e.file}
 	there := func(name string) string {
-		p, ok := f.locate(root, name)
+		p, ok := f.locate(root, top, name)
 		if !ok && !strings.Contains(name, "$") { // in a variable of GRUB there may be anything
 			b.Lost = append(b.Lost, name)
 		}
@@ -210,11 +245,11 @@ func (f *Facts) bootEntry(root *Root, e menuEntry) BootEntry {
 	return b
 }
 
-// locate returns where in the guest a path of the boot loader is, and whether there is a file. The loader's paths start at the filesystem that
-// holds /boot, or at the top of a btrfs with subvolumes.
-func (f *Facts) locate(root *Root, name string) (string, bool) {
+// locate returns where in the guest a path of the boot loader is, and whether there is a file. Paths of GRUB may start at the top
+// of a btrfs with subvolumes.
+func (f *Facts) locate(root *Root, top, name string) (string, bool) {
 	_, name = cutDevice(name)
-	for _, p := range []string{path.Join("/boot", name), name, path.Join("/boot", path.Base(name))} {
+	for _, p := range []string{path.Join(top, name), name, path.Join("/boot", path.Base(name))} {
 		resolved, err := root.Resolve(p)
 		if err != nil {
 			continue

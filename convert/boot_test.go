@@ -280,28 +280,36 @@ func TestFolderOfPackagesIsNoUEFI(t *testing.T) {
 	}
 }
 
-// TestGrubOnTheEFIPartition is RHEL 8 with UEFI: the menu and its environment are on the EFI system partition.
+// TestGrubOnTheEFIPartition is RHEL 8 with UEFI: the menu and its environment are on the EFI system partition, wherever that is mounted.
 func TestGrubOnTheEFIPartition(t *testing.T) {
+	for _, esp := range espDirs {
+		t.Run(esp, func(t *testing.T) { testGrubOnTheEFIPartition(t, esp) })
+	}
+}
+
+func testGrubOnTheEFIPartition(t *testing.T, esp string) {
 	files := debian(t)
-	files["boot/efi/EFI/redhat/grub.cfg"] = strings.Replace(grubCfgOfDebian, `default="0"`, `default="${saved_entry}"`, 1)
-	files["boot/efi/EFI/redhat/grubenv"] = setGrubEnv("", map[string]string{"saved_entry": "gnulinux-simple", "kernelopts": "root=/dev/vda1 ro quiet"})
-	files["boot/efi/EFI/redhat/grubx64.efi"] = "grub"
-	files["boot/grub2/grubenv"] = "-> ../efi/EFI/redhat/grubenv"
+	vendor := strings.TrimPrefix(esp, "/") + "/EFI/redhat/"
+	files[vendor+"grub.cfg"] = strings.Replace(grubCfgOfDebian, `default="0"`, `default="${saved_entry}"`, 1)
+	files[vendor+"grubenv"] = setGrubEnv("", map[string]string{"saved_entry": "gnulinux-simple", "kernelopts": "root=/dev/vda1 ro quiet"})
+	files[vendor+"grubx64.efi"] = "grub"
+	link := "../.." + esp + "/EFI/redhat/grubenv"
+	files["boot/grub2/grubenv"] = "-> " + link
 	delete(files, "boot/grub/grub.cfg")
 	dir, root := newGuest(t, files)
 	convertTree(t, root)
-	env := parseGrubEnv(content(t, dir, "boot/efi/EFI/redhat/grubenv"))
+	env := parseGrubEnv(content(t, dir, vendor+"grubenv"))
 	if !strings.HasPrefix(env["kernelopts"], "root=UUID="+rootUUID+" ro console=tty0") {
 		t.Errorf("got %v", env)
 	}
-	if got := content(t, dir, "boot/efi/EFI/redhat/grub.cfg"); strings.Contains(got, "/dev/vda1") {
+	if got := content(t, dir, vendor+"grub.cfg"); strings.Contains(got, "/dev/vda1") {
 		t.Errorf("got %s", got)
 	}
-	if target, err := os.Readlink(filepath.Join(dir, "boot/grub2/grubenv")); err != nil || target != "../efi/EFI/redhat/grubenv" {
+	if target, err := os.Readlink(filepath.Join(dir, "boot/grub2/grubenv")); err != nil || target != link {
 		t.Errorf("the link became %q, %v", target, err)
 	}
-	for name, want := range map[string]string{"BOOTX64.EFI": "grub", "grub.cfg": "# Written by rehost: this loader is a copy of the one in /boot/efi/EFI/redhat.\nset prefix=($root)/EFI/redhat\nconfigfile $prefix/grub.cfg\n"} {
-		if got := content(t, dir, "boot/efi/EFI/BOOT/"+name); got != want {
+	for name, want := range map[string]string{"BOOTX64.EFI": "grub", "grub.cfg": "# Written by rehost: this loader is a copy of the one in " + esp + "/EFI/redhat.\nset prefix=($root)/EFI/redhat\nconfigfile $prefix/grub.cfg\n"} {
+		if got := content(t, dir, esp+"/EFI/BOOT/"+name); got != want {
 			t.Errorf("%s: got %q", name, got)
 		}
 	}
@@ -312,7 +320,7 @@ func TestUEFIWithoutFallback(t *testing.T) {
 	for name, tt := range map[string]struct {
 		espMount string
 		critical bool
-	}{"not mounted": {"/efi", false}, "empty": {esp, true}} {
+	}{"not mounted": {"", false}, "empty": {"/efi", true}} {
 		disk := testDisks[0]
 		disk.Filesystems = append(slices.Clone(disk.Filesystems), Filesystem{Partition: 15, Type: "vfat", PartType: espType, Mount: tt.espMount})
 		disk.Filesystems[0].Mount = "/"
@@ -330,7 +338,7 @@ func TestUEFIWithoutFallback(t *testing.T) {
 
 func TestOtherLoadersAreRefused(t *testing.T) {
 	for file, loader := range map[string]Loader{
-		"boot/efi/loader/loader.conf": LoaderSystemd, "boot/extlinux/extlinux.conf": LoaderExtlinux, "boot/grub/menu.lst": LoaderGRUBLegacy,
+		"boot/extlinux/extlinux.conf": LoaderExtlinux, "boot/grub/menu.lst": LoaderGRUBLegacy,
 	} {
 		files := debian(t)
 		delete(files, "boot/grub/grub.cfg")

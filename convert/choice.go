@@ -21,8 +21,8 @@ func (p *planner) checkKernel() error {
 	var faults []protocol.Finding
 	if i := p.facts.Boot.Default; i < 0 {
 		faults = []protocol.Finding{{
-			Code: protocol.FindingNoKernel, Subject: "/boot", Hint: "check that /boot/grub/grub.cfg on the source has a default entry with a kernel",
-			Message: "the kernel that will boot cannot be told from GRUB's configuration",
+			Code: protocol.FindingNoKernel, Subject: "/boot", Hint: "check that the boot loader on the source (/boot/grub/grub.cfg) has a default entry with a kernel",
+			Message: "the kernel that will boot cannot be told from the boot loader's configuration",
 		}}
 	} else {
 		faults = p.faults(p.facts.Boot.Entries[i])
@@ -41,11 +41,11 @@ func (p *planner) checkKernel() error {
 	return nil
 }
 
-// checkLoader refuses a boot loader that is not GRUB 2.
+// checkLoader refuses a boot loader that cannot be converted.
 func (p *planner) checkLoader() bool {
 	b := p.facts.Boot
 	files := map[Loader]string{
-		LoaderGRUBLegacy: "/boot/grub/menu.lst", LoaderSystemd: esp + "/loader/loader.conf", LoaderExtlinux: "/boot/extlinux/extlinux.conf",
+		LoaderGRUBLegacy: "/boot/grub/menu.lst", LoaderExtlinux: "/boot/extlinux/extlinux.conf",
 	}
 	if file, ok := files[b.Loader]; ok {
 		p.refuse(protocol.FindingBootLoader, file, "install GRUB 2 on the source", "the guest boots with %s, which cannot be converted", b.Loader)
@@ -86,20 +86,25 @@ func (p *planner) faults(e BootEntry) []protocol.Finding {
 	add := func(code protocol.FindingCode, subject, hint, message string) {
 		found = append(found, protocol.Finding{Code: code, Subject: subject, Hint: hint, Message: message})
 	}
+	if e.Unified {
+		add(protocol.FindingBootLoader, e.Image, "install the kernel with an initramfs and an entry of its own on the source: layout=bls in /etc/kernel/install.conf",
+			"the guest boots "+e.Image+", one image of kernel, initramfs and command line, which cannot be changed")
+		return found
+	}
 	i := slices.IndexFunc(p.facts.Kernels, func(k Kernel) bool { return k.Version == e.Kernel })
 	if i < 0 {
 		add(protocol.FindingNoKernel, moduleDir(e.Kernel), "reinstall that kernel's package on the source",
-			"GRUB boots kernel "+e.Kernel+", which has no modules in /lib/modules")
+			"the boot loader starts kernel "+e.Kernel+", which has no modules in /lib/modules")
 		return found
 	}
 	k := p.facts.Kernels[i]
 	if len(e.Lost) > 0 {
-		add(protocol.FindingNoKernel, "/boot", "reinstall that kernel's package on the source, or take the entry out of GRUB's menu",
-			"GRUB loads "+strings.Join(e.Lost, " and ")+" for kernel "+k.Version+", and there is no such file")
+		add(protocol.FindingNoKernel, "/boot", "reinstall that kernel's package on the source, or take the entry out of the boot menu",
+			"the boot loader loads "+strings.Join(e.Lost, " and ")+" for kernel "+k.Version+", and there is no such file")
 	}
 	for _, d := range drivers {
 		if k.Drivers[d] == DriverMissing {
-			add(protocol.FindingKernelDriver, moduleDir(k.Version), "install a kernel with NVMe and ENA drivers on the source and make it GRUB's default",
+			add(protocol.FindingKernelDriver, moduleDir(k.Version), "install a kernel with NVMe and ENA drivers on the source and make it the boot loader's default",
 				"kernel "+k.Version+", which will boot, has no "+d+" driver")
 		}
 	}

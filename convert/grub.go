@@ -7,31 +7,38 @@ import (
 	"strings"
 )
 
+const bootReason = "boot on EC2: serial console, NVMe timeout, root by UUID, names of network cards, no long wait at the menu"
+
 // grub plans GRUB's configuration: the one in use, and the one that later updates are made from.
 func (p *planner) grub() error {
-	const reason = "boot on EC2: serial console, NVMe timeout, root by UUID, names of network cards, no long wait at the menu"
 	if p.facts.Boot.Loader != LoaderGRUB {
 		return nil
 	}
 	for _, file := range p.facts.grubConfigs() {
 		text, _ := p.facts.text(file)
-		p.write(file, p.grubCfg(text), 0o600, reason)
+		p.write(file, p.grubCfg(text), 0o600, bootReason)
 	}
-	p.bls(reason)
+	p.bls(bootReason, entriesDir)
 	p.grubEnv()
 	if text, ok := p.facts.text("/etc/default/grub"); ok {
 		p.write("/etc/default/grub", p.grubDefault(text), 0o644, "later updates of GRUB's configuration keep these settings")
 	}
-	if text, ok := p.facts.text("/etc/kernel/cmdline"); ok {
-		args := strings.Fields(text)
-		if now := p.commandLine(args, ""); !slices.Equal(now, args) {
-			p.write("/etc/kernel/cmdline", strings.Join(now, " ")+"\n", 0o644, "entries of later kernels get this command line")
-		}
-	}
+	p.kernelCmdline()
 	for _, file := range []string{"/boot/grub/device.map", "/boot/grub2/device.map"} {
 		p.remove(file, "it names disks of the old hypervisor")
 	}
 	return nil
+}
+
+// kernelCmdline plans what kernel-install gives to the entries of later kernels.
+func (p *planner) kernelCmdline() {
+	const file = "/etc/kernel/cmdline"
+	text, ok := p.facts.text(file)
+	if args := strings.Fields(text); ok {
+		if now := p.commandLine(args, ""); !slices.Equal(now, args) {
+			p.write(file, strings.Join(now, " ")+"\n", 0o644, "entries of later kernels get this command line")
+		}
+	}
 }
 
 // grubEnv plans the environment block: the command line that RHEL 8 keeps in it, and another default entry.

@@ -41,6 +41,41 @@ func MountPoints(fstab string, disks []Disk) []MountPoint {
 	return found
 }
 
+// ImplicitESP returns where the EFI system partition of the boot disk belongs when fstab does not have it: systemd finds it by its type
+// and mounts it at /efi, or at /boot if that is empty; GRUB's tools want it at /boot/efi.
+func ImplicitESP(root *Root, fstab string, disks []Disk) (MountPoint, bool) {
+	f := Facts{Disks: disks}
+	esp, ok := f.filesystem(func(s Filesystem) bool { return strings.EqualFold(s.PartType, espType) && f.onBootDisk(s) })
+	if !ok || esp.Type != "vfat" || esp.Mount != "" || f.hasPart(biosBootType) { // such a disk boots by BIOS, see [Facts.bootMode]
+		return MountPoint{}, false
+	}
+	var mounted []string
+	for _, e := range parseTable(fstab) {
+		if e.fields == nil {
+			continue
+		}
+		if s, ok, _ := f.bySpec(e.fields[0]); ok && s.UUID == esp.UUID && s.PartUUID == esp.PartUUID {
+			return MountPoint{}, false
+		}
+		mounted = append(mounted, e.fields[1])
+	}
+	for _, dir := range []string{"/efi", "/boot/efi", "/boot"} {
+		names, err := root.ReadDir(dir)
+		if err == nil && !slices.Contains(mounted, dir) && (dir == "/efi" || len(names) == 0) {
+			return MountPoint{Path: dir, Spec: "PARTUUID=" + esp.PartUUID, Found: true, Filesystem: esp}, true
+		}
+	}
+	return MountPoint{}, false
+}
+
+func (f Facts) onBootDisk(s Filesystem) bool {
+	return slices.ContainsFunc(f.Disks, func(d Disk) bool {
+		return d.Boot && slices.ContainsFunc(d.Filesystems, func(o Filesystem) bool {
+			return o.Partition == s.Partition && o.Offset == s.Offset && o.UUID == s.UUID && o.PartUUID == s.PartUUID
+		})
+	})
+}
+
 // subvolume returns the mount option that chooses a subvolume, and its path.
 func subvolume(options string) (option, name string) {
 	for o := range strings.SplitSeq(options, ",") {

@@ -18,7 +18,7 @@ type Space struct {
 }
 
 // written are the folders below which a conversion writes, if they are mounted by themselves.
-var written = []string{"/", "/boot", esp, "/usr", "/var", "/var/lib", "/etc"}
+var written = append([]string{"/", "/usr", "/var", "/var/lib", "/etc"}, espDirs...)
 
 // inspectSpace finds out what is free where a conversion writes.
 func (f *Facts) inspectSpace(root *Root) error {

@@ -12,6 +12,7 @@ import (
 func (p *planner) uefiFallback() error {
 	const reason = "EC2's firmware does not know the guest's boot entry and starts EFI/BOOT/BOOTX64.EFI"
 	vendor, has := p.facts.loaderFolder()
+	esp := p.facts.Boot.ESP
 	if has || p.facts.Guest.BootMode != "uefi" {
 		return nil
 	}
@@ -30,7 +31,9 @@ func (p *planner) uefiFallback() error {
 		}
 	}
 	copies := map[string]string{"BOOTX64.EFI": shim}
-	if shim == "" {
+	if p.facts.Boot.Loader == LoaderSystemd {
+		copies["BOOTX64.EFI"] = p.facts.loaderIn(vendor, systemdLoader)
+	} else if shim == "" {
 		copies["BOOTX64.EFI"] = grub
 	} else {
 		copies[path.Base(grub)] = grub // that is what a shim starts
@@ -54,12 +57,13 @@ func (p *planner) fallbackConfig(vendor, config string) string {
 		return text
 	}
 	return "# Written by rehost: this loader is a copy of the one in " + vendor + ".\n" +
-		"set prefix=($root)" + strings.TrimPrefix(vendor, esp) + "\nconfigfile $prefix/grub.cfg\n"
+		"set prefix=($root)" + strings.TrimPrefix(vendor, p.facts.Boot.ESP) + "\nconfigfile $prefix/grub.cfg\n"
 }
 
 // checkFallback says that nothing was found to boot by UEFI, or that it could not be looked for.
 func (p *planner) checkFallback() {
-	const hint = "mount the EFI system partition at /boot/efi on the source and run grub-install --removable"
+	esp := p.facts.Boot.ESP
+	hint := "mount the EFI system partition at " + esp + " on the source and run grub-install --removable"
 	if _, ok := p.facts.Holds("/"); ok && !p.facts.isMounted(esp) {
 		p.warn(protocol.FindingUEFIFallback, esp, hint, "the EFI system partition is not mounted at %s, so it is not known whether EC2's firmware finds a loader on it", esp)
 		return
@@ -72,20 +76,33 @@ func (f Facts) isMounted(dir string) bool {
 	return ok && s.Mount == dir
 }
 
+// fallback returns the loader that firmware starts when it remembers none.
+func (f Facts) fallback() string {
+	for _, p := range sortedKeys(f.Files) {
+		if rest, ok := strings.CutPrefix(p, f.Boot.ESP+"/EFI/"); ok && strings.EqualFold(rest, "BOOT/BOOTX64.EFI") {
+			return p
+		}
+	}
+	return ""
+}
+
 // loaderFolder returns the folder on the EFI system partition with the loader to copy, empty when there is
 // none, and whether there is a fallback already.
 func (f Facts) loaderFolder() (string, bool) {
-	best := ""
+	if f.fallback() != "" {
+		return "", true
+	}
+	best, names := "", []string{"grubx64.efi", "grub.efi"}
+	if f.Boot.Loader == LoaderSystemd {
+		names = []string{systemdLoader}
+	}
 	for _, p := range sortedKeys(f.Files) {
-		rest, ok := strings.CutPrefix(p, esp+"/EFI/")
+		rest, ok := strings.CutPrefix(p, f.Boot.ESP+"/EFI/")
 		if !ok || path.Dir(rest) == "." {
 			continue
 		}
-		if strings.EqualFold(rest, "BOOT/BOOTX64.EFI") {
-			return "", true
-		}
 		dir := path.Dir(p)
-		if file := f.loaderIn(dir, "grubx64.efi", "grub.efi"); file == "" || len(f.Files[file].Data) == 0 {
+		if file := f.loaderIn(dir, names...); file == "" || len(f.Files[file].Data) == 0 {
 			continue
 		}
 		if best == "" || f.loaderIn(dir, "grub.cfg") != "" && f.loaderIn(best, "grub.cfg") == "" || strings.HasPrefix(f.Boot.Config, dir+"/") {

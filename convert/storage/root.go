@@ -129,27 +129,34 @@ func (g *Guest) mountRest(ctx context.Context) error {
 	}
 	g.list()
 	for _, m := range convert.MountPoints(string(table), g.Disks) {
-		if !m.Found {
-			if err := g.missing(m); err != nil {
-				return err
-			}
-			continue
-		}
-		p := g.parts[slices.IndexFunc(g.parts, func(p *part) bool {
-			return p.Type == m.Filesystem.Type && p.UUID == m.Filesystem.UUID && p.Offset == m.Filesystem.Offset
-		})]
-		if p.Mount == "/" && p.Type != "btrfs" {
-			continue
-		}
-		if usable, err := g.prepare(ctx, p); err != nil || !usable {
+		if err := g.mountBelow(ctx, m); err != nil {
 			g.blame()
-			return orElse(err, refuse(protocol.FindingFstabMissing, m.Path, "see the other findings", "%s of the guest cannot be mounted", m.Path))
-		}
-		if err := g.mountPoint(p, m); err != nil {
 			return err
 		}
 	}
+	// Nothing but the look at the loaders is lost without it, and the plan says so.
+	if m, ok := convert.ImplicitESP(g.Root, string(table), g.Disks); ok {
+		if err := g.mountBelow(ctx, m); err != nil {
+			g.opt.Progress(fmt.Sprintf("the EFI system partition stays as it is: %v", err))
+		}
+	}
 	return nil
+}
+
+func (g *Guest) mountBelow(ctx context.Context, m convert.MountPoint) error {
+	if !m.Found {
+		return g.missing(m)
+	}
+	p := g.parts[slices.IndexFunc(g.parts, func(p *part) bool {
+		return p.Type == m.Filesystem.Type && p.UUID == m.Filesystem.UUID && p.Offset == m.Filesystem.Offset
+	})]
+	if p.Mount == "/" && p.Type != "btrfs" {
+		return nil
+	}
+	if usable, err := g.prepare(ctx, p); err != nil || !usable {
+		return orElse(err, refuse(protocol.FindingFstabMissing, m.Path, "see the other findings", "%s of the guest cannot be mounted", m.Path))
+	}
+	return g.mountPoint(p, m)
 }
 
 func orElse(err, other error) error {
@@ -164,7 +171,6 @@ func (g *Guest) missing(m convert.MountPoint) error {
 	if m.Path != "/boot" && m.Path != "/usr" {
 		return nil
 	}
-	g.blame()
 	return refuse(protocol.FindingFstabMissing, m.Path, "replicate the disk that has it, or mend /etc/fstab on the source",
 		"fstab mounts %s from %s, which is on none of the disks", m.Path, m.Spec)
 }
