@@ -57,8 +57,10 @@ type Facts struct {
 	Files   map[string]File `json:"files"` // what a plan may look at or change, by path in the guest
 	Boot    Boot            `json:"boot"`
 	Spaces  []Space         `json:"spaces"` // of the filesystems that a conversion writes to
+	SELinux SELinux         `json:"selinux"`
 
-	inspected int64 // bytes of files so far
+	folders   map[string]bool // where files are, or would be, that were looked at
+	inspected int64           // bytes of files so far
 	scans     Scans
 }
 

@@ -30,8 +30,8 @@ func Inspect(root *Root, disks []Disk) (Facts, error) { return InspectAgain(root
 
 // InspectAgain is [Inspect] that reads only those initramfs images that are not in scans as they are now, and puts them there.
 func InspectAgain(root *Root, disks []Disk, scans Scans) (Facts, error) {
-	f := Facts{Disks: disks, Files: map[string]File{}, scans: scans}
-	for _, list := range [][]string{lookedAt, bootFiles, assemblyFiles, networkFiles, serviceFiles(), cloudInitFiles, firstBootFiles} {
+	f := Facts{Disks: disks, Files: map[string]File{}, folders: map[string]bool{}, scans: scans}
+	for _, list := range [][]string{lookedAt, bootFiles, assemblyFiles, networkFiles, serviceFiles(), cloudInitFiles, firstBootFiles, selinuxFiles} {
 		for _, p := range list {
 			if err := f.look(root, p); err != nil {
 				return f, err
@@ -53,7 +53,7 @@ func InspectAgain(root *Root, disks []Disk, scans Scans) (Facts, error) {
 	if err := f.inspectKernels(root); err != nil {
 		return f, err
 	}
-	return f, f.inspectSpace(root)
+	return f, errors.Join(f.inspectSpace(root), f.inspectLabels(root))
 }
 
 // lookedAt are single files that plans depend on.
@@ -75,6 +75,7 @@ func (f *Facts) hasFile(p string) bool {
 
 // look takes note of a file. That there is none is a fact too.
 func (f *Facts) look(root *Root, p string) error {
+	f.folders[path.Dir(p)] = true
 	info, err := root.Lstat(p)
 	if missing(err) {
 		return nil
@@ -130,6 +131,7 @@ func (f *File) read(root *Root, p string) (err error) {
 }
 
 func (f *Facts) lookInto(root *Root, dir string) error {
+	f.folders[dir] = true
 	names, err := root.ReadDir(dir)
 	if missing(err) {
 		return nil

@@ -15,6 +15,7 @@ type Space struct {
 	Mount string `json:"mount"`
 	Free  int64  `json:"free"`  // bytes
 	Files int64  `json:"files"` // that can still be made; -1: as many as there is room for
+	Used  int64  `json:"used"`  // files that are there; 0: not counted
 }
 
 // written are the folders below which a conversion writes, if they are mounted by themselves.
@@ -35,7 +36,7 @@ func (f *Facts) inspectSpace(root *Root) error {
 			continue
 		}
 		devices[usage.Device] = true
-		f.Spaces = append(f.Spaces, Space{Mount: dir, Free: usage.Free, Files: usage.Files})
+		f.Spaces = append(f.Spaces, Space{Mount: dir, Free: usage.Free, Files: usage.Files, Used: usage.Used})
 	}
 	if len(f.Spaces) == 0 {
 		return errors.Join(errors.New("free space of the guest"), fs.ErrNotExist)

@@ -44,7 +44,8 @@ const (
 	FindingFstabNetwork FindingCode = "fstab-network"     // fstab mounts something over the network
 	FindingFstabShare   FindingCode = "fstab-share"       // fstab mounts a share of the old hypervisor
 
-	FindingFirstBoot FindingCode = "no-first-boot" // scripts of the first boot cannot be run
+	FindingFirstBoot FindingCode = "no-first-boot"   // scripts of the first boot cannot be run
+	FindingRelabel   FindingCode = "selinux-relabel" // what the conversion writes has no SELinux label
 
 	FindingThin           FindingCode = "lvm-thin"        // the system is in a thin pool of LVM
 	FindingEncrypted      FindingCode = "encrypted"       // the system is on LUKS
@@ -76,7 +77,7 @@ var FindingCodes = []FindingCode{
 	FindingNoKernel, FindingKernelDriver, FindingNoInitramfs, FindingSpace, FindingNoDHCP, FindingNetwork, FindingCardNames,
 	FindingBootLoader, FindingOtherKernel, FindingInitramfsTool, FindingUEFIFallback, FindingBIOSBoot,
 	FindingFstabName, FindingFstabMissing, FindingFstabNetwork, FindingFstabShare,
-	FindingFirstBoot, FindingThin, FindingEncrypted, FindingRootFilesystem, FindingDiskLayout,
+	FindingFirstBoot, FindingRelabel, FindingThin, FindingEncrypted, FindingRootFilesystem, FindingDiskLayout,
 	FindingNotSurveyed, FindingNoBootDisk, FindingNotTracked, FindingWriteRate,
 	FindingNoRoot, FindingSeveralRoots, FindingWindows, FindingArchitecture, FindingTruncated,
 	FindingDamaged, FindingRepaired, FindingLVM,

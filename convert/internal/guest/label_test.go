@@ -42,6 +42,11 @@ func TestNewFilesHaveTheLabelOfTheirFolder(t *testing.T) {
 	if err := r.Symlink("/dev/null", "/etc/a/link"); err != nil {
 		t.Fatal(err)
 	}
+	for name, want := range map[string]string{"/etc": ofEtc, "/etc/a/none/none": ofEtc, "/plain/none": "", "/": ""} {
+		if got, err := r.Label(name); err != nil || got != strings.TrimRight(want, "\x00") {
+			t.Errorf("the folder %s has the label %q (%v), want %q", name, got, err, want)
+		}
+	}
 	for name, want := range map[string]string{
 		"etc/new": ofEtc, "etc/a": ofEtc, "etc/a/b": ofEtc, "etc/a/b/new": ofEtc, "etc/a/link": ofEtc, "etc/old": ofOld, "plain/new": "",
 	} {

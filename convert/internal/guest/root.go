@@ -306,6 +306,7 @@ type Usage struct {
 	Device uint64 // tells filesystems apart
 	Free   int64  // bytes
 	Files  int64  // that can still be made; -1: the filesystem does not count them
+	Used   int64  // files that are there; 0: it does not count them
 }
 
 // Usage returns what is left in the filesystem that holds the folder name.
@@ -324,7 +325,7 @@ func (r *Root) Usage(name string) (Usage, error) {
 	if err := errors.Join(unix.Fstatfs(int(d.Fd()), &st), unix.Fstat(int(d.Fd()), &file)); err != nil {
 		return Usage{}, err
 	}
-	u := Usage{Device: file.Dev, Free: int64(st.Bavail) * st.Bsize, Files: int64(st.Ffree)}
+	u := Usage{Device: file.Dev, Free: int64(st.Bavail) * st.Bsize, Files: int64(st.Ffree), Used: int64(st.Files - st.Ffree)}
 	if st.Files == 0 {
 		u.Files = -1
 	}
