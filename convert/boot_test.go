@@ -288,6 +288,7 @@ func TestGrubOnTheEFIPartition(t *testing.T) {
 }
 
 func testGrubOnTheEFIPartition(t *testing.T, esp string) {
+	t.Helper()
 	files := debian(t)
 	vendor := strings.TrimPrefix(esp, "/") + "/EFI/redhat/"
 	files[vendor+"grub.cfg"] = strings.Replace(grubCfgOfDebian, `default="0"`, `default="${saved_entry}"`, 1)

@@ -59,6 +59,9 @@ type Facts struct {
 	Spaces  []Space         `json:"spaces"` // of the filesystems that a conversion writes to
 	SELinux SELinux         `json:"selinux"`
 
+	Architecture string `json:"architecture,omitempty"` // of the guest's own programs; empty: not known
+	Program      string `json:"program,omitempty"`      // by which it is known
+
 	folders   map[string]bool // where files are, or would be, that were looked at
 	inspected int64           // bytes of files so far
 	scans     Scans

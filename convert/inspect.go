@@ -46,6 +46,7 @@ func InspectAgain(root *Root, disks []Disk, scans Scans) (Facts, error) {
 	if err := errors.Join(f.lookForAgent(root), f.lookAtLoaders(root)); err != nil {
 		return f, err
 	}
+	f.inspectArchitecture(root)
 	f.Guest.OS = osName(f)
 	f.Guest.Initramfs = initramfsKind(f)
 	f.Guest.Network = networkKind(f)
@@ -60,7 +61,7 @@ func InspectAgain(root *Root, disks []Disk, scans Scans) (Facts, error) {
 var lookedAt = []string{
 	"/etc/fstab", "/etc/crypttab", "/etc/os-release", "/usr/lib/os-release",
 	"/etc/initramfs-tools/modules", "/etc/initramfs-tools/conf.d/resume",
-	"/usr/sbin/update-initramfs", "/usr/bin/dracut", "/usr/sbin/dracut", "/etc/dracut.conf.d/50-rehost.conf", "/usr/bin/mkinitcpio",
+	"/usr/sbin/update-initramfs", "/usr/sbin/mkinitramfs", "/usr/bin/dracut", "/usr/sbin/dracut", "/etc/dracut.conf.d/50-rehost.conf", "/usr/bin/mkinitcpio",
 	"/etc/mkinitcpio.conf", "/etc/mkinitcpio.conf.d", "/etc/mkinitcpio.conf.d/50-rehost.conf", "/sbin/mkinitrd", "/etc/sysconfig/kernel",
 	"/etc/systemd/system/serial-getty@ttyS0.service",
 }
@@ -184,9 +185,10 @@ func shellValue(text, name string) string {
 
 func initramfsKind(f Facts) string {
 	switch {
-	case f.hasFile("/usr/sbin/update-initramfs"):
+	// Ubuntu's dracut brings a program update-initramfs too, that calls it.
+	case f.hasFile("/usr/sbin/update-initramfs") && (f.hasFile("/usr/sbin/mkinitramfs") || !f.hasDracut()):
 		return "initramfs-tools"
-	case f.hasFile("/usr/bin/dracut"), f.hasFile("/usr/sbin/dracut"):
+	case f.hasDracut():
 		return "dracut"
 	case f.hasFile("/usr/bin/mkinitcpio"):
 		return "mkinitcpio"
@@ -194,6 +196,10 @@ func initramfsKind(f Facts) string {
 		return "mkinitrd"
 	}
 	return ""
+}
+
+func (f *Facts) hasDracut() bool {
+	return f.hasFile("/usr/bin/dracut") || f.hasFile("/usr/sbin/dracut")
 }
 
 func sortedKeys[V any](m map[string]V) []string {

@@ -100,9 +100,6 @@ func (g *Guest) mountAll(ctx context.Context, devices []Device) error {
 	if err := g.mountRoot(root); err != nil {
 		return err
 	}
-	if err := g.checkArchitecture(); err != nil {
-		return err
-	}
 	if err := g.nameEncrypted(); err != nil {
 		return err
 	}

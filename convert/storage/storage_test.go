@@ -147,13 +147,6 @@ func TestWhatIsRefused(t *testing.T) {
 	t.Run("boot on another disk", func(t *testing.T) {
 		refused(t, protocol.FindingFstabMissing, ext4(t, files("UUID=ac18a43c-bffe-4691-bc4f-9b900923d828 /boot ext4 defaults 0 2\n")))
 	})
-	t.Run("32 bits", func(t *testing.T) {
-		with := files("")
-		header := append([]byte("\x7fELF\x01\x01\x01"), make([]byte, 45)...)
-		header[16], header[18], header[20], header[40] = 2, 3, 1, 52
-		with["sbin/init"] = string(header)
-		refused(t, protocol.FindingArchitecture, ext4(t, with))
-	})
 	t.Run("beyond repair", func(t *testing.T) {
 		disk := ext4(t, root)
 		f, err := os.OpenFile(disk, os.O_RDWR, 0)
