@@ -74,9 +74,9 @@ func (p *planner) argument(a string) string {
 }
 
 func (p *planner) deviceArgument(a, name, value string) string {
-	s, ok := p.facts.byName(value)
+	s, ok, _ := p.facts.bySpec(value)
 	switch {
-	case ok && s.UUID != "":
+	case ok && s.UUID != "" && isOldDevice(value):
 		return name + "=UUID=" + s.UUID
 	case name == "root" && (isOldDevice(value) || p.facts.lost(value)) && p.facts.Guest.RootUUID != "":
 		return "root=UUID=" + p.facts.Guest.RootUUID
@@ -118,7 +118,7 @@ func (f Facts) lacksGroup(group string) bool {
 
 // isOldDevice says whether a device name is one that the old hypervisor gave.
 func isOldDevice(name string) bool {
-	return oldName.MatchString(name) || strings.HasPrefix(name, "/dev/disk/by-path/") || strings.HasPrefix(name, "/dev/disk/by-id/")
+	return oldName.MatchString(name) || ofHardware(name)
 }
 
 func (p *planner) isThere(spec string) bool {

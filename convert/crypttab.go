@@ -46,7 +46,7 @@ func (f Facts) crypttabLine(line string) (fixed string, found bool) {
 	}
 	s, found, known := f.bySpec(fields[1])
 	switch {
-	case !known:
+	case !known && !f.gone(fields[1]):
 		return line, true
 	case !found:
 		fields = append(fields, []string{"none", "luks"}[min(2, len(fields)-2):]...)
@@ -54,7 +54,7 @@ func (f Facts) crypttabLine(line string) (fixed string, found bool) {
 			return line, false
 		}
 		fields[3] = withOptions(fields[3], "nofail")
-	case !oldName.MatchString(fields[1]):
+	case !isOldDevice(fields[1]):
 		return line, true
 	case s.UUID != "":
 		fields[1] = "UUID=" + s.UUID

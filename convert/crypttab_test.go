@@ -19,7 +19,7 @@ func TestCrypttab(t *testing.T) {
 		"id /dev/disk/by-id/ata-VBOX-part2 none luks\n":      "id /dev/disk/by-id/ata-VBOX-part2 none luks,nofail\n",
 		"# data /dev/sda2 none luks\n":                       "# data /dev/sda2 none luks\n",
 		"\n":                                                 "\n",
-		"lv /dev/mapper/vg-data /etc/key luks\n":             "lv /dev/mapper/vg-data /etc/key luks\n",
+		"lv /dev/mapper/vg-data /etc/key luks\n":             "lv /dev/mapper/vg-data /etc/key luks,nofail\n",
 		"broken\n":                                           "broken\n",
 		"file /var/container.img none tcrypt\n":              "file /var/container.img none tcrypt\n",
 		"last /dev/sda2 /etc/keys/last luks,timeout=30\n":    "last UUID=bbbb-2 /etc/keys/last luks,timeout=30\n",

@@ -30,7 +30,7 @@ func ReadDisk(disk io.ReaderAt, size int64) ([]Filesystem, error) {
 		}
 		found = append(found, Filesystem{
 			Partition: p.Number, Offset: p.Offset, Size: p.Size,
-			Type: c.Type, UUID: c.UUID, Label: c.Label, PartUUID: p.PartUUID, PartType: p.Type,
+			Type: c.Type, UUID: c.UUID, Label: c.Label, PartUUID: p.PartUUID, PartLabel: p.Label, PartType: p.Type,
 		})
 	}
 	return found, nil

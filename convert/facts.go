@@ -31,8 +31,9 @@ type Filesystem struct {
 	UUID      string `json:"uuid,omitempty"`
 	Label     string `json:"label,omitempty"`
 	PartUUID  string `json:"part_uuid,omitempty"`
-	PartType  string `json:"part_type,omitempty"` // the partition's type in a GPT; empty in other tables
-	Group     string `json:"group,omitempty"`     // of a physical volume: its volume group; empty: not known; "-": one that lacks disks and will not be activated
+	PartLabel string `json:"part_label,omitempty"` // the partition's name in a GPT
+	PartType  string `json:"part_type,omitempty"`  // the partition's type in a GPT; empty in other tables
+	Group     string `json:"group,omitempty"`      // of a physical volume: its volume group; empty: not known; "-": one that lacks disks and will not be activated
 	// Stack is what is between the disk and the files, the lowest first. With LVM, RAID or LUKS in it, the
 	// filesystem is listed at the disk and the partition of its first member, has no offset and no
 	// PartUUID, and that member is in the list too, with a type such as LVM2_member.

@@ -84,11 +84,13 @@ func (f Facts) bySpec(spec string) (s Filesystem, found, known bool) {
 	uuid := func(s Filesystem) string { return s.UUID }
 	label := func(s Filesystem) string { return s.Label }
 	part := func(s Filesystem) string { return s.PartUUID }
+	name := func(s Filesystem) string { return s.PartLabel }
 	switch {
 	case tag("UUID=", uuid), tag("/dev/disk/by-uuid/", uuid), tag("LABEL=", label), tag("/dev/disk/by-label/", label),
-		tag("PARTUUID=", part), tag("/dev/disk/by-partuuid/", part):
-	case strings.HasPrefix(spec, "/dev/disk/by-"): // by-id, by-path: of the old hypervisor
-		known = true
+		tag("PARTUUID=", part), tag("/dev/disk/by-partuuid/", part),
+		tag("PARTLABEL=", name), tag("/dev/disk/by-partlabel/", name):
+	case strings.HasPrefix(spec, "/dev/disk/by-"):
+		return f.byID(spec)
 	case oldName.MatchString(spec):
 		known = true
 		s, found = f.byName(spec)
@@ -145,7 +147,7 @@ func (p *planner) fstabLine(e tableEntry) string {
 	case !known && !p.facts.lost(spec), hasOption(options, "noauto") && !found:
 		return e.line
 	case found && s.UUID != "" && typeFits(kind, s.Type):
-		if !strings.HasPrefix(spec, "/dev/") || strings.HasPrefix(spec, "/dev/disk/by-") || s.isDevice(spec) {
+		if !strings.HasPrefix(spec, "/dev/") || strings.HasPrefix(spec, "/dev/disk/by-") && !ofHardware(spec) || s.isDevice(spec) {
 			return e.line // stable already
 		}
 		p.note(protocol.FindingFstabName, at, "fstab has %s for %s, a name that changes: the conversion writes UUID=%s", spec, at, s.UUID)

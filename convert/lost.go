@@ -9,9 +9,21 @@ import (
 // goneName matches devices that no instance of EC2 has: behind hardware controllers and multipath drivers, and removable ones.
 var goneName = regexp.MustCompile(`^/dev/(?:(?:cciss|ida|rd)/c\d+d\d+(?:p\d+)?|emcpower[a-z]+\d*|mmcblk\d+(?:p\d+)?|sr\d+|scd\d+|cdrom|dvd|fd\d+)$`)
 
-// lost says whether a name that no filesystem on the disks has means a device that will not be there: a boot that
-// waits for it ends in the emergency shell. What may be on the disks all the same, in a layer that was not opened, is not lost.
+// lost says whether a name that no filesystem on the disks has means a device that will not be there, or one that
+// crypttab opens from such a device.
 func (f Facts) lost(name string) bool {
+	mapped, ok := strings.CutPrefix(name, "/dev/mapper/")
+	device, opened := f.encrypted(mapped)
+	if !ok || !opened {
+		return f.gone(name)
+	}
+	_, found, known := f.bySpec(device)
+	return known && !found || !known && f.gone(device)
+}
+
+// gone says whether a name that no filesystem on the disks has means a device that will not be there: a boot that
+// waits for it ends in the emergency shell. What may be on the disks all the same, in a layer that was not opened, is not lost.
+func (f Facts) gone(name string) bool {
 	rest, ok := strings.CutPrefix(name, "/dev/")
 	if !ok {
 		return false
@@ -26,10 +38,6 @@ func (f Facts) lost(name string) bool {
 		return false // such as zram0 and drbd/by-res/...
 	case folder != "mapper":
 		return !f.mayHaveGroup(folder)
-	}
-	if device, ok := f.encrypted(last); ok {
-		_, found, known := f.bySpec(device)
-		return known && !found || !known && f.lost(device)
 	}
 	return !f.mayHaveGroup(groupOf(last))
 }

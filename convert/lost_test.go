@@ -4,7 +4,7 @@ import "testing"
 
 // TestDevicesThatWillNotBeThere: a boot that waits for one of them ends in the emergency shell, where nobody reaches the server.
 func TestDevicesThatWillNotBeThere(t *testing.T) {
-	plain := Facts{Disks: testDisks, Files: map[string]File{"/etc/crypttab": {Data: []byte("here UUID=" + swapUUID + " none\ngone /dev/vdq1 none\ndeep /dev/san/lun none\n")}}}
+	plain := Facts{Disks: testDisks, Files: map[string]File{"/etc/crypttab": {Data: []byte("here UUID=" + swapUUID + " none\ngone /dev/vdq1 none\ndeep /dev/san/lun none\nself /dev/mapper/self none\n")}}}
 	stacked := stackedFacts()
 	offline, live := plain, plain
 	member := func(group string) []Disk {
@@ -30,6 +30,7 @@ func TestDevicesThatWillNotBeThere(t *testing.T) {
 		{"opened by crypttab", plain, "/dev/mapper/here", false},
 		{"opened by crypttab from a lost disk", plain, "/dev/mapper/gone", true},
 		{"opened by crypttab from a lost group", plain, "/dev/mapper/deep", true},
+		{"opened by crypttab from itself", plain, "/dev/mapper/self", true},
 		{"array, and no member", plain, "/dev/md0", true},
 		{"array by name, and no member", plain, "/dev/md/data", true},
 		{"array, and members of some", stacked, "/dev/md9", false},

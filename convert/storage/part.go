@@ -32,7 +32,7 @@ func (g *Guest) add(path string, base part) error {
 	}
 	for _, s := range found {
 		if len(base.Stack) > 0 {
-			s.Partition, s.PartUUID = base.Partition, ""
+			s.Partition, s.PartUUID, s.PartLabel = base.Partition, "", ""
 		}
 		s.Stack = slices.Clone(base.Stack)
 		p := part{Filesystem: s, disk: base.disk, path: path}

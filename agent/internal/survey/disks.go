@@ -243,11 +243,21 @@ func (w walker) layer(name string) (convert.Layer, bool) {
 		return convert.Layer{Kind: convert.LayerThin}, true
 	case strings.HasPrefix(id, "LVM-"):
 		group, volume := splitMapped(mapped)
-		return convert.Layer{Kind: convert.LayerLVM, Group: group, Name: volume}, true
+		return convert.Layer{Kind: convert.LayerLVM, Group: group, Name: volume, UUID: volumeUUID(id)}, true
 	case strings.HasPrefix(id, "CRYPT-LUKS"):
 		return convert.Layer{Kind: convert.LayerLUKS, Name: mapped}, true
 	}
 	return convert.Layer{}, false // such as multipath: another way to the same content
+}
+
+// volumeUUID returns the UUID of a logical volume as LVM writes it, from the device mapper's for it: LVM-, the group's, its own.
+func volumeUUID(id string) string {
+	const length = 32
+	if len(id) != len("LVM-")+2*length {
+		return ""
+	}
+	id = id[len(id)-length:]
+	return strings.Join([]string{id[:6], id[6:10], id[10:14], id[14:18], id[18:22], id[22:26], id[26:]}, "-")
 }
 
 // splitMapped takes a name of the device mapper apart: the hyphens of a group and of a volume double, the one between does not.

@@ -145,7 +145,7 @@ func sysfs(tb testing.TB) string {
 		"devices/sda/sda2/dev": "8:2\n", "devices/sda/sda2/partition": "2\n",
 		"devices/dm-0/dev": "253:0\n", "devices/dm-0/dm/uuid": "LVM-abc-tdata\n", "devices/dm-0/dm/name": "vg-pool_tdata\n", "devices/dm-0/slaves/sda2/x": "", "devices/dm-0/holders/dm-1/x": "",
 		"devices/dm-1/dev": "253:1\n", "devices/dm-1/dm/uuid": "LVM-abc-tpool\n", "devices/dm-1/dm/name": "vg-pool-tpool\n", "devices/dm-1/slaves/dm-0/x": "", "devices/dm-1/holders/dm-2/x": "",
-		"devices/dm-2/dev": "253:2\n", "devices/dm-2/dm/uuid": "LVM-abc\n", "devices/dm-2/dm/name": "my--vg-root\n", "devices/dm-2/slaves/dm-1/x": "",
+		"devices/dm-2/dev": "253:2\n", "devices/dm-2/dm/uuid": "LVM-Zq1sW2xE3cR4vT5bY6nU7mI8kO9lP0aQ4yt7HxQ2vb0abc1def2ghi3jklMnopqr\n", "devices/dm-2/dm/name": "my--vg-root\n", "devices/dm-2/slaves/dm-1/x": "",
 		"devices/dm-3/dev": "253:3\n", "devices/dm-3/dm/uuid": "LVM-def\n", "devices/dm-3/dm/name": "my--vg-data\n", "devices/dm-3/slaves/sda2/x": "", "devices/dm-3/holders/dm-4/x": "",
 		"devices/dm-4/dev": "253:4\n", "devices/dm-4/dm/uuid": "CRYPT-LUKS2-0123-secret\n", "devices/dm-4/dm/name": "secret\n", "devices/dm-4/slaves/dm-3/x": "",
 		"devices/md0/dev": "9:0\n", "devices/md0/md/level": "raid1\n", "devices/md0/slaves/sdx1/x": "",
@@ -181,7 +181,7 @@ func TestTheStackOfALiveHost(t *testing.T) {
 		{Partition: 2, Type: "xfs", Mount: "/", Stack: []convert.Layer{lvm("pool_tdata"), {Kind: convert.LayerThin}, lvm("root")}},
 		{Partition: 2, Type: "ext4", Mount: "/var", Stack: []convert.Layer{lvm("data"), {Kind: convert.LayerLUKS, Name: "secret"}}},
 	}
-	want[2].Stack[0].Group = "vg"
+	want[2].Stack[0].Group, want[2].Stack[2].UUID = "vg", "4yt7Hx-Q2vb-0abc-1def-2ghi-3jkl-Mnopqr"
 	if diff := cmp.Diff(want, disks[0].Filesystems); diff != "" {
 		t.Error(diff)
 	}

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode/utf16"
 )
 
 const sector = 512
@@ -21,6 +22,7 @@ type Part struct {
 	Size     int64 // bytes
 	PartUUID string
 	Type     string // in a GPT; empty in other tables
+	Label    string // in a GPT
 }
 
 // Content is what a partition holds. Type is empty when it is not known.
@@ -137,10 +139,23 @@ func gptParts(disk io.ReaderAt) ([]Part, error) {
 		}
 		parts = append(parts, Part{
 			Number: i + 1, Offset: first * sector, Size: (last - first + 1) * sector,
-			PartUUID: mixedUUID(e[16:32]), Type: mixedUUID(e[:16]),
+			PartUUID: mixedUUID(e[16:32]), Type: mixedUUID(e[:16]), Label: nameOf(e[56:128]),
 		})
 	}
 	return parts, nil
+}
+
+// nameOf reads a name of UTF-16 that a zero ends.
+func nameOf(field []byte) string {
+	var units []uint16
+	for i := 0; i+1 < len(field); i += 2 {
+		u := binary.LittleEndian.Uint16(field[i:])
+		if u == 0 {
+			break
+		}
+		units = append(units, u)
+	}
+	return string(utf16.Decode(units))
 }
 
 // Identify tells what is in the size bytes from offset on.

@@ -101,6 +101,7 @@ func TestGPT(t *testing.T) {
 	e := disk[2*sector+128:]
 	copy(e, "Hah!IdontNeedEFI") // GRUB's core image: the bytes are in mixed order
 	copy(e[16:], []byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16})
+	copy(e[56:], "g\x00r\x00\xfc\x00b\x00")
 	binary.LittleEndian.PutUint64(e[32:], 100)
 	binary.LittleEndian.PutUint64(e[40:], 199)
 	got, err := Parts(bytes.NewReader(disk), int64(len(disk)))
@@ -109,7 +110,7 @@ func TestGPT(t *testing.T) {
 	}
 	want := []Part{{
 		Number: 2, Offset: 100 * sector, Size: 100 * sector,
-		PartUUID: "04030201-0605-0807-090a-0b0c0d0e0f10", Type: "21686148-6449-6e6f-744e-656564454649",
+		PartUUID: "04030201-0605-0807-090a-0b0c0d0e0f10", Type: "21686148-6449-6e6f-744e-656564454649", Label: "grüb",
 	}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("partitions (-want +got):\n%s", diff)
