@@ -151,6 +151,24 @@ func TestUnfitArguments(t *testing.T) {
 	}
 }
 
+// TestAddressesForTheInitramfs: those of the old network go, also where a disk's key comes over the network.
+func TestAddressesForTheInitramfs(t *testing.T) {
+	const static = "ip=10.20.1.19::10.20.1.1:255.255.255.0:web1:ens192:none"
+	for _, tt := range []struct{ network, in, want string }{
+		{"dhcp", "a " + static + " nameserver=10.20.0.53 rd.route=10.0.0.0/8:10.20.1.1 b", "a b"},
+		{"dhcp", "rd.neednet=1 " + static, "rd.neednet=1 ip=dhcp"},
+		{"dhcp", "rd.neednet=1 ip=ens192:dhcp", "rd.neednet=1 ip=dhcp"},
+		{"dhcp", "ip=dhcp ip=off", "ip=dhcp ip=off"},
+		{"keep", static + " nameserver=10.20.0.53", static + " nameserver=10.20.0.53"},
+	} {
+		p := &planner{facts: Facts{Disks: testDisks}, set: protocol.ConversionSettings{Network: tt.network}}
+		got, _, _ := strings.Cut(strings.Join(p.commandLine(strings.Fields(tt.in), ""), " "), " console=")
+		if got != tt.want {
+			t.Errorf("%s, %s: got %s, want %s", tt.network, tt.in, got, tt.want)
+		}
+	}
+}
+
 func TestSpaceIsCountedForEachFilesystem(t *testing.T) {
 	_, root := newGuest(t, debian(t))
 	f, err := Inspect(root, testDisks)
@@ -375,9 +393,10 @@ func TestKernelWithoutGzipGetsPlainArchive(t *testing.T) {
 }
 
 func TestFilesInInitramfs(t *testing.T) {
-	p := &planner{facts: Facts{Disks: testDisks}}
+	p := &planner{facts: Facts{Disks: testDisks}, set: protocol.ConversionSettings{Network: "dhcp"}}
 	conf := map[string]string{
 		"etc/cmdline.d/95resume.conf":                                            " resume=/dev/vda2\n",
+		"etc/cmdline.d/40-network.conf":                                          "ifname=ens192:00:50:56:9a:33:44 rd.neednet=1 ip=10.20.1.19::10.20.1.1:24::ens192:none\n",
 		"usr/lib/dracut/hooks/initqueue/finished/devexists-\\x2fdev\\x2fsda2.sh": "[ -e \"/dev/sda2\" ]\n",
 		"usr/lib/dracut/hooks/initqueue/finished/devexists-uuid.sh":              "[ -e \"/dev/disk/by-uuid/x\" ]\n",
 		"etc/mdadm.conf":                 "DEVICE /dev/sda1\n  /dev/sdb1\nARRAY /dev/md0 devices=/dev/sda1,/dev/sdb1 UUID=a:b:c:d\n",
@@ -386,6 +405,7 @@ func TestFilesInInitramfs(t *testing.T) {
 	}
 	want := map[string]string{
 		"etc/cmdline.d/95resume.conf":                                            "resume=UUID=" + swapUUID + "\n",
+		"etc/cmdline.d/40-network.conf":                                          "rd.neednet=1 ip=dhcp\n",
 		"usr/lib/dracut/hooks/initqueue/finished/devexists-\\x2fdev\\x2fsda2.sh": "# rehost: waited for a disk of the old hypervisor\n",
 		"etc/mdadm.conf": "DEVICE partitions\nARRAY /dev/md0 UUID=a:b:c:d\n",
 		"etc/lvm/lvm.conf": "devices {\n# rehost: names disks of the old hypervisor: \tglobal_filter = [\n# rehost: names disks of the old hypervisor: \t\t\"a|/dev/sda|\",\n" +

@@ -41,11 +41,28 @@ func (p *planner) commandLine(args []string, version string) []string {
 			kernelNames && (name == "net.ifnames" || name == "biosdevname"):
 			continue
 		}
+		if p.set.Network == "dhcp" {
+			a = withoutAddresses(a, args)
+		}
 		if a = p.argument(a); a != "" {
 			out = append(out, p.withoutInitrd(a, version))
 		}
 	}
 	return append(out, add...)
+}
+
+// withoutAddresses returns an argument that gives the initramfs no address of the old network; empty: not at all.
+func withoutAddresses(a string, all []string) string {
+	name, value, _ := strings.Cut(a, "=")
+	switch {
+	case name == "nameserver", name == "rd.route":
+		return ""
+	case name != "ip" || !strings.Contains(value, ":") && !strings.Contains(value, "."): // a method for any card
+		return a
+	case slices.Contains(all, "rd.neednet=1"): // to get the key of an encrypted disk
+		return "ip=dhcp"
+	}
+	return ""
 }
 
 // argument returns one argument as EC2 needs it; empty: not at all.
@@ -62,9 +79,7 @@ func (p *planner) argument(a string) string {
 	case (name == "clocksource" || name == "clock") && slices.Contains(oldClocks, value):
 		return ""
 	case slices.Contains(blacklists, name):
-		modules := slices.DeleteFunc(strings.Split(value, ","), func(m string) bool {
-			return slices.Contains([]string{"nvme", "nvme_core", "ena"}, strings.ReplaceAll(m, "-", "_"))
-		})
+		modules := slices.DeleteFunc(strings.Split(value, ","), isNeeded)
 		if len(modules) == 0 {
 			return ""
 		}

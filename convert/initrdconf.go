@@ -52,6 +52,8 @@ func confFix(name string) initrdConf {
 		return func(_ *planner, _ *Initrd, text string) string { return fixArrays(text) }
 	case name == lvmConf:
 		return func(_ *planner, _ *Initrd, text string) string { return fixFilters(text) }
+	case strings.HasPrefix("/"+name, modprobeDir+"/"):
+		return func(_ *planner, _ *Initrd, text string) string { return loadable(text) }
 	case name == devicesFile:
 		return func(_ *planner, _ *Initrd, text string) string { return text }
 	}
@@ -79,13 +81,20 @@ func (p *planner) fixedConf(in *Initrd) map[string]string {
 	return fixed
 }
 
-// fixArguments returns lines of kernel arguments that name no disks of the old hypervisor.
+// fixArguments returns lines of kernel arguments that name no disks and cards of the old hypervisor.
 func (p *planner) fixArguments(text string) string {
 	var out strings.Builder
+	all := strings.Fields(text)
 	for line := range strings.Lines(text) {
 		words := strings.Fields(line)
 		var now []string
 		for _, w := range words {
+			if name, _, _ := strings.Cut(w, "="); slices.Contains(droppedNames, name) {
+				continue
+			}
+			if p.set.Network == "dhcp" {
+				w = withoutAddresses(w, all)
+			}
 			if a := p.argument(w); a != "" {
 				now = append(now, a)
 			}
