@@ -69,6 +69,9 @@ func (f *Facts) lookAtLoaders(root *Root) error {
 		}
 	}
 	for _, dir := range espDirs {
+		if !f.isESP(dir) {
+			continue // what packages have put into a folder
+		}
 		found, err := f.lookAtESP(root, dir)
 		if err != nil {
 			return err
@@ -79,6 +82,12 @@ func (f *Facts) lookAtLoaders(root *Root) error {
 		}
 	}
 	return nil
+}
+
+// isESP says whether a folder is a partition that firmware can read, as far as it is known what is mounted where.
+func (f Facts) isESP(dir string) bool {
+	s, known := f.Holds(dir)
+	return !known || s.Mount == dir && s.Type == "vfat"
 }
 
 // lookAtESP takes note of the loaders below a folder; found is false when there are none.

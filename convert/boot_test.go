@@ -298,6 +298,22 @@ func TestFolderOfPackagesIsNoUEFI(t *testing.T) {
 	}
 }
 
+// TestLoadersInAFolderAreNoUEFI: packages of loaders put them below /boot/efi on a server that boots by BIOS, too.
+func TestLoadersInAFolderAreNoUEFI(t *testing.T) {
+	files := debian(t)
+	files["boot/efi/EFI/redhat/grubx64.efi"], files["efi/EFI/BOOT/BOOTX64.EFI"] = "grub", "grub"
+	_, root := newGuest(t, files)
+	for at, want := range map[string]string{"": "bios", "/efi": "uefi"} {
+		disk := testDisks[0]
+		disk.Filesystems = append(slices.Clone(disk.Filesystems), Filesystem{Partition: 3, Type: "vfat", UUID: "AB-CD", Mount: at})
+		disk.Filesystems[0].Mount = "/"
+		f, err := Inspect(root, []Disk{disk})
+		if err != nil || f.Guest.BootMode != want || at != "" && f.Boot.ESP != at {
+			t.Errorf("with an EFI system partition at %q: got %s, %q, %v", at, f.Guest.BootMode, f.Boot.ESP, err)
+		}
+	}
+}
+
 // TestGrubOnTheEFIPartition is RHEL 8 with UEFI: the menu and its environment are on the EFI system partition, wherever that is mounted.
 func TestGrubOnTheEFIPartition(t *testing.T) {
 	for _, esp := range espDirs {
