@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"rehost/appliance"
 	"rehost/convert/offline"
 	"rehost/internal/command"
 	"rehost/protocol"
@@ -64,12 +63,7 @@ func empty(t *testing.T, name string, size int64) string {
 
 func buildAppliance(t *testing.T) string {
 	t.Helper()
-	program := filepath.Join(t.TempDir(), "rehost-convert")
-	build := []string{"CGO_ENABLED=0", "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", program, "rehost/cmd/rehost-convert"}
-	if _, err := command.Run(t.Context(), "env", build...); err != nil {
-		t.Fatal(err)
-	}
-	path, err := appliance.Build(t.Context(), appliance.Options{Convert: program})
+	path, err := workshop.Appliance(t.Context(), t.TempDir(), "rehost/cmd/rehost-convert")
 	if err != nil {
 		t.Fatal(err)
 	}

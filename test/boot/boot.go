@@ -8,11 +8,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
+	"testing"
 	"time"
 
 	"rehost/internal/command"
@@ -42,7 +44,7 @@ type Forward struct {
 // Options describes the machine.
 type Options struct {
 	Disk      string   // raw image; it is opened read-only, changes go to a temporary file
-	More      []string // further disks behind it, on virtio, treated alike
+	More      []string // further disks behind it, treated alike
 	Bus       Bus      // empty: nvme
 	NIC       NIC      // empty: e1000e
 	MAC       string   // empty: QEMU's own
@@ -163,7 +165,7 @@ func arguments(o Options, log string) ([]string, error) {
 	for i, path := range o.More {
 		id := fmt.Sprintf("disk%d", i+1)
 		args = append(args, "-drive", "if=none,id="+id+",format=raw,snapshot=on,file="+strings.ReplaceAll(path, ",", ",,"),
-			"-device", fmt.Sprintf("virtio-blk-pci,drive=%s,addr=%d", id, 5+i))
+			"-device", fmt.Sprintf("%s,drive=%s,addr=%d", strings.Replace(disk, "serial=rehost", "serial="+id, 1), id, 5+i))
 	}
 	if o.UEFI {
 		for i, file := range []string{"OVMF_CODE_4M.fd,readonly=on", "OVMF_VARS_4M.fd,snapshot=on"} {
@@ -174,6 +176,17 @@ func arguments(o Options, log string) ([]string, error) {
 		args = append(args, "-no-reboot")
 	}
 	return args, nil
+}
+
+// FreeAddress returns a loopback address and a port that nobody uses.
+func FreeAddress(tb testing.TB) string {
+	tb.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().String()
 }
 
 // tail returns the last n lines of text.

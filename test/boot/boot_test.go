@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -41,7 +40,7 @@ func sourceImage(t *testing.T) string {
 func TestSourceServesOnVirtio(t *testing.T) {
 	img := sourceImage(t)
 	t.Parallel()
-	host := freePort(t)
+	host := FreeAddress(t)
 	ctx, cancel := context.WithTimeout(t.Context(), bootDeadline)
 	defer cancel()
 	start := time.Now()
@@ -185,15 +184,4 @@ func get(ctx context.Context, client *http.Client, url string) (string, error) {
 		err = errors.New(resp.Status)
 	}
 	return string(body), err
-}
-
-// freePort returns a loopback address that nobody uses.
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
 }

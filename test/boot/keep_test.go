@@ -74,7 +74,7 @@ func TestKeptAddressOnAnotherCard(t *testing.T) {
 
 func servesItsPage(ctx context.Context, t *testing.T, disk string) error {
 	t.Helper()
-	host, start := freePort(t), time.Now()
+	host, start := FreeAddress(t), time.Now()
 	return Run(ctx, Options{Disk: disk, MAC: newMAC, Forward: []Forward{{Host: host, Guest: image.Address + ":80"}}},
 		func(ctx context.Context, m *Machine) error {
 			page, err := waitPage(ctx, "http://"+host+"/")

@@ -17,12 +17,9 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
-	"rehost/appliance"
-	"rehost/convert/offline"
-	"rehost/internal/command"
-	"rehost/protocol"
 	"rehost/test/boot"
 	"rehost/test/image"
+	"rehost/test/workshop"
 )
 
 const (
@@ -33,12 +30,10 @@ const (
 )
 
 // TestMatrix converts each server and boots it from NVMe on another card with another address, next to its control.
-// REHOST_MATRIX is a regular expression for the names of the combinations.
+// REHOST_MATRIX is a regular expression for the names of the combinations; without it, the short ones are converted and
+// booted, and neither killed nor undone.
 func TestMatrix(t *testing.T) {
 	want := os.Getenv("REHOST_MATRIX")
-	if want == "" {
-		t.Skip("it takes minutes for each combination: make boot-matrix")
-	}
 	if os.Geteuid() != 0 {
 		t.Skip("not root: the disks need loop devices and mounts")
 	}
@@ -48,29 +43,18 @@ func TestMatrix(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	appliance := buildAppliance(t)
+	appliance, err := workshop.Appliance(t.Context(), t.TempDir(), "rehost/cmd/rehost-convert")
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range combinations {
-		if chosen.MatchString(c.name) {
-			t.Run(c.name, func(t *testing.T) { tryCombination(t, c, archive, appliance) })
+		if (want == "" && c.short) || (want != "" && chosen.MatchString(c.name)) {
+			t.Run(c.name, func(t *testing.T) { tryCombination(t, c, archive, appliance, want != "") })
 		}
 	}
 }
 
-func buildAppliance(t *testing.T) string {
-	t.Helper()
-	program := filepath.Join(t.TempDir(), "rehost-convert")
-	build := []string{"CGO_ENABLED=0", "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", program, "rehost/cmd/rehost-convert"}
-	if _, err := command.Run(t.Context(), "env", build...); err != nil {
-		t.Fatal(err)
-	}
-	path, err := appliance.Build(t.Context(), appliance.Options{Convert: program})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
-
-func tryCombination(t *testing.T, c combination, archive, appliance string) {
+func tryCombination(t *testing.T, c combination, archive, appliance string, long bool) {
 	t.Helper()
 	_, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -82,42 +66,34 @@ func tryCombination(t *testing.T, c combination, archive, appliance string) {
 	}
 	dir := t.TempDir()
 	start := time.Now()
-	disk, err := makeDisk(t.Context(), c, archive, dir, string(ssh.MarshalAuthorizedKey(key.PublicKey())))
+	disks, err := makeDisks(t.Context(), c, archive, dir, string(ssh.MarshalAuthorizedKey(key.PublicKey())))
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("the disk took %s", time.Since(start).Round(time.Second))
-	converted := filepath.Join(dir, "converted.raw")
-	if err := image.Copy(t.Context(), disk, converted); err != nil {
-		t.Fatal(err)
+	t.Logf("%d disk(s) took %s", len(disks), time.Since(start).Round(time.Second))
+	var converted []string
+	for i, disk := range disks {
+		converted = append(converted, filepath.Join(dir, fmt.Sprintf("converted%d.raw", i)))
+		if err := image.Copy(t.Context(), disk, converted[i]); err != nil {
+			t.Fatal(err)
+		}
 	}
-	applyTwice(t, offline.Job{Appliance: appliance, Disks: []string{converted}, Action: protocol.ActionApply})
 	var wg sync.WaitGroup
-	wg.Go(func() { control(t, c, disk) })
-	wg.Go(func() { booted(t, c, converted, key) })
+	wg.Go(func() { control(t, c, disks) })
+	wg.Go(func() {
+		if convert(t, conversion{appliance: appliance, disks: converted}, long) {
+			c.checkFilesystem(t, converted[0])
+			booted(t, c, converted, key)
+		}
+	})
 	wg.Wait()
 }
 
-// applyTwice converts; the second time must find nothing to do.
-func applyTwice(t *testing.T, job offline.Job) {
+// control boots the disks as they were, on the machine that the converted ones get.
+func control(t *testing.T, c combination, disks []string) {
 	t.Helper()
-	for i := range 2 {
-		r, err := offline.Run(t.Context(), job)
-		if err != nil || !r.OK {
-			t.Fatalf("convert: %v, problem %+v, findings %+v", err, r.Problem, r.Findings)
-		}
-		t.Logf("converted with %d changes in %.1f s", len(r.Changes), r.Seconds)
-		if (i == 0) != (len(r.Changes) > 0) {
-			t.Errorf("time %d has %d changes: %+v", i+1, len(r.Changes), r.Changes)
-		}
-	}
-}
-
-// control boots the disk as it was, on the machine that the converted one gets.
-func control(t *testing.T, c combination, disk string) {
-	t.Helper()
-	start, address := time.Now(), freePort(t)
-	err := machine(t.Context(), c, disk, address, func(ctx context.Context, m *boot.Machine) error {
+	start, address := time.Now(), boot.FreeAddress(t)
+	err := machine(t.Context(), c, disks, address, func(ctx context.Context, m *boot.Machine) error {
 		found, err := m.Wait(ctx, c.fails)
 		if err != nil || !c.silent {
 			t.Logf("control: %q after %s", found, time.Since(start).Round(time.Second))
@@ -136,31 +112,42 @@ func control(t *testing.T, c combination, disk string) {
 	}
 }
 
-func machine(ctx context.Context, c combination, disk, address string, watch func(context.Context, *boot.Machine) error) error {
+func machine(ctx context.Context, c combination, disks []string, address string, watch func(context.Context, *boot.Machine) error) error {
 	ctx, cancel := context.WithTimeout(ctx, bootDeadline)
 	defer cancel()
 	return boot.Run(ctx, boot.Options{
-		Disk: disk, MAC: otherMAC, UEFI: c.table == "uefi", Forward: []boot.Forward{{Host: address, Guest: ":22"}},
+		Disk: disks[0], More: disks[1:], MAC: otherMAC, UEFI: c.table == "uefi", Forward: []boot.Forward{{Host: address, Guest: ":22"}},
 	}, watch)
 }
 
-// booted boots the converted disk and asks over SSH how it is.
-func booted(t *testing.T, c combination, disk string, key ssh.Signer) {
+// state asks a server how it is: its target, what failed, the disks below its root, and its card.
+const state = `systemctl start --quiet multi-user.target && systemctl is-active multi-user.target
+systemctl list-units --failed --plain --no-legend
+findmnt -no SOURCE / | sed 's/[[].*//' | xargs lsblk -nsro NAME,TYPE
+ls -d /sys/bus/pci/drivers/e1000e/0*`
+
+// booted boots the converted disks and asks over SSH how the server is.
+func booted(t *testing.T, c combination, disks []string, key ssh.Signer) {
 	t.Helper()
-	start, address := time.Now(), freePort(t)
-	err := machine(t.Context(), c, disk, address, func(ctx context.Context, m *boot.Machine) error {
+	start, address := time.Now(), boot.FreeAddress(t)
+	err := machine(t.Context(), c, disks, address, func(ctx context.Context, m *boot.Machine) error {
 		if _, err := waitBanner(ctx, address); err != nil {
 			console := m.Console()
 			return fmt.Errorf("%w; the console ends with:\n%s", err, console[max(0, len(console)-3000):])
 		}
 		t.Logf("answers SSH after %s", time.Since(start).Round(time.Second))
-		said, err := ask(address, key, "systemctl start --quiet multi-user.target && systemctl is-active multi-user.target; systemctl list-units --failed --plain --no-legend; findmnt -no SOURCE /; ls -d /sys/bus/pci/drivers/e1000e/0*")
+		said, err := ask(address, key, state)
 		if err != nil {
 			return err
 		}
 		t.Logf("it says:\n%s", said)
-		if !strings.HasPrefix(said, "active\n") || strings.Contains(said, ".service") || !strings.Contains(said, "/dev/nvme0n1p") || !strings.Contains(said, "0000:00:03.0") {
-			return errors.New("that is not a server in order, from NVMe and on an e1000e")
+		if !strings.HasPrefix(said, "active\n") || strings.Contains(said, ".service") || !strings.Contains(said, "0000:00:03.0") {
+			return errors.New("that is not a server in order, on an e1000e")
+		}
+		for i := range disks {
+			if !strings.Contains(said, fmt.Sprintf("nvme%dn1 disk", i)) {
+				return fmt.Errorf("disk %d is not below its root", i)
+			}
 		}
 		return nil
 	})
@@ -208,14 +195,4 @@ func ask(address string, key ssh.Signer, line string) (string, error) {
 	defer func() { _ = session.Close() }()
 	out, err := session.CombinedOutput(line)
 	return string(out), err
-}
-
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
 }
