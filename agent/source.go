@@ -1,14 +1,11 @@
 package agent
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -64,6 +61,7 @@ func openSource(ctx context.Context, cfg Config, log hclog.Logger) (*Source, err
 		s.Disks = append(s.Disks, disk)
 		options.Disks = append(options.Disks, d)
 	}
+	markBoot(s.Disks)
 	if strings.HasPrefix(options.PinDir, standardBPFFS+"/") {
 		// Where no service manager has mounted it, as in a container.
 		if err := track.MountBPFFS(standardBPFFS); err != nil {
@@ -126,27 +124,8 @@ func openDisk(path string) (track.Disk, *blockdev.Device, SourceDisk, error) {
 		return d, nil, SourceDisk{}, err
 	}
 	return d, dev, SourceDisk{
-		Name: path, Identity: identity(d), SizeBytes: d.SizeBytes, GranuleBytes: d.GranuleBytes, Boot: boots(path), Reader: dev,
+		Name: path, Identity: identity(d), SizeBytes: d.SizeBytes, GranuleBytes: d.GranuleBytes, Reader: dev,
 	}, nil
-}
-
-// boots says whether a disk carries the root filesystem or a boot loader.
-func boots(path string) bool {
-	filesystems, err := host.Filesystems([]string{path})
-	if err == nil && slices.ContainsFunc(filesystems, func(f host.Filesystem) bool { return f.Mount == "/" }) {
-		return true
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return false
-	}
-	defer f.Close() //nolint:errcheck // nothing was written
-	sector := make([]byte, 512)
-	if _, err := io.ReadFull(f, sector); err != nil {
-		return false
-	}
-	const code = 440 // bytes of a boot record that are a program
-	return sector[510] == 0x55 && sector[511] == 0xaa && !bytes.Equal(sector[:code], make([]byte, code))
 }
 
 // identity tells a disk from another one that gets its name or number within the same boot.

@@ -32,6 +32,7 @@ type memoryCloud struct {
 	made      map[string]int                // by role
 	calls     map[string]int                // EC2 would have charged for these: wrong uses of the API
 	broken    bool                          // conversions report a failure
+	spread    bool                          // conversions write to all disks
 	stuck     chan struct{}                 // terminations wait for it
 	refusing  bool                          // no snapshots of an instance's volumes now
 	expired   bool                          // the credentials are not valid now
@@ -266,6 +267,11 @@ func (c *memoryCloud) ConsoleOutput(_ context.Context, id string) (string, error
 	r := &protocol.ConversionReport{
 		Job: o.Job, OK: true, Guest: protocol.Guest{OS: "Debian", BootMode: "bios"}, Changes: []protocol.Change{{Path: "/etc/fstab", Action: "edit"}},
 	}
+	for i, d := range o.Disks {
+		if i == 0 || c.spread {
+			r.Written = append(r.Written, d.Volume)
+		}
+	}
 	if c.broken || o.Server == c.brokenFor {
 		r = &protocol.ConversionReport{Job: o.Job, Problem: &protocol.Problem{Code: protocol.ProblemConversion, Message: "no kernel found"}}
 	}
@@ -301,7 +307,7 @@ func (c *memoryCloud) WaitVolume(_ context.Context, id string, _ cloud.Progress)
 	return cloud.Volume{}, absent(id)
 }
 
-// AttachVolume also lets a conversion do its work: it stops as soon as it has its volume.
+// AttachVolume also lets a conversion do its work: it stops as soon as it has its volumes.
 func (c *memoryCloud) AttachVolume(ctx context.Context, volume, instance string, _ cloud.Progress) (err error) {
 	errCall := c.change(ctx, func() bool {
 		v, i := c.volumes[volume], c.instances[instance]
@@ -316,7 +322,7 @@ func (c *memoryCloud) AttachVolume(ctx context.Context, volume, instance string,
 			return false
 		}
 		v.Instance, v.Attachment = instance, "attached"
-		if i.Tags[cloud.TagRole] == cloud.RoleConversion {
+		if i.Tags[cloud.TagRole] == cloud.RoleConversion && c.fed(instance) {
 			i.State = cloud.InstanceStopped
 		}
 		return true
@@ -325,6 +331,17 @@ func (c *memoryCloud) AttachVolume(ctx context.Context, volume, instance string,
 		err = errCall
 	}
 	return err
+}
+
+// fed tells whether a conversion has all of its volumes.
+func (c *memoryCloud) fed(instance string) bool {
+	var o protocol.ConversionOrder
+	if json.Unmarshal(c.userData[instance], &o) != nil {
+		return false
+	}
+	return !slices.ContainsFunc(o.Disks, func(d protocol.ConversionDisk) bool {
+		return c.volumes[d.Volume] == nil || c.volumes[d.Volume].Instance != instance
+	})
 }
 
 func (c *memoryCloud) Volumes(_ context.Context, tags cloud.Tags) ([]cloud.Volume, error) {

@@ -34,7 +34,7 @@ func wantSucceeded(t *testing.T, job protocol.Job) {
 
 // once is what one whole migration makes, each thing once for each time it is needed.
 var once = map[string]int{
-	cloud.RoleReplicaServer: 1, cloud.RoleStagingVolume: 2, cloud.RolePointSnapshot: 4, cloud.RoleClone: 2, cloud.RoleConversion: 2,
+	cloud.RoleReplicaServer: 1, cloud.RoleStagingVolume: 2, cloud.RolePointSnapshot: 4, cloud.RoleClone: 4, cloud.RoleConversion: 2,
 	cloud.RoleConvertedSnapshot: 2, cloud.RoleImage: 2, cloud.RoleTarget: 2,
 }
 
@@ -224,6 +224,36 @@ func TestAFailedCutoverLetsTheSourceGoOn(t *testing.T) {
 	w.cloud.broken = false
 	w.cloud.mu.Unlock()
 	wantSucceeded(t, w.awaitJob(w.start(protocol.JobCutover).ID))
+}
+
+// The root of a server may lie on several disks: what the conversion wrote to is in the image, and of the others the point's own snapshot.
+func TestAnImageHasTheConvertedDisks(t *testing.T) {
+	for name, spread := range map[string]bool{"the boot disk only": false, "all disks": true} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.cloud.spread = spread
+			defer w.controller(t.Context())()
+			w.apply(w.fleet())
+			w.agent("web-1")
+			w.awaitState(protocol.ReadyForTest)
+			wantSucceeded(t, w.awaitJob(w.start(protocol.JobTest).ID))
+			w.cloud.mu.Lock()
+			defer w.cloud.mu.Unlock()
+			var roles []string
+			for _, i := range w.cloud.images {
+				for _, s := range i.Snapshots {
+					roles = append(roles, w.cloud.snapshots[s].Tags[cloud.TagRole])
+				}
+			}
+			want := []string{cloud.RoleConvertedSnapshot, cloud.RolePointSnapshot}
+			if spread {
+				want[1] = cloud.RoleConvertedSnapshot
+			}
+			if diff := cmp.Diff(want, roles); diff != "" {
+				t.Errorf("the image's snapshots (-want +got):\n%s", diff)
+			}
+		})
+	}
 }
 
 func TestAFailedCheckKeepsTheTargetForALook(t *testing.T) {

@@ -73,7 +73,10 @@ type ConversionReport struct {
 	Guest    Guest     `json:"guest"`
 	Changes  []Change  `json:"changes"`
 	Findings []Finding `json:"findings,omitempty"`
-	Seconds  float64   `json:"seconds"`
+	// Written are the volumes that something was written to, if only to a journal or to the superblock of a RAID; the others are as
+	// they were, byte by byte. Empty: not known.
+	Written []string `json:"written,omitempty"`
+	Seconds float64  `json:"seconds"`
 }
 
 // Guest is what the inspection found on the disks.

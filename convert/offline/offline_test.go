@@ -107,6 +107,7 @@ func TestStackedStorage(t *testing.T) {
 	source := filesystem(t, "/dev/mapper/ledger--a-root / ext4 defaults 0 1\n")
 	const size = 96 << 20
 	lvmA, lvmB, mirrorA, mirrorB, secret := empty(t, "a", size), empty(t, "b", size), empty(t, "c", size), empty(t, "d", size), empty(t, "e", size)
+	blank := empty(t, "f", size)
 	lvm := func(line string) workshop.Step {
 		config := "devices{use_devicesfile=0} activation{udev_sync=0 udev_rules=0 monitoring=0} backup{backup=0 archive=0}"
 		return workshop.Step{Args: append(strings.Fields("lvm "+line), "--config", config)}
@@ -135,8 +136,12 @@ func TestStackedStorage(t *testing.T) {
 		return run(t, offline.Job{Appliance: image, Disks: disks, Action: protocol.ActionApply, Settings: set})
 	}
 	t.Run("LVM over two disks", func(t *testing.T) {
-		if r := apply(protocol.ConversionSettings{}, lvmA, lvmB); !r.OK || len(r.Changes) == 0 || r.Guest.Kernel != "6.1" {
+		r := apply(protocol.ConversionSettings{}, lvmA, lvmB, blank)
+		if !r.OK || len(r.Changes) == 0 || r.Guest.Kernel != "6.1" {
 			t.Errorf("got %+v, problem %+v", r, r.Problem)
+		}
+		if !slices.Contains(r.Written, "disk0") || slices.Contains(r.Written, "disk2") {
+			t.Errorf("got %v as written, want the volume group's, and not the third disk", r.Written)
 		}
 	})
 	t.Run("the second time", func(t *testing.T) {

@@ -28,7 +28,9 @@ func Convert(ctx context.Context, job Job, opt Options) protocol.ConversionRepor
 		opt.Progress = func(string) {}
 	}
 	r := protocol.ConversionReport{Job: job.Name, Changes: []protocol.Change{}}
+	before := count(job.Devices)
 	err := convertGuest(ctx, job, opt, &r)
+	r.Written = before.since(job.Devices)
 	if err != nil {
 		r.Problem = AsProblem(err)
 	}

@@ -17,7 +17,7 @@ import (
 )
 
 // theatre is the driver, real in every call, with instances whose programs are played: a
-// conversion is over as soon as it has its volume, and a replication server is a loop of the test.
+// conversion is over as soon as it has the last of its volumes, and a replication server is a loop of the test.
 type theatre struct {
 	*cloud.Client
 	booted func(instance string, userData []byte)
@@ -51,7 +51,7 @@ func (c *theatre) order(instance string) (o protocol.ConversionOrder, ok bool) {
 
 func (c *theatre) AttachVolume(ctx context.Context, volume, instance string, progress cloud.Progress) error {
 	err := c.Client.AttachVolume(ctx, volume, instance, progress)
-	if _, converts := c.order(instance); converts && err == nil {
+	if o, converts := c.order(instance); converts && err == nil && volume == o.Disks[len(o.Disks)-1].Volume {
 		c.mu.Lock()
 		c.stopped[instance] = true
 		c.mu.Unlock()

@@ -2,41 +2,36 @@ package step
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
+	"slices"
 	"strconv"
 	"strings"
-	"time"
 
-	"rehost/controller/internal/await"
 	"rehost/controller/internal/fleet"
 	"rehost/controller/internal/staging"
 	"rehost/internal/cloud"
-	"rehost/internal/passphrase"
 	"rehost/protocol"
 )
 
-const (
-	conversionGroup   = "rehost-conversion"
-	conversionImage   = "rehost-convert"
-	conversionType    = "t3.small"
-	consoleWithin     = 2 * time.Minute // the console's text may come late
-	consoleLines      = 15              // shown when a conversion says nothing
-	conversionPurpose = "test"
-)
-
-// makeClone makes a volume of the boot disk's snapshot: the conversion works on it, never on the replica.
-func makeClone(ctx context.Context, w *Work) error {
-	if w.data(dataClone) == "" {
+// makeClones makes a volume of each of the point's snapshots: the conversion works on these, never on the replica. It needs the
+// disks that only have data too: fstab names them, and a volume group may lie on any.
+func makeClones(ctx context.Context, w *Work) error {
+	if w.data(dataClones) == "" {
 		if err := w.clone(ctx); err != nil {
 			return err
 		}
 	}
-	_, err := w.cloud.WaitVolume(ctx, w.data(dataClone), w.progress(ctx))
-	if err == nil {
-		w.progress(ctx)(w.data(dataClone))
+	var made []string
+	for _, id := range w.list(dataClones) {
+		if id == "" {
+			continue
+		}
+		if _, err := w.cloud.WaitVolume(ctx, id, w.progress(ctx)); err != nil {
+			return err
+		}
+		made = append(made, id)
 	}
-	return err
+	w.progress(ctx)(strings.Join(made, ", "))
+	return nil
 }
 
 func (w *Work) clone(ctx context.Context) error {
@@ -48,17 +43,50 @@ func (w *Work) clone(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, replication, _, _ := fleet.Settings(w.store.Applied(), w.server)
-	v, err := w.cloud.CreateVolume(ctx, cloud.VolumeSpec{
-		Token: staging.Token(w.job, w.server, "clone", w.data(dataTry)), Zone: zone, Snapshot: w.data(dataSnapshot),
-		InitMiBps: replication.Volumes.InitRate,
-		Tags:      named(w.tags(cloud.RoleClone), "rehost-clone-"+w.server, nil),
-	})
+	rec, err := w.record()
 	if err != nil {
 		return err
 	}
-	return w.set(ctx, dataClone, v.ID)
+	_, replication, _, _ := fleet.Settings(w.store.Applied(), w.server)
+	snapshots := w.list(dataSnapshots)
+	clones := make([]string, len(rec.Volumes))
+	for _, i := range convertible(rec.Volumes) {
+		v, err := w.cloud.CreateVolume(ctx, cloud.VolumeSpec{
+			Token: staging.Token(w.job, w.server, "clone", w.data(dataTry), strconv.Itoa(i)), Zone: zone, Snapshot: snapshots[i],
+			InitMiBps: replication.Volumes.InitRate,
+			Tags:      named(w.tags(cloud.RoleClone), "rehost-clone-"+w.server, nil),
+		})
+		if err != nil {
+			return err
+		}
+		clones[i] = v.ID
+	}
+	return w.set(ctx, dataClones, strings.Join(clones, ","))
 }
+
+// convertible returns which volumes a conversion gets, the boot disk's first, by their indices. An instance of EC2's Nitro
+// holds 28 cards and volumes, its own among them; of a server with more disks, the last ones stay out.
+func convertible(volumes []protocol.StagingVolume) []int {
+	const most = 24
+	order := make([]int, len(volumes))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int {
+		switch {
+		case volumes[a].Boot == volumes[b].Boot:
+			return 0
+		case volumes[a].Boot:
+			return -1
+		default:
+			return 1
+		}
+	})
+	return order[:min(most, len(order))]
+}
+
+// list is data with an entry for each of the server's disks, in their order; an entry may be empty.
+func (w *Work) list(key string) []string { return strings.Split(w.data(key), ",") }
 
 // zone returns the availability zone of the conversion: the subnet's, or else the staging volumes'.
 func (w *Work) zone(ctx context.Context, launch protocol.LaunchSettings) (string, error) {
@@ -71,228 +99,4 @@ func (w *Work) zone(ctx context.Context, launch protocol.LaunchSettings) (string
 	}
 	rs, err := w.store.Staging.Get(rec.Replica)
 	return rs.Zone, err
-}
-
-// convert makes the clone bootable, in an instance that has nothing but the clone.
-func convert(ctx context.Context, w *Work) error {
-	if w.attempt > 1 && w.data(dataConverted) == "" && w.data(dataTry) != strconv.Itoa(w.attempt) {
-		// A conversion that was cut off may have left anything on the clone.
-		if err := w.discardConversion(ctx); err != nil {
-			return err
-		}
-		if err := w.set(ctx, dataTry, strconv.Itoa(w.attempt), dataClone, "", dataConversion, ""); err != nil {
-			return err
-		}
-	}
-	if w.data(dataConverted) == "" {
-		// A conversion that runs has its clone. To wait for that again would only write other words into the record,
-		// and these back again, each time that a controller takes over.
-		if w.data(dataConversion) == "" {
-			if err := makeClone(ctx, w); err != nil {
-				return err
-			}
-		}
-		if err := w.convertClone(ctx); err != nil {
-			return err
-		}
-	}
-	if err := w.endConversion(ctx); err != nil {
-		return err
-	}
-	w.progress(ctx)(fmt.Sprintf("%d changes", len(w.state().Changes)))
-	return nil
-}
-
-func (w *Work) convertClone(ctx context.Context) error {
-	inst, err := w.launchConversion(ctx)
-	if err != nil {
-		return err
-	}
-	if err := w.set(ctx, dataConversion, inst.ID); err != nil {
-		return err
-	}
-	if err := w.feedConversion(ctx, inst.ID); err != nil {
-		return err
-	}
-	w.progress(ctx)("converting in " + inst.ID)
-	if _, err := w.cloud.WaitInstance(ctx, inst.ID, cloud.InstanceStopped, nil); err != nil {
-		return err
-	}
-	report, err := w.conversionReport(ctx, inst.ID)
-	if err != nil {
-		return err
-	}
-	if !report.OK {
-		return &final{conversionProblem(report)}
-	}
-	return w.update(ctx, func(_ *protocol.Job, js *protocol.JobServer) {
-		js.Changes, js.Guest = report.Changes, &report.Guest
-		js.Data[dataConverted], js.Data[dataBootMode] = "yes", report.Guest.BootMode
-	})
-}
-
-func conversionProblem(report protocol.ConversionReport) error {
-	if report.Problem != nil {
-		p := *report.Problem
-		if p.Code == "" {
-			p.Code = protocol.ProblemConversion
-		}
-		return &p
-	}
-	return &protocol.Problem{Code: protocol.ProblemConversion, Message: "the conversion failed and said no reason"}
-}
-
-func (w *Work) launchConversion(ctx context.Context) (cloud.Instance, error) {
-	_, launch, err := w.settings()
-	if err != nil {
-		return cloud.Instance{}, err
-	}
-	image, err := w.cloud.FindImage(ctx, or(launch.ConversionImage, conversionImage))
-	if err != nil {
-		return cloud.Instance{}, err
-	}
-	subnet := w.subnet(launch)
-	group, err := w.cloud.EnsureSecurityGroup(ctx, cloud.GroupSpec{
-		Name: conversionGroup, Description: "rehost conversions: nothing comes in or goes out", Subnet: subnet, Closed: true,
-		Tags: cloud.Tags{cloud.TagRole: cloud.RoleConversion, cloud.TagName: conversionGroup},
-	})
-	if err != nil {
-		return cloud.Instance{}, err
-	}
-	zone, err := w.zone(ctx, launch)
-	if err != nil {
-		return cloud.Instance{}, err
-	}
-	purpose := conversionPurpose
-	if w.kind == protocol.JobCutover {
-		purpose = "cutover"
-	}
-	settings, err := conversionSettings(launch)
-	if err != nil {
-		return cloud.Instance{}, err
-	}
-	order, err := json.Marshal(protocol.ConversionOrder{
-		Job: w.job, Server: w.server, Purpose: purpose,
-		Disks:   []protocol.ConversionDisk{{Volume: w.data(dataClone), Boot: true}},
-		Options: settings,
-	})
-	if err != nil {
-		return cloud.Instance{}, fmt.Errorf("encode the conversion's order: %w", err)
-	}
-	return w.cloud.RunInstance(ctx, cloud.InstanceSpec{
-		Token: staging.Token(w.job, w.server, "convert", strconv.Itoa(w.attempt)), Image: image.ID, Type: or(launch.ConversionType, conversionType),
-		Subnet: subnet, Zone: zone, SecurityGroups: []string{group}, UserData: order, Own: true,
-		Tags: named(w.tags(cloud.RoleConversion), "rehost-convert-"+w.server, nil),
-	})
-}
-
-// conversionSettings are what the launch block says of the conversion. The passphrase is read here and nowhere kept: it is in the
-// user data of the conversion's instance, and ends with it.
-func conversionSettings(launch protocol.LaunchSettings) (protocol.ConversionSettings, error) {
-	s := protocol.ConversionSettings{Network: launch.Network, Scripts: launch.Scripts}
-	if launch.PassphraseFile == "" {
-		return s, nil
-	}
-	var err error
-	s.Passphrase, err = passphrase.ReadFile(launch.PassphraseFile)
-	return s, err
-}
-
-func or(s, fallback string) string {
-	if s == "" {
-		return fallback
-	}
-	return s
-}
-
-// feedConversion attaches the clone as soon as the instance runs. One that has stopped
-// already had it: then this run was cut off before, and only the report is missing.
-func (w *Work) feedConversion(ctx context.Context, instance string) error {
-	var inst cloud.Instance
-	err := await.Until(ctx, w.cfg.Poll, func() (bool, error) {
-		var err error
-		inst, err = w.cloud.Instance(ctx, instance)
-		if cloud.NotFound(err) {
-			return false, nil // not visible yet; the deadline bounds it
-		}
-		return inst.State != cloud.InstancePending, err
-	})
-	if err != nil {
-		return err
-	}
-	if inst.State != cloud.InstanceRunning {
-		return nil
-	}
-	return w.cloud.AttachVolume(ctx, w.data(dataClone), instance, nil)
-}
-
-func (w *Work) conversionReport(ctx context.Context, instance string) (protocol.ConversionReport, error) {
-	var report protocol.ConversionReport
-	console := ""
-	late := time.Now().Add(consoleWithin)
-	err := await.Until(ctx, w.cfg.Poll, func() (bool, error) {
-		var err error
-		if console, err = w.cloud.ConsoleOutput(ctx, instance); err != nil {
-			return false, err
-		}
-		found, ok, err := protocol.ParseConsole(console)
-		if err != nil {
-			return false, err
-		}
-		if ok && found.Job == w.job {
-			report = found
-			return true, nil
-		}
-		if time.Now().After(late) {
-			return false, &protocol.Problem{
-				Code: protocol.ProblemConversion, Message: "the conversion instance stopped without a report; its console ends with:\n" + tail(console, consoleLines),
-				Hint: "look at the console text above; `rehost job show` has the whole job",
-			}
-		}
-		return false, nil
-	})
-	return report, err
-}
-
-func tail(text string, lines int) string {
-	all := strings.Split(strings.TrimRight(text, "\r\n"), "\n")
-	return strings.Join(all[max(0, len(all)-lines):], "\n")
-}
-
-// endConversion terminates this job's conversion instances of the server.
-func (w *Work) endConversion(ctx context.Context) error {
-	return w.terminateAll(ctx, w.tags(cloud.RoleConversion))
-}
-
-// discardConversion removes the conversion instances and the clones of this job and server.
-func (w *Work) discardConversion(ctx context.Context) error {
-	if err := w.endConversion(ctx); err != nil {
-		return err
-	}
-	volumes, err := w.cloud.Volumes(ctx, w.tags(cloud.RoleClone))
-	if err != nil {
-		return err
-	}
-	for _, v := range volumes {
-		if err := w.cloud.DeleteVolume(ctx, v.ID); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (r *Runner) terminateAll(ctx context.Context, tags cloud.Tags) error {
-	list, err := r.cloud.Instances(ctx, tags)
-	if err != nil {
-		return err
-	}
-	for _, inst := range list {
-		if inst.State == cloud.InstanceTerminated {
-			continue
-		}
-		if err := r.cloud.TerminateInstance(ctx, inst.ID, nil); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -3,6 +3,7 @@ package step
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -11,7 +12,7 @@ import (
 	"rehost/protocol"
 )
 
-// makeImage snapshots the converted clone, and registers it with the point's other snapshots.
+// makeImage snapshots what the conversion wrote to, and registers it with the point's other snapshots.
 func makeImage(ctx context.Context, w *Work) error {
 	rec, err := w.record()
 	if err != nil {
@@ -21,25 +22,24 @@ func makeImage(ctx context.Context, w *Work) error {
 	if err != nil {
 		return err
 	}
-	snapshot, err := w.cloud.SnapshotVolume(ctx, w.data(dataClone), w.tags(cloud.RoleConvertedSnapshot))
+	made, err := w.snapshotConverted(ctx, rec.Volumes)
 	if err != nil {
 		return err
 	}
-	if err := w.set(ctx, dataConvertedSnapshot, snapshot.ID); err != nil {
-		return err
-	}
-	if err := w.cloud.WaitSnapshots(ctx, []string{snapshot.ID}, w.progress(ctx)); err != nil {
-		return err
-	}
-	var data []string
-	for i, s := range strings.Split(w.data(dataSnapshots), ",") {
-		if i < len(rec.Volumes) && !rec.Volumes[i].Boot {
+	root, data := "", []string(nil)
+	for i, s := range w.list(dataSnapshots) {
+		if made[i] != "" {
+			s = made[i]
+		}
+		if rec.Volumes[i].Boot {
+			root = s
+		} else {
 			data = append(data, s)
 		}
 	}
 	name := "rehost-" + w.server + "-" + w.job
 	image, err := w.cloud.RegisterImage(ctx, cloud.ImageSpec{
-		Name: name, Root: snapshot.ID, Data: data, BootMode: w.bootMode(launch),
+		Name: name, Root: root, Data: data, BootMode: w.bootMode(launch),
 		Tags: named(w.tags(cloud.RoleImage), name, nil),
 	}, w.progress(ctx))
 	if err != nil {
@@ -50,6 +50,29 @@ func makeImage(ctx context.Context, w *Work) error {
 	}
 	w.progress(ctx)(image.ID)
 	return nil
+}
+
+// snapshotConverted takes a snapshot of each clone that is not what its snapshot is, and returns them in disk order; the others
+// have none. An older conversion program does not say what it wrote to: then all may be.
+func (w *Work) snapshotConverted(ctx context.Context, volumes []protocol.StagingVolume) ([]string, error) {
+	made := make([]string, len(volumes))
+	var pending []string
+	written := w.data(dataWritten)
+	for i, clone := range w.list(dataClones) {
+		if clone == "" || (written != "" && !volumes[i].Boot && !slices.Contains(strings.Split(written, ","), clone)) {
+			continue
+		}
+		snapshot, err := w.cloud.SnapshotVolume(ctx, clone, w.tags(cloud.RoleConvertedSnapshot))
+		if err != nil {
+			return nil, err
+		}
+		made[i] = snapshot.ID
+		pending = append(pending, snapshot.ID)
+	}
+	if err := w.set(ctx, dataConvertedSnapshots, strings.Join(made, ",")); err != nil {
+		return nil, err
+	}
+	return made, w.cloud.WaitSnapshots(ctx, pending, w.progress(ctx))
 }
 
 // bootMode is what the launch block says, or else what the conversion found, or the agent.

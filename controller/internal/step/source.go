@@ -3,6 +3,7 @@ package step
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -182,16 +183,10 @@ func awaitSnapshots(ctx context.Context, w *Work) error {
 	if err != nil {
 		return err
 	}
-	boot := ""
-	for i, v := range rec.Volumes {
-		if v.Boot && i < len(pt.Snapshots) {
-			boot = pt.Snapshots[i]
-		}
+	if len(pt.Snapshots) != len(rec.Volumes) || !slices.ContainsFunc(rec.Volumes, func(v protocol.StagingVolume) bool { return v.Boot }) {
+		return &final{fmt.Errorf("point %s has %d snapshots for %d disks, or none of them is the boot disk", pt.ID, len(pt.Snapshots), len(rec.Volumes))}
 	}
-	if boot == "" || len(pt.Snapshots) != len(rec.Volumes) {
-		return &final{fmt.Errorf("point %s has %d snapshots for %d disks, and %q of the boot disk", pt.ID, len(pt.Snapshots), len(rec.Volumes), boot)}
-	}
-	if err := w.set(ctx, dataSnapshot, boot, dataSnapshots, strings.Join(pt.Snapshots, ",")); err != nil {
+	if err := w.set(ctx, dataSnapshots, strings.Join(pt.Snapshots, ",")); err != nil {
 		return err
 	}
 	w.progress(ctx)(strings.Join(pt.Snapshots, ", "))

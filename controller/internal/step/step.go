@@ -46,7 +46,7 @@ var (
 	stepFence = step{name: "fence", attempts: 1, deadline: 2 * time.Minute, run: fence, start: protocol.EventFenceStart, end: protocol.EventFenceEnd}
 	stepPoint = step{name: "point", attempts: 5, deadline: 20 * time.Minute, run: takePoint, start: protocol.EventSnapshotStart, fail: protocol.EventSnapshotFail}
 	stepSnap  = step{name: "snapshot", attempts: 1, deadline: 12 * time.Hour, run: awaitSnapshots, end: protocol.EventSnapshotEnd, fail: protocol.EventSnapshotFail}
-	stepClone = step{name: "clone", attempts: 5, deadline: 30 * time.Minute, run: makeClone, fail: protocol.EventConversionFail}
+	stepClone = step{name: "clone", attempts: 5, deadline: 30 * time.Minute, run: makeClones, fail: protocol.EventConversionFail}
 	stepConv  = step{
 		name: stepNameConvert, attempts: 2, deadline: 20 * time.Minute, run: convert,
 		start: protocol.EventConversionStart, end: protocol.EventConversionEnd, fail: protocol.EventConversionFail,
@@ -98,21 +98,21 @@ var plans = map[protocol.JobKind][]step{
 
 // Names of what steps hand on in a job server's data.
 const (
-	dataPoint             = "point"
-	dataChosen            = "chosen"    // an operator chose the point: it is not this job's
-	dataSnapshot          = "snapshot"  // of the boot disk
-	dataSnapshots         = "snapshots" // of all disks, in disk order, separated by commas
-	dataTry               = "clone_try"
-	dataClone             = "clone"
-	dataConversion        = "conversion" // instance
-	dataConverted         = "converted"
-	dataBootMode          = "boot_mode"
-	dataConvertedSnapshot = "converted_snapshot"
-	dataImage             = "image"
-	dataInstance          = "instance"
-	dataAddress           = "address"
-	dataWithdrawn         = "withdrawn" // the cutover was taken back, and the test stays
-	dataStopped           = "stopped"   // the instance was launched and stopped, as its launch block wants it
+	dataPoint              = "point"
+	dataChosen             = "chosen"    // an operator chose the point: it is not this job's
+	dataSnapshots          = "snapshots" // of all disks, in disk order, separated by commas
+	dataTry                = "clone_try"
+	dataClones             = "clones"     // in disk order; empty for a disk that the conversion does not get
+	dataConversion         = "conversion" // instance
+	dataConverted          = "converted"
+	dataBootMode           = "boot_mode"
+	dataWritten            = "written"             // the clones that the conversion wrote to
+	dataConvertedSnapshots = "converted_snapshots" // in disk order; empty for a disk that is as it was
+	dataImage              = "image"
+	dataInstance           = "instance"
+	dataAddress            = "address"
+	dataWithdrawn          = "withdrawn" // the cutover was taken back, and the test stays
+	dataStopped            = "stopped"   // the instance was launched and stopped, as its launch block wants it
 )
 
 // skip is what a step returns when there is nothing for it to do.
