@@ -292,7 +292,7 @@ func (d *demo) inspect(ctx context.Context, l *protocol.Launched, want int64) (s
 	if !target.Complete() {
 		return "", fmt.Errorf("the target is not what the source was: %+v", target)
 	}
-	return fmt.Sprintf("root on %s, HTTP %d, %d of %d records", target.RootDevice, target.HTTPStatus, target.RecordsFound, want), nil
+	return fmt.Sprintf("root on %s, data on %s, HTTP %d, %d of %d records", target.RootDevice, target.DataDevice, target.HTTPStatus, target.RecordsFound, want), nil
 }
 
 func cutOver(ctx context.Context, d *demo) (string, error) {

@@ -82,8 +82,8 @@ func (r *report) summary(out io.Writer, took time.Duration) {
 	printf(out, "  bytes     %d MiB read, %d MiB sent, %d MiB stored\n", mib(r.Bytes.Read), mib(r.Bytes.Sent), mib(r.Bytes.Stored))
 	printf(out, "  freeze    %d ms, lag %d ms\n", r.FreezeMS, r.LagMS)
 	printf(out, "  hash      source and snapshot are equal\n")
-	printf(out, "  target    root on %s, HTTP %d, %d of %d records\n",
-		r.Target.RootDevice, r.Target.HTTPStatus, r.Target.RecordsFound, r.Target.RecordsExpected)
+	printf(out, "  target    root on %s, data on %s, HTTP %d, %d of %d records\n",
+		r.Target.RootDevice, r.Target.DataDevice, r.Target.HTTPStatus, r.Target.RecordsFound, r.Target.RecordsExpected)
 	printf(out, "  changes   %d by the conversion\n", len(r.Changes))
 	printf(out, "  leftovers none\n  report    %s\n", reportFile)
 }

@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"time"
 
+	"rehost/internal/blockdev"
 	"rehost/internal/pool"
 	"rehost/test/image"
 )
@@ -47,8 +48,9 @@ type Migration struct {
 	convert string // image of the conversion appliance
 	pool    *pool.Pool
 	source  *image.Source
-	base    []string // what the cloud held before the migration
-	bus     string   // addresses
+	archive *blockdev.Loop // its data disk
+	base    []string       // what the cloud held before the migration
+	bus     string         // addresses
 	cloud   string
 
 	Controller *Process // rehost dev, or the controller when split
@@ -128,6 +130,7 @@ func (m *Migration) Close() error {
 	for _, p := range []*Process{m.Controller, m.Cloud} {
 		errs = append(errs, p.Stop(45*time.Second))
 	}
+	errs = append(errs, m.removeDataDisk())
 	if m.source != nil {
 		errs = append(errs, m.source.Close())
 		m.source = nil

@@ -11,7 +11,10 @@ import (
 	"text/template"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"rehost/appliance"
+	"rehost/internal/blockdev"
 	"rehost/internal/command"
 	"rehost/internal/pool"
 	"rehost/test/image"
@@ -39,6 +42,9 @@ func (m *Migration) StartSource(ctx context.Context) error {
 	if m.source, err = image.Attach(ctx, m.disk()); err != nil {
 		return err
 	}
+	if err := m.addDataDisk(ctx); err != nil {
+		return fmt.Errorf("make the source's data disk: %w", err)
+	}
 	unit := filepath.Join(m.cfg.Repo, "systemd", "rehost-agent.service")
 	example := filepath.Join(m.cfg.Repo, "configs", "agent.hcl")
 	if err := image.InstallAgent(m.source.Root, m.bin("rehost-agent"), unit, example); err != nil {
@@ -47,10 +53,61 @@ func (m *Migration) StartSource(ctx context.Context) error {
 	return m.startWriter()
 }
 
-// disk is the file behind the source's disk.
-func (m *Migration) disk() string { return filepath.Join(m.pool.Root(), "disk.raw") }
+// addDataDisk gives the source a second disk with a filesystem, which its fstab names and which is mounted.
+func (m *Migration) addDataDisk(ctx context.Context) error {
+	if err := errors.Join(os.WriteFile(m.data(), nil, 0o600), os.Truncate(m.data(), dataBytes)); err != nil {
+		return err
+	}
+	if _, err := command.Run(ctx, "mkfs.ext4", "-q", "-L", dataLabel, m.data()); err != nil {
+		return err
+	}
+	var err error
+	if m.archive, err = blockdev.AttachLoop(ctx, blockdev.LoopOptions{File: m.data(), DirectIO: true}); err != nil {
+		return err
+	}
+	point := m.archivePoint()
+	if err := os.MkdirAll(point, 0o755); err != nil {
+		return err
+	}
+	if err := unix.Mount(m.archive.Path, point, "ext4", 0, ""); err != nil {
+		return fmt.Errorf("mount %s at %s: %w", m.archive.Path, point, err)
+	}
+	fstab, err := os.OpenFile(filepath.Join(m.source.Root, "etc/fstab"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(fstab, "LABEL=%s %s ext4 defaults 0 2\n", dataLabel, dataPoint)
+	return errors.Join(err, fstab.Close(), os.WriteFile(filepath.Join(point, "minutes.txt"), []byte("of all meetings\n"), 0o600))
+}
 
-// Disk is the source's block device.
+// removeDataDisk unmounts and detaches it.
+func (m *Migration) removeDataDisk() error {
+	if m.archive == nil {
+		return nil
+	}
+	err := unix.Unmount(m.archivePoint(), 0)
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) { // not mounted
+		err = nil
+	}
+	if err = errors.Join(err, m.archive.Detach()); err == nil {
+		m.archive = nil
+	}
+	return err
+}
+
+const (
+	dataBytes = 1 << 30 // a whole one: volumes are that
+	dataLabel = "archive"
+	dataPoint = "/srv/archive"
+)
+
+func (m *Migration) archivePoint() string { return filepath.Join(m.source.Root, dataPoint) }
+
+// disk and data are the files behind the source's disks.
+func (m *Migration) disk() string { return filepath.Join(m.pool.Root(), "disk.raw") }
+func (m *Migration) data() string { return filepath.Join(m.pool.Root(), "data.raw") }
+
+// Disk is the source's block device with the root.
 func (m *Migration) Disk() string { return m.source.Disk }
 
 func (m *Migration) startWriter() error {
@@ -75,10 +132,10 @@ kill -TERM "$pid" 2>/dev/null || exit 0
 while kill -0 "$pid" 2>/dev/null; do sleep 0.05; done
 `
 
-// While everything is frozen, a copy of the disk is taken that shares its blocks: what the
-// snapshot of the point must equal. Only a test has a disk that it can copy in milliseconds.
+// While everything is frozen, a copy of each disk is taken that shares its blocks: what the
+// snapshots of the point must equal. Only a test has disks that it can copy in milliseconds.
 const frozenScript = `#!/bin/sh
-exec cp --reflink=always {{.Disk}} {{.Points}}/"$1".raw
+cp --reflink=always {{.Disk}} {{.Points}}/"$1".raw && exec cp --reflink=always {{.Data}} {{.Points}}/"$1".data.raw
 `
 
 const agentConfig = `server = "{{.Server}}"
@@ -92,7 +149,7 @@ token_file = "{{.Dir}}/agent/token"
 state_dir  = "{{.Dir}}/agent/state"
 run_dir    = "{{.Dir}}/agent/run"
 pin_dir    = "{{.Dir}}/agent/bpf"
-disks      = ["{{.Device}}"]
+disks      = ["{{.Device}}", "{{.Archive}}"]
 free_space = "copy" # so that the hash of the whole disk can be compared
 
 hooks {
@@ -127,6 +184,7 @@ func (m *Migration) prepareAgent(ctx context.Context) error {
 	}
 	values := map[string]string{
 		"Server": Server, "Dir": m.cfg.Dir, "Bus": m.bus, "Device": m.source.Disk, "Disk": m.disk(), "Points": points,
+		"Archive": m.archive.Path, "Data": m.data(),
 	}
 	for _, f := range []struct {
 		path, text string

@@ -26,29 +26,32 @@ import (
 // rootOffset is where the root partition begins on the source's disk.
 const rootOffset = 2048 * 512
 
-// Hashes are the SHA-256 of the whole source disk at a point, taken from the copy made while everything was
-// frozen, and of the snapshot that the cloud has of the point.
+// Hashes are the SHA-256 of the source's whole disks at a point, one behind the other, taken from the copies made while everything was
+// frozen, and of the snapshots that the cloud has of the point.
 type Hashes struct {
 	Source   string `json:"source"`
 	Snapshot string `json:"snapshot"`
 }
 
-// Equal says whether the snapshot is what the source was.
+// Equal says whether the snapshots are what the source was.
 func (h Hashes) Equal() bool { return h.Source != "" && h.Source == h.Snapshot }
 
 // Hash hashes both sides of a point.
 func (m *Migration) Hash(ctx context.Context, p protocol.Point) (Hashes, error) {
-	if len(p.Snapshots) != 1 {
-		return Hashes{}, fmt.Errorf("point %s has %d snapshots, want 1", p.ID, len(p.Snapshots))
+	if len(p.Snapshots) != 2 {
+		return Hashes{}, fmt.Errorf("point %s has %d snapshots, want 2", p.ID, len(p.Snapshots))
 	}
 	var h Hashes
 	g, ctx := errgroup.WithContext(ctx)
 	for _, side := range []struct {
-		path string
-		to   *string
-	}{{m.frozen(p.ID), &h.Source}, {m.Snapshot(p.Snapshots[0]), &h.Snapshot}} {
+		paths []string
+		to    *string
+	}{
+		{[]string{m.frozen(p.ID), m.frozen(p.ID + ".data")}, &h.Source},
+		{[]string{m.Snapshot(p.Snapshots[0]), m.Snapshot(p.Snapshots[1])}, &h.Snapshot},
+	} {
 		g.Go(func() (err error) {
-			*side.to, err = hashFile(ctx, side.path)
+			*side.to, err = hashFiles(ctx, side.paths)
 			return err
 		})
 	}
@@ -58,7 +61,7 @@ func (m *Migration) Hash(ctx context.Context, p protocol.Point) (Hashes, error) 
 	return h, nil
 }
 
-// frozen is the copy of the source's disk taken while it was frozen for a point.
+// frozen is the copy of the source's root disk taken while it was frozen for a point; that of its data disk is the point's with ".data".
 func (m *Migration) frozen(point string) string {
 	return filepath.Join(m.pool.Root(), "points", point+".raw")
 }
@@ -68,25 +71,34 @@ func (m *Migration) Snapshot(id string) string {
 	return filepath.Join(m.dev(), "cloud", "pool", "snapshots", id+".raw")
 }
 
-func hashFile(ctx context.Context, path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = f.Close() }() // only read
+func hashFiles(ctx context.Context, paths []string) (string, error) {
 	h := sha256.New()
-	buf := make([]byte, 1<<20)
-	for ctx.Err() == nil {
-		n, err := f.Read(buf)
-		h.Write(buf[:n])
-		if errors.Is(err, io.EOF) {
-			return hex.EncodeToString(h.Sum(nil)), nil
-		}
-		if err != nil {
+	for _, path := range paths {
+		if err := addFile(ctx, h, path); err != nil {
 			return "", err
 		}
 	}
-	return "", ctx.Err()
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+func addFile(ctx context.Context, h io.Writer, path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }() // only read
+	buf := make([]byte, 1<<20)
+	for ctx.Err() == nil {
+		n, err := f.Read(buf)
+		_, _ = h.Write(buf[:n]) // a hash takes everything
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
 }
 
 // RecordsAt counts the records that the source's ledger held at a point: it mounts a copy of the
@@ -123,6 +135,7 @@ func (m *Migration) RecordsAt(ctx context.Context, point string) (last int64, er
 // Target is what a launched instance showed.
 type Target struct {
 	RootDevice      string `json:"root_device"`
+	DataDevice      string `json:"data_device"`
 	HTTPStatus      int    `json:"http_status"`
 	RecordsExpected int64  `json:"records_expected"`
 	RecordsFound    int64  `json:"records_found"`
@@ -130,12 +143,15 @@ type Target struct {
 
 // Complete says whether the target is what the source was, on EC2's kind of disk.
 func (t Target) Complete() bool {
-	return strings.HasPrefix(t.RootDevice, "/dev/nvme") && t.HTTPStatus == http.StatusOK &&
+	return strings.HasPrefix(t.RootDevice, "/dev/nvme") && strings.HasPrefix(t.DataDevice, "/dev/nvme") && t.HTTPStatus == http.StatusOK &&
 		t.RecordsExpected > 0 && t.RecordsExpected == t.RecordsFound
 }
 
-// mounted is how the kernel says which device it has mounted as root; the last one counts.
-var mounted = regexp.MustCompile(`EXT4-fs \(([a-z0-9]+)\): (?:re-)?mounted`)
+// How the kernel says which device it has mounted as root, which it mounts twice, and which others.
+var (
+	remounted = regexp.MustCompile(`EXT4-fs \(([a-z0-9]+)\): re-mounted`)
+	mounted   = regexp.MustCompile(`EXT4-fs \(([a-z0-9]+)\): mounted`)
+)
 
 // Inspect looks at a launched instance from outside, as its users do: the page, the ledger, the console.
 func (m *Migration) Inspect(ctx context.Context, l *protocol.Launched) (Target, error) {
@@ -166,8 +182,13 @@ func (m *Migration) Inspect(ctx context.Context, l *protocol.Launched) (Target, 
 	if err != nil {
 		return t, err
 	}
-	if found := mounted.FindAllStringSubmatch(console, -1); found != nil {
-		t.RootDevice = "/dev/" + found[len(found)-1][1]
+	if found := remounted.FindStringSubmatch(console); found != nil {
+		t.RootDevice = "/dev/" + found[1]
+	}
+	for _, found := range mounted.FindAllStringSubmatch(console, -1) {
+		if device := "/dev/" + found[1]; device != t.RootDevice {
+			t.DataDevice = device
+		}
 	}
 	return t, nil
 }
