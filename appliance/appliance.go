@@ -25,7 +25,7 @@ import (
 )
 
 // recipeVersion changes when the code below makes another image of the same parts.
-const recipeVersion = 4
+const recipeVersion = 5
 
 // Options says what the image is made of.
 type Options struct {
@@ -178,7 +178,7 @@ func baseRecipe(list []pack) string {
 // recipe returns a short hash of all that decides what is in the image.
 func recipe(base, program string) (string, error) {
 	h := sha256.New()
-	_, _ = fmt.Fprintln(h, base, grubConfig, diskMiB)
+	_, _ = fmt.Fprint(h, base, grubConfig)
 	f, err := os.Open(program)
 	if err != nil {
 		return "", hint.Wrap(err, "build it first: CGO_ENABLED=0 go build ./cmd/rehost-convert")

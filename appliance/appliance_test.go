@@ -103,8 +103,8 @@ func buildAppliance(ctx context.Context, t *testing.T, dir string) string {
 		t.Fatal(err)
 	}
 	t.Logf("appliance: %d bytes, built or found in %.1f s", info.Size(), time.Since(start).Seconds())
-	if info.Size() > 80<<20 {
-		t.Errorf("got an image of %d bytes, want at most 80 MiB", info.Size())
+	if info.Size() > 80_000_000 {
+		t.Errorf("got an image of %d bytes, want at most 80 MB", info.Size())
 	}
 	again, err := appliance.Build(ctx, appliance.Options{Convert: program})
 	if err != nil || again != path {

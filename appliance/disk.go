@@ -18,7 +18,8 @@ const (
 	sectorBytes  = 512
 	configSector = 2040
 	partSector   = 2048
-	diskMiB      = 79
+	// maxBytes is what a conversion instance may have to download and to keep.
+	maxBytes = 80_000_000
 )
 
 // grubConfig boots at once. The kernel says little: each line takes time on a
@@ -74,7 +75,9 @@ func (b *build) makeDisk(kernel, tools, initramfs []byte) error {
 	if len(boot) != sectorBytes || sectorBytes+len(core) > configSector*sectorBytes || len(config) > room {
 		return fmt.Errorf("GRUB does not fit before the partition: %d, %d and %d bytes", len(boot), len(core), len(config))
 	}
-	if end := (initramfsAt + sectors(initramfs)) * sectorBytes; end > diskMiB<<20 {
+	const mib = 1 << 20
+	size := ((initramfsAt+sectors(initramfs))*sectorBytes + mib - 1) / mib * mib
+	if size > maxBytes {
 		return fmt.Errorf("kernel, tools and initramfs do not fit: %d, %d and %d bytes", len(kernel), len(tools), len(initramfs))
 	}
 	config = append(config, bytes.Repeat([]byte("\n"), room-len(config))...)
@@ -83,7 +86,7 @@ func (b *build) makeDisk(kernel, tools, initramfs []byte) error {
 		return err
 	}
 	defer func() { _ = f.Close() }()
-	if err := f.Truncate(diskMiB << 20); err != nil {
+	if err := f.Truncate(int64(size)); err != nil {
 		return err
 	}
 	for _, part := range []struct {
@@ -91,7 +94,7 @@ func (b *build) makeDisk(kernel, tools, initramfs []byte) error {
 		at   int
 	}{
 		{boot[:440], 0},
-		{partitionTable(), 440},
+		{partitionTable(size), 440},
 		{core, sectorBytes},
 		{config, configSector * sectorBytes},
 		{kernel, kernelAt * sectorBytes},
@@ -107,8 +110,8 @@ func (b *build) makeDisk(kernel, tools, initramfs []byte) error {
 
 func sectors(data []byte) int { return (len(data) + sectorBytes - 1) / sectorBytes }
 
-// partitionTable returns the bytes 440 to 511 of the boot sector.
-func partitionTable() []byte {
+// partitionTable returns the bytes 440 to 511 of the boot sector of a disk with so many bytes.
+func partitionTable(size int) []byte {
 	b := make([]byte, sectorBytes-440)
 	copy(b, "rhst") // the disk's signature
 	e := b[6:]
@@ -116,7 +119,7 @@ func partitionTable() []byte {
 	copy(e[1:4], []byte{0xfe, 0xff, 0xff})
 	copy(e[5:8], []byte{0xfe, 0xff, 0xff})
 	binary.LittleEndian.PutUint32(e[8:], partSector)
-	binary.LittleEndian.PutUint32(e[12:], diskMiB<<20/sectorBytes-partSector)
+	binary.LittleEndian.PutUint32(e[12:], uint32(size/sectorBytes-partSector))
 	copy(b[len(b)-2:], []byte{0x55, 0xaa})
 	return b
 }
