@@ -34,26 +34,24 @@ type ConversionSettings struct {
 	Network string `json:"network"` // dhcp or keep; empty: dhcp
 	// Passphrase opens the guest's LUKS devices; empty: they stay closed.
 	Passphrase Secret   `json:"passphrase,omitempty"`
-	Scripts    []Script `json:"scripts,omitempty"` // run in this order
+	Scripts    []Script `json:"scripts,omitempty"` // those of a phase run in this order
+	// Identity says whether the guest stays the machine that it is; empty: [IdentityKeep].
+	Identity Identity `json:"identity,omitempty"`
 }
 
 // Equal says whether two conversions have the same settings.
 func (s ConversionSettings) Equal(o ConversionSettings) bool {
-	return s.Network == o.Network && s.Passphrase == o.Passphrase && slices.Equal(s.Scripts, o.Scripts)
+	return s.Network == o.Network && s.Passphrase == o.Passphrase && slices.Equal(s.Scripts, o.Scripts) && s.Identity == o.Identity
 }
 
-// Script is a program of the server's owner, the only kind that a conversion brings into a guest.
-type Script struct {
-	Name    string      `json:"name"`
-	Phase   ScriptPhase `json:"phase"`
-	Content string      `json:"content"` // begins with #!
-}
+// Identity says what becomes of what tells a machine from others: its machine id, SSH host keys and the like.
+type Identity string
 
-// ScriptPhase says when a script runs.
-type ScriptPhase string
-
-// ScriptFirstBoot is once, when the guest has booted as an instance.
-const ScriptFirstBoot ScriptPhase = "first-boot"
+// Identities.
+const (
+	IdentityKeep Identity = "keep" // the instance is the server
+	IdentityNew  Identity = "new"  // it is another machine with the same software
+)
 
 // Secret is a text that no log and no error shows. Only JSON carries it.
 type Secret string
@@ -76,7 +74,9 @@ type ConversionReport struct {
 	// Written are the volumes that something was written to, if only to a journal or to the superblock of a RAID; the others are as
 	// they were, byte by byte. Empty: not known.
 	Written []string `json:"written,omitempty"`
-	Seconds float64  `json:"seconds"`
+	// Scripts are those that ran, or would run, in the conversion.
+	Scripts []ScriptRun `json:"scripts,omitempty"`
+	Seconds float64     `json:"seconds"`
 }
 
 // Guest is what the inspection found on the disks.

@@ -47,6 +47,10 @@ const (
 	FindingFirstBoot FindingCode = "no-first-boot"   // scripts of the first boot cannot be run
 	FindingRelabel   FindingCode = "selinux-relabel" // what the conversion writes has no SELinux label
 
+	FindingScript        FindingCode = "script-failed"  // a script of the launch settings failed, or could not be run
+	FindingScriptChanged FindingCode = "script-changed" // a script changed what the conversion had made
+	FindingIdentity      FindingCode = "identity"       // what stays the source's in a guest with a new identity
+
 	FindingThin           FindingCode = "lvm-thin"        // the system is in a thin pool of LVM
 	FindingEncrypted      FindingCode = "encrypted"       // the system is on LUKS
 	FindingRootFilesystem FindingCode = "root-filesystem" // the root is of a kind that cannot be converted, or on no replicated disk
@@ -77,7 +81,8 @@ var FindingCodes = []FindingCode{
 	FindingNoKernel, FindingKernelDriver, FindingNoInitramfs, FindingSpace, FindingNoDHCP, FindingNetwork, FindingCardNames,
 	FindingBootLoader, FindingOtherKernel, FindingInitramfsTool, FindingUEFIFallback, FindingBIOSBoot,
 	FindingFstabName, FindingFstabMissing, FindingFstabNetwork, FindingFstabShare,
-	FindingFirstBoot, FindingRelabel, FindingThin, FindingEncrypted, FindingRootFilesystem, FindingDiskLayout,
+	FindingFirstBoot, FindingScript, FindingScriptChanged, FindingRelabel, FindingIdentity,
+	FindingThin, FindingEncrypted, FindingRootFilesystem, FindingDiskLayout,
 	FindingNotSurveyed, FindingNoBootDisk, FindingNotTracked, FindingWriteRate,
 	FindingNoRoot, FindingSeveralRoots, FindingWindows, FindingArchitecture, FindingTruncated,
 	FindingDamaged, FindingRepaired, FindingLVM,

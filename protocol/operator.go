@@ -111,7 +111,9 @@ type LaunchSettings struct {
 	Disks              []LaunchDisk `json:"disks,omitempty"` // those that are to have another volume
 
 	Interfaces []LaunchInterface `json:"network_interfaces,omitempty"` // those beside the first one, in their order
-	Scripts    []Script          `json:"scripts,omitempty"`            // run in this order
+	Scripts    []Script          `json:"scripts,omitempty"`            // those of a phase run in this order
+
+	TestIdentity Identity `json:"test_identity,omitempty"` // of tests; a cutover keeps the source's
 }
 
 // InstanceTypeAuto stands for the cheapest type that has the source's cores and memory.

@@ -172,13 +172,15 @@ type Cancellation struct {
 
 // JobServer is the way of one server through a job.
 type JobServer struct {
-	Server  string            `json:"server"`
-	Status  StepStatus        `json:"status"`
-	Steps   []JobStep         `json:"steps"`
-	Data    map[string]string `json:"data,omitempty"` // what steps hand on: point, snapshot, clone, image, instance, address
-	Changes []Change          `json:"changes,omitempty"`
-	Guest   *Guest            `json:"guest,omitempty"`
-	Problem *Problem          `json:"problem,omitempty"`
+	Server   string            `json:"server"`
+	Status   StepStatus        `json:"status"`
+	Steps    []JobStep         `json:"steps"`
+	Data     map[string]string `json:"data,omitempty"` // what steps hand on: point, snapshot, clone, image, instance, address
+	Changes  []Change          `json:"changes,omitempty"`
+	Scripts  []ScriptRun       `json:"scripts,omitempty"`  // that ran in the conversion
+	Findings []Finding         `json:"findings,omitempty"` // of the conversion
+	Guest    *Guest            `json:"guest,omitempty"`
+	Problem  *Problem          `json:"problem,omitempty"`
 }
 
 // JobStep is one step of one server.

@@ -65,6 +65,7 @@ launch "default" {
   # conversion_instance_type = "t3.small"
   # boot_mode                = "source" # or bios, uefi
   # network                  = "dhcp"   # or keep
+  # test_identity            = "keep"   # of tests; or new: another machine id and other SSH host keys
 }
 
 # It inherits from the other one, as a block for a single server may.

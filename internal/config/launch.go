@@ -29,6 +29,7 @@ func DefaultLaunch() protocol.LaunchSettings {
 		IngressPorts:    []int{},
 		BootMode:        "source",
 		Network:         "dhcp",
+		TestIdentity:    protocol.IdentityKeep,
 		PrivateIP:       "auto",
 		Disposition:     "started",
 		VolumeType:      "gp3",
@@ -58,6 +59,7 @@ type launchBlock struct {
 	VolumeType         *hcl.Attribute `hcl:"volume_type,optional"`
 	BootMode           *hcl.Attribute `hcl:"boot_mode,optional"`
 	Network            *hcl.Attribute `hcl:"network,optional"`
+	TestIdentity       *hcl.Attribute `hcl:"test_identity,optional"`
 	PassphraseFile     *hcl.Attribute `hcl:"luks_passphrase_file,optional"`
 	Tags               *hcl.Attribute `hcl:"tags,optional"`
 
@@ -130,6 +132,9 @@ func (b launchBlock) over(r *reader, s protocol.LaunchSettings) protocol.LaunchS
 	r.oneOf(b.VolumeType, &s.VolumeType, volumeTypes...)
 	r.oneOf(b.BootMode, &s.BootMode, "source", "bios", "uefi")
 	r.oneOf(b.Network, &s.Network, "dhcp", "keep")
+	identity := string(s.TestIdentity)
+	r.oneOf(b.TestIdentity, &identity, string(protocol.IdentityKeep), string(protocol.IdentityNew))
+	s.TestIdentity = protocol.Identity(identity)
 	if r.text(b.PassphraseFile, &s.PassphraseFile) && !filepath.IsAbs(s.PassphraseFile) {
 		r.fail(b.PassphraseFile.Expr.Range(), "Not an absolute path", "The controller reads this file, on its own machine, when it converts. Write for example %q.", "/etc/rehost/keys/vault")
 	}

@@ -24,6 +24,18 @@ launch "db-2" {
   from        = launch.db-1
   disposition = "stopped"
 
+  test_identity = "new"
+
+  script "log" {
+    phase   = "before-mount"
+    content = "#!/bin/sh\nxfs_repair -L \"$${REHOST_DISKS%% *}p2\"\n"
+  }
+  script "address" {
+    phase      = "after-conversion"
+    timeout    = "30s"
+    on_failure = "continue"
+    content    = "#!/bin/sh\nsed -i s/db-2/db-2.test/ /etc/app.conf\n"
+  }
   script "join" {
     content = "#!/bin/sh\nrealm join example.org\n"
   }
