@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unicode"
 
 	"rehost/internal/hint"
 )
@@ -93,11 +94,12 @@ func Report(w io.Writer, err error) {
 	_, _ = io.WriteString(w, text) // as above
 }
 
-// OneLine puts a text on one line: the lines of joined errors are separated by semicolons.
+// OneLine puts a text on one line: the lines of joined errors are separated by semicolons. Control characters, which would
+// steer a terminal, separate words: some of what is told was written by a guest.
 func OneLine(text string) string {
 	var line strings.Builder
 	for part := range strings.Lines(text) {
-		part = strings.Join(strings.Fields(part), " ")
+		part = strings.Join(strings.FieldsFunc(part, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }), " ")
 		switch {
 		case part == "":
 			continue
