@@ -35,7 +35,7 @@ var (
 		"xfs", "btrfs", "dm_mod", "dm_crypt", "md_mod", "raid1",
 		"algif_skcipher", "algif_hash", "aes_generic", "aesni_intel", "xts", "ecb", "cbc", "essiv", "sha256_generic", "sha512_generic",
 	}
-	morePrograms = []string{"sbin/lvm", "sbin/mdadm", "sbin/cryptsetup", "sbin/xfs_repair", "sbin/fsck.fat"}
+	morePrograms = []string{"sbin/lvm", "sbin/mdadm", "sbin/cryptsetup", "sbin/xfs_repair", "sbin/fsck.fat", "bin/busybox", "sbin/tune2fs", "sbin/sfdisk", "sbin/blkid"}
 )
 
 // initramfs writes the initramfs to initrd.img and what goes beside it to tools.img, in the folder base. The initramfs is not compressed: an

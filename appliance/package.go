@@ -23,6 +23,7 @@ var tools = []string{
 	"libselinux1", "libpcre2-8-0", "libsystemd0", "libudev1", "libcap2", "libgcrypt20", "libgpg-error0", "liblz4-1", "liblzma5", "libzstd1",
 	"mdadm", "cryptsetup-bin", "libcryptsetup12", "libpopt0", "libargon2-1", "libjson-c5", "libssl3",
 	"xfsprogs", "libinih1", "liburcu8", "dosfstools",
+	"busybox-static", "fdisk", "util-linux", "libfdisk1", "libsmartcols1", "libreadline8",
 }
 
 // grubPackage has GRUB's modules for BIOS machines.

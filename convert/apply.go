@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"rehost/convert/internal/guest"
+	"rehost/internal/hint"
 	"rehost/protocol"
 )
 
@@ -28,6 +29,7 @@ const (
 type record struct {
 	Version  int        `json:"version"`
 	Original []original `json:"originals"`
+	Scripts  []string   `json:"scripts,omitempty"` // of the owner, that ran in the conversion
 }
 
 // original is one file's state before.
@@ -211,12 +213,8 @@ func keepOriginals(root *Root, edits []Edit) error {
 		}
 		rec.Original = append(rec.Original, o)
 	}
-	data, err := json.MarshalIndent(rec, "", "  ")
-	if err != nil {
-		return err
-	}
 	// The record comes last: it must not name a copy that is not there.
-	if err := t.stage(root.Stage(recordFile, bytes.NewReader(append(data, '\n')), 0o600)); err != nil {
+	if err := t.stage(rec.stage(root)); err != nil {
 		return errors.Join(err, t.discard())
 	}
 	if err := root.Sync(); err != nil {
@@ -224,6 +222,33 @@ func keepOriginals(root *Root, edits []Edit) error {
 	}
 	// The renames are on the disk before the first change is: the caller syncs before that.
 	return t.run()
+}
+
+// stage makes the record ready to be put in its place.
+func (rec record) stage(root *Root) (*guest.Staged, error) {
+	data, err := json.MarshalIndent(rec, "", "  ")
+	if err != nil {
+		return nil, err
+	}
+	return root.Stage(recordFile, bytes.NewReader(append(data, '\n')), 0o600)
+}
+
+// NoteScripts takes note, on the disk, that scripts run in the guest: what they change is in no record.
+func NoteScripts(root *Root, names []string) error {
+	rec, err := readRecord(root)
+	if err != nil {
+		return err
+	}
+	for _, n := range names {
+		if !slices.Contains(rec.Scripts, n) {
+			rec.Scripts = append(rec.Scripts, n)
+		}
+	}
+	var t transaction
+	if err := t.stage(rec.stage(root)); err != nil {
+		return err
+	}
+	return t.commit(root)
 }
 
 // unstage removes what a run that was killed had made ready for the files of the record.
@@ -255,11 +280,16 @@ func readRecord(root *Root) (record, error) {
 }
 
 // Undo gives every file that a conversion changed its bytes, owner and mode back,
-// and removes the record. It is no error if there was no conversion.
+// and removes the record. It is no error if there was no conversion. Where scripts ran there is no undo: what they
+// changed is not known, and a file that they wrote anew, cut back to its old length, would be worse than none.
 func Undo(root *Root) error {
 	rec, err := readRecord(root)
 	if err != nil {
 		return err
+	}
+	if len(rec.Scripts) > 0 {
+		return hint.New("there is no undo: scripts ran in the conversion ("+strings.Join(rec.Scripts, ", ")+"), and what they changed is not known",
+			"take another copy of the disk from its point or backup")
 	}
 	if err := unstage(root, rec); err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"rehost/internal/command"
 	"rehost/protocol"
@@ -28,7 +29,9 @@ func TestScriptsOfTheFirstBoot(t *testing.T) {
 	write("boot/post_launch/10-first", "#!/bin/sh\necho first here\n", 0o755)
 	write("boot/post_launch/30-readme", "not to be run\n", 0o644)
 	write("usr/lib/rehost/first-boot.d/01-join", "#!/bin/sh\necho joined\n", 0o755)
-	write("first-boot", firstBootScriptText, 0o644)
+	write("usr/lib/rehost/first-boot.d/02-slow", "#!/bin/sh\necho slow\nexec sleep 1000\n", 0o755)
+	scripts := []protocol.Script{{Name: "join"}, {Name: "slow", Timeout: 100 * time.Millisecond}}
+	write("first-boot", firstBootScriptText([]string{firstBootFolder + "/01-join", firstBootFolder + "/02-slow"}, scripts), 0o644)
 	run := func() string {
 		t.Helper()
 		out, err := command.Run(t.Context(), "env", "REHOST_ROOT="+root, "/bin/sh", filepath.Join(root, "first-boot"))
@@ -39,7 +42,8 @@ func TestScriptsOfTheFirstBoot(t *testing.T) {
 	}
 	want := "rehost: first boot: 10-first begins\nfirst here\nrehost: first boot: 10-first ended with 0\n" +
 		"rehost: first boot: 20 second begins\nsecond here\nrehost: first boot: 20 second ended with 3\n" +
-		"rehost: first boot: 01-join begins\njoined\nrehost: first boot: 01-join ended with 0\nrehost: first boot: done, 1 failed\n"
+		"rehost: first boot: 01-join begins\njoined\nrehost: first boot: 01-join ended with 0\n" +
+		"rehost: first boot: 02-slow begins\nslow\nrehost: first boot: 02-slow ended with 124\nrehost: first boot: done, 2 failed\n"
 	if got := run(); got != want {
 		t.Errorf("it said %q, want %q", got, want)
 	}
@@ -62,7 +66,7 @@ func TestScriptsOfTheLaunchSettings(t *testing.T) {
 	dir, root := newGuest(t, files)
 	convertWith := func(names ...string) string {
 		t.Helper()
-		set := protocol.ConversionSettings{}
+		set := protocol.ConversionSettings{Scripts: []protocol.Script{{Name: "earlier", Phase: protocol.ScriptAfterConversion, Content: "#!/bin/sh\n"}}}
 		for _, n := range names {
 			set.Scripts = append(set.Scripts, protocol.Script{Name: n, Phase: protocol.ScriptFirstBoot, Content: "#!/bin/sh\necho " + n + "\n"})
 		}
@@ -90,7 +94,7 @@ func TestScriptsOfTheLaunchSettings(t *testing.T) {
 	if got, want := convertWith("zeta", "alpha"), "01-zeta 02-alpha"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	if got, want := convertWith("../../alpha"), "01-alpha"; got != want {
+	if got, want := convertWith("../../alpha $(reboot)"), "01-alpha___reboot_"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }

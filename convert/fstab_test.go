@@ -64,6 +64,6 @@ func FuzzFstab(f *testing.F) {
 		if strings.Count(once, "\n") != strings.Count(text, "\n") {
 			t.Errorf("%q: lines were lost: %q", text, once)
 		}
-		MountPoints(text, testDisks)
+		MountPoints(text, testDisks, true)
 	})
 }

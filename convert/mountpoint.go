@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// MountPoint is a place below the root that a conversion looks at and that fstab mounts something at.
+// MountPoint is a place below the root that fstab mounts something at.
 type MountPoint struct {
 	Path       string
 	Spec       string // as fstab has it
@@ -13,22 +13,26 @@ type MountPoint struct {
 	Filesystem Filesystem
 	Options    string // that choose a subvolume
 	Subvolume  string // its path; empty when none is chosen by its path
+	Extra      bool   // a conversion does not look at it
 }
 
 // converted are the mount points that hold what a conversion reads or changes.
 var converted = []string{"/boot", "/boot/efi", "/efi", "/usr", "/var", "/var/lib"}
 
 // MountPoints returns what fstab mounts at folders that matter here, in the order
-// to mount. What is mounted on demand only and is not on the disks is left out.
-func MountPoints(fstab string, disks []Disk) []MountPoint {
+// to mount; with all, also what it mounts elsewhere at each boot. What is mounted on demand only and is not on the disks is left out.
+func MountPoints(fstab string, disks []Disk, all bool) []MountPoint {
 	f := Facts{Disks: disks}
 	var found []MountPoint
 	for _, e := range parseTable(fstab) {
-		if e.fields == nil || !slices.Contains(converted, e.fields[1]) || slices.ContainsFunc(found, func(m MountPoint) bool { return m.Path == e.fields[1] }) {
+		if e.fields == nil || slices.ContainsFunc(found, func(m MountPoint) bool { return m.Path == e.fields[1] }) {
 			continue
 		}
 		s, ok, _ := f.bySpec(e.fields[0])
-		m := MountPoint{Path: e.fields[1], Spec: e.fields[0], Filesystem: s, Found: ok && s.Type != "" && s.Type != "swap"}
+		m := MountPoint{Path: e.fields[1], Spec: e.fields[0], Filesystem: s, Found: ok && s.Type != "" && s.Type != "swap", Extra: !slices.Contains(converted, e.fields[1])}
+		if m.Extra && (!all || !isExtra(e)) {
+			continue
+		}
 		if !m.Found && (hasOption(e.fields[3], "noauto") || hasOption(e.fields[3], "bind") || e.fields[2] == "tmpfs" || slices.Contains(networkTypes, e.fields[2])) {
 			continue
 		}
@@ -74,6 +78,13 @@ func (f Facts) onBootDisk(s Filesystem) bool {
 			return o.Partition == s.Partition && o.Offset == s.Offset && o.UUID == s.UUID && o.PartUUID == s.PartUUID
 		})
 	})
+}
+
+// isExtra says whether a line mounts a filesystem of a disk below the root at each boot.
+func isExtra(e tableEntry) bool {
+	point, kind := e.fields[1], e.fields[2]
+	return strings.HasPrefix(point, "/") && point != "/" && !hasOption(e.fields[3], "noauto") && !hasOption(e.fields[3], "bind") &&
+		(slices.Contains(RootTypes, kind) || kind == "vfat" || kind == "auto")
 }
 
 // subvolume returns the mount option that chooses a subvolume, and its path.

@@ -63,16 +63,13 @@ func (f *Facts) inspectLabels(root *Root) error {
 // relabel plans that the guest labels its files when new ones would have no label: what enforces a policy may not let its services
 // read them.
 func (p *planner) relabel() error {
-	i := slices.IndexFunc(p.edits, func(e Edit) bool {
-		return (e.Action == ActionCreate || e.Action == ActionLink) && slices.Contains(p.facts.SELinux.Unlabelled, path.Dir(e.Path))
-	})
-	if i < 0 || !p.facts.SELinux.Enforcing {
+	subject, why, ok := p.unlabelled()
+	if !ok || !p.facts.SELinux.Enforcing {
 		return nil
 	}
-	dir := path.Dir(p.edits[i].Path)
 	if !p.facts.SELinux.Relabels {
-		p.warn(protocol.FindingRelabel, dir, "install policycoreutils on the source, or boot it with enforcing=0",
-			"the guest enforces SELinux, %s has no label, and there is no program that would set labels: services may not be able to read what the conversion writes", dir)
+		p.warn(protocol.FindingRelabel, subject, "install policycoreutils on the source, or boot it with enforcing=0",
+			"the guest enforces SELinux, %s, and there is no program that would set labels: services may not be able to read what the conversion writes", why)
 		return nil
 	}
 	var files int64
@@ -83,10 +80,25 @@ func (p *planner) relabel() error {
 	if files > 0 {
 		takes = fmt.Sprintf("about %d min for %d files, at %d a second", files/relabelRate/60+1, files, relabelRate)
 	}
-	p.warn(protocol.FindingRelabel, dir, "count it in the time of the cutover; or label the source: touch /.autorelabel there and boot it once",
-		"the guest enforces SELinux and %s has no label, so the first boot labels all files (%s) and then boots once more", dir, takes)
+	p.warn(protocol.FindingRelabel, subject, "count it in the time of the cutover; or label the source: touch /.autorelabel there and boot it once",
+		"the guest enforces SELinux and %s, so the first boot labels all files (%s) and then boots once more", why, takes)
 	if !p.facts.hasFile(autorelabel) {
 		p.write(autorelabel, "", 0o644, "new files have no SELinux label; the first boot sets the labels of all files: "+takes)
 	}
 	return nil
+}
+
+// unlabelled says where new files have no label: in a folder that has none, or wherever a script writes, in a machine that knows no policy.
+func (p *planner) unlabelled() (subject, why string, ok bool) {
+	i := slices.IndexFunc(p.edits, func(e Edit) bool {
+		return (e.Action == ActionCreate || e.Action == ActionLink) && slices.Contains(p.facts.SELinux.Unlabelled, path.Dir(e.Path))
+	})
+	switch {
+	case i >= 0:
+		dir := path.Dir(p.edits[i].Path)
+		return dir, dir + " has no label", true
+	case len(protocol.ScriptsOf(p.set.Scripts, protocol.ScriptAfterConversion)) > 0:
+		return "/", "files of scripts have no label", true
+	}
+	return "", "", false
 }

@@ -9,10 +9,14 @@ import (
 	"os"
 
 	"rehost/convert/machine"
+	"rehost/convert/script"
 	"rehost/internal/program"
 )
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == script.HelperArg {
+		os.Exit(script.HelperMain()) // before all else: it is the first process of its namespace, too
+	}
 	if os.Getpid() == 1 {
 		fmt.Fprintln(os.Stderr, "error: switch the power off:", machine.Run())
 		select {} // the kernel panics when its first process ends

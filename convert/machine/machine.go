@@ -24,26 +24,33 @@ import (
 )
 
 const (
-	// hardLimit is how long the machine may run at most: a wedged one costs money.
+	// hardLimit is how long the machine may run at most, without the time that scripts may take: a wedged one costs money.
 	hardLimit = 10 * time.Minute
 	// volumeWait is how long volumes may take to be attached after the start.
 	volumeWait = 4 * time.Minute
 	poll       = 50 * time.Millisecond
+	// grace is what is left for the report once the work was called off.
+	grace = 10 * time.Second
 )
 
 // Run is the whole life of the machine. It returns only if the power cannot be switched off.
 func Run() error {
 	console := Console()
-	ctx, cancel := context.WithTimeout(context.Background(), hardLimit)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	end := time.AfterFunc(hardLimit, func() { cancel(errors.New("the conversion took too long")) })
 	// Should something hang in the kernel, the context helps nobody.
-	time.AfterFunc(hardLimit+10*time.Second, func() { _ = PowerOff(console) })
+	off := time.AfterFunc(hardLimit+grace, func() { _ = PowerOff(console) })
+	prolong := func(by time.Duration) {
+		end.Reset(hardLimit + by)
+		off.Reset(hardLimit + by + grace)
+	}
 	say := sayTo(console)
 	// There is memory enough for one conversion, and collecting costs an emulated processor seconds.
 	debug.SetGCPercent(-1)
 	debug.SetMemoryLimit(256 << 20)
 	say("starting")
-	report := work(ctx, say)
+	report := work(ctx, say, prolong)
 	report.Seconds = uptime()
 	printReport(console, report, say)
 	return PowerOff(console)
@@ -65,7 +72,7 @@ func Console() io.Writer {
 }
 
 // work does the job; a panic becomes a report like any other failure.
-func work(ctx context.Context, say func(string)) (r protocol.ConversionReport) {
+func work(ctx context.Context, say func(string), prolong func(time.Duration)) (r protocol.ConversionReport) {
 	defer func() {
 		if p := recover(); p != nil {
 			r = failed(r.Job, fmt.Errorf("internal error: %v", p))
@@ -80,7 +87,8 @@ func work(ctx context.Context, say func(string)) (r protocol.ConversionReport) {
 		return failed("", fmt.Errorf("read the order: %w", err))
 	}
 	t.guests(order)
-	return carryOut(ctx, order, storage.Options{Progress: say, Load: t.Load, Program: t.Program})
+	prolong(protocol.ScriptTime(order.Options.Scripts))
+	return carryOut(ctx, order, storage.Options{Progress: say, Load: t.Load, Program: t.Program, Script: t.script})
 }
 
 func failed(job string, err error) protocol.ConversionReport {

@@ -33,6 +33,8 @@ type Tools struct {
 	mods    *modules
 	ordered []string // serial numbers of the guest's disks: nothing is taken from those, whatever is on them
 	here    bool
+
+	confined bool // scripts are
 }
 
 // Prepare makes a machine that has just started usable for its first process.

@@ -56,7 +56,7 @@ func carryOut(ctx context.Context, order protocol.ConversionOrder, opt storage.O
 		return failed(order.Job, err)
 	}
 	opt.Progress("volumes are attached")
-	return storage.Convert(ctx, storage.Job{Name: order.Job, Devices: devices, Settings: order.Options, Action: order.Action}, opt)
+	return storage.Convert(ctx, storage.Job{Name: order.Job, Server: order.Server, Purpose: order.Purpose, Devices: devices, Settings: order.Options, Action: order.Action}, opt)
 }
 
 func decodeOrder(data []byte) (order protocol.ConversionOrder, err error) {

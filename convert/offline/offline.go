@@ -23,7 +23,7 @@ import (
 const (
 	// memory is that of a small instance: opening LUKS may take most of it.
 	memoryMiB = 2048
-	// limit is above the machine's own.
+	// limit is above the machine's own; scripts come on top of both.
 	limit = 15 * time.Minute
 	// kvmPatience is how long a machine on /dev/kvm may take until its first process says something. On hosts where
 	// it is there and hangs, that never comes.
@@ -50,7 +50,7 @@ func Run(ctx context.Context, job Job) (protocol.ConversionReport, error) {
 	if job.Progress == nil {
 		job.Progress = func(string) {}
 	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	ctx, cancel := context.WithTimeout(ctx, limit+protocol.ScriptTime(job.Settings.Scripts))
 	defer cancel()
 	if job.KVM {
 		r, err := run(ctx, job, "kvm", kvmPatience)

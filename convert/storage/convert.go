@@ -14,6 +14,8 @@ import (
 // Job is one conversion.
 type Job struct {
 	Name     string
+	Server   string
+	Purpose  string // test or cutover
 	Devices  []Device
 	Settings protocol.ConversionSettings
 	// Action says what to do. ActionPlan changes nothing but what a repair of a filesystem does.
@@ -41,9 +43,17 @@ func Convert(ctx context.Context, job Job, opt Options) protocol.ConversionRepor
 
 func convertGuest(ctx context.Context, job Job, opt Options, r *protocol.ConversionReport) (err error) {
 	opt.Passphrase = string(job.Settings.Passphrase)
+	scripts, err := newScripts(job, opt, r)
+	if err != nil {
+		return err
+	}
+	opt.All = scripts.has(protocol.ScriptAfterConversion)
+	if err := scripts.onDisks(ctx); err != nil {
+		return err
+	}
 	g, err := Mount(ctx, job.Devices, opt)
 	if g != nil {
-		r.Findings = g.Findings
+		r.Findings = append(r.Findings, g.Findings...)
 	}
 	if err != nil {
 		return err
@@ -53,15 +63,7 @@ func convertGuest(ctx context.Context, job Job, opt Options, r *protocol.Convers
 		opt.Progress("undoing the conversion")
 		return convert.Undo(g.Root)
 	}
-	facts, err := convert.Inspect(g.Root, g.Disks)
-	facts.Guest.RootDevice, facts.Guest.RootUUID = g.RootDevice, g.RootUUID
-	r.Guest = facts.Guest
-	if err != nil {
-		return fmt.Errorf("inspect the guest: %w", err)
-	}
-	opt.Progress(fmt.Sprintf("found %s, kernel %s, %s, %s, %s", facts.Guest.OS, facts.Guest.Kernel, facts.Guest.Initramfs,
-		facts.Guest.Network, facts.Guest.BootMode))
-	plan, err := convert.MakePlan(facts, job.Settings)
+	plan, err := g.plan(job.Settings, r)
 	r.Findings = append(r.Findings, plan.Findings...)
 	if err != nil {
 		return err
@@ -78,7 +80,20 @@ func convertGuest(ctx context.Context, job Job, opt Options, r *protocol.Convers
 	if err != nil {
 		return fmt.Errorf("convert the guest: %w", err)
 	}
-	return nil
+	return scripts.inGuest(ctx, g)
+}
+
+// plan inspects the guest and plans its conversion.
+func (g *Guest) plan(settings protocol.ConversionSettings, r *protocol.ConversionReport) (convert.Plan, error) {
+	facts, err := convert.Inspect(g.Root, g.Disks)
+	facts.Guest.RootDevice, facts.Guest.RootUUID = g.RootDevice, g.RootUUID
+	r.Guest = facts.Guest
+	if err != nil {
+		return convert.Plan{}, fmt.Errorf("inspect the guest: %w", err)
+	}
+	g.opt.Progress(fmt.Sprintf("found %s, kernel %s, %s, %s, %s", facts.Guest.OS, facts.Guest.Kernel, facts.Guest.Initramfs,
+		facts.Guest.Network, facts.Guest.BootMode))
+	return convert.MakePlan(facts, settings)
 }
 
 // AsProblem returns err as a problem for people.

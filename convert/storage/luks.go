@@ -26,6 +26,9 @@ func (g *Guest) unlock(ctx context.Context) error {
 	return nil
 }
 
+// luksDrivers are what opening LUKS takes.
+var luksDrivers = []string{"dm_mod", "dm_crypt", "algif_skcipher", "algif_hash", "aes_generic", "aesni_intel", "xts", "ecb", "cbc", "essiv", "sha256_generic", "sha512_generic"}
+
 func (g *Guest) unlockOne(ctx context.Context, p *part) error {
 	const next = "set luks_passphrase_file in the launch block, or --passphrase-file"
 	uuid := p.UUID
@@ -40,7 +43,7 @@ func (g *Guest) unlockOne(ctx context.Context, p *part) error {
 	if err := g.block(ctx, p); err != nil {
 		return err
 	}
-	if err := g.load("dm_mod", "dm_crypt", "algif_skcipher", "algif_hash", "aes_generic", "aesni_intel", "xts", "ecb", "cbc", "essiv", "sha256_generic", "sha512_generic"); err != nil {
+	if err := g.load(luksDrivers...); err != nil {
 		return err
 	}
 	name := "rehost-luks-" + uuid

@@ -2,7 +2,9 @@ package storage
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -121,14 +123,14 @@ func describe(p *part) string {
 	return p.Type
 }
 
-// mountRest mounts what fstab wants below the root and the conversion looks at.
+// mountRest mounts what fstab wants below the root and the conversion, or a script, looks at.
 func (g *Guest) mountRest(ctx context.Context) error {
 	table, err := g.Root.ReadFile("/etc/fstab", 1<<20)
 	if err != nil {
 		return fmt.Errorf("read the guest's fstab: %w", err)
 	}
 	g.list()
-	for _, m := range convert.MountPoints(string(table), g.Disks) {
+	for _, m := range convert.MountPoints(string(table), g.Disks, g.opt.All) {
 		if err := g.mountBelow(ctx, m); err != nil {
 			g.blame()
 			return err
@@ -168,6 +170,9 @@ func orElse(err, other error) error {
 
 // missing refuses a guest that lacks what it boots from. The plan says of all others what becomes of them.
 func (g *Guest) missing(m convert.MountPoint) error {
+	if m.Extra {
+		g.note(protocol.FindingFstabMissing, m.Path, "a script must not write there", "fstab mounts %s from %s, which is on none of the disks: scripts see an empty folder", m.Path, m.Spec)
+	}
 	if m.Path != "/boot" && m.Path != "/usr" {
 		return nil
 	}
@@ -177,6 +182,10 @@ func (g *Guest) missing(m convert.MountPoint) error {
 
 func (g *Guest) mountPoint(p *part, m convert.MountPoint) error {
 	point, err := g.Root.Handle(m.Path)
+	if m.Extra && errors.Is(err, fs.ErrNotExist) {
+		g.note(protocol.FindingFstabMissing, m.Path, "a script must not write there", "the guest has no folder %s, where fstab mounts %s: scripts do not see it", m.Path, m.Spec)
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("mount %s of the guest: %w", m.Path, err)
 	}

@@ -2,7 +2,8 @@
 // assembles RAID1, opens LUKS, activates LVM, repairs filesystems where their own
 // tools can do so without a question, and takes all down again. A disk is a block
 // device or a raw image file. What is on the disks is taken to be hostile. The
-// package never changes a file of the guest, and decides nothing about its files.
+// package never changes a file of the guest, and decides nothing about its files. Scripts of the guest's owner run
+// between its steps, by a runner that it is given.
 package storage
 
 import (
@@ -16,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rehost/convert"
+	"rehost/convert/script"
 	"rehost/protocol"
 )
 
@@ -38,6 +40,9 @@ type Options struct {
 	Load       func(name string) error // loads a kernel module by name; nil: the kernel has what it needs
 	Program    func(name string) error // makes a program available; nil: it is installed
 	Passphrase string                  // opens LUKS devices; empty: they stay closed
+	All        bool                    // mount all that the guest mounts at each boot
+	// Script runs a script of the server's owner; nil: here, none runs.
+	Script func(context.Context, script.Order) (protocol.ScriptRun, error)
 }
 
 // Guest is a mounted guest.

@@ -73,6 +73,11 @@ func (w *Work) runConversion(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := w.update(ctx, func(_ *protocol.Job, js *protocol.JobServer) {
+		js.Scripts, js.Findings = report.Scripts, report.Findings
+	}); err != nil {
+		return err
+	}
 	if !report.OK {
 		return &final{conversionProblem(report)}
 	}
@@ -118,7 +123,7 @@ func (w *Work) launchConversion(ctx context.Context) (cloud.Instance, error) {
 	if w.kind == protocol.JobCutover {
 		purpose = "cutover"
 	}
-	settings, err := conversionSettings(launch)
+	settings, err := conversionSettings(launch, w.kind)
 	if err != nil {
 		return cloud.Instance{}, err
 	}
@@ -153,10 +158,22 @@ func (w *Work) conversionDisks() ([]protocol.ConversionDisk, error) {
 	return disks, nil
 }
 
+// scriptTime is how much longer the conversion may take because of the owner's scripts.
+func scriptTime(w *Work) time.Duration {
+	_, launch, err := w.settings()
+	if err != nil {
+		return 0 // the step will say so
+	}
+	return protocol.ScriptTime(launch.Scripts)
+}
+
 // conversionSettings are what the launch block says of the conversion. The passphrase is read here and nowhere kept: it is in the
 // user data of the conversion's instance, and ends with it.
-func conversionSettings(launch protocol.LaunchSettings) (protocol.ConversionSettings, error) {
-	s := protocol.ConversionSettings{Network: launch.Network, Scripts: launch.Scripts}
+func conversionSettings(launch protocol.LaunchSettings, kind protocol.JobKind) (protocol.ConversionSettings, error) {
+	s := protocol.ConversionSettings{Network: launch.Network, Scripts: launch.Scripts, Identity: protocol.IdentityKeep}
+	if kind == protocol.JobTest && launch.TestIdentity != "" {
+		s.Identity = launch.TestIdentity
+	}
 	if launch.PassphraseFile == "" {
 		return s, nil
 	}

@@ -406,7 +406,11 @@ func (w *Work) runOnce(ctx context.Context, s step) error {
 	if w.cuttable(s) {
 		ctx = w.cancelled // ends with ctx too
 	}
-	limited, cancel := context.WithTimeoutCause(ctx, s.deadline, fmt.Errorf("step %s took longer than %s", s.name, s.deadline))
+	deadline := s.deadline
+	if s.longer != nil {
+		deadline += s.longer(w)
+	}
+	limited, cancel := context.WithTimeoutCause(ctx, deadline, fmt.Errorf("step %s took longer than %s", s.name, deadline))
 	defer cancel()
 	return s.run(limited, w)
 }

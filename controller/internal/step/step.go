@@ -25,8 +25,9 @@ const (
 // step is one piece of a server's way through a job.
 type step struct {
 	name     string
-	attempts int           // runs at most; a run that was cut off by a restart does not count
-	deadline time.Duration // of one run
+	attempts int                       // runs at most; a run that was cut off by a restart does not count
+	deadline time.Duration             // of one run
+	longer   func(*Work) time.Duration // what comes on top of it; nil: nothing
 	when     when
 	start    protocol.JobEventName // events for the job's log; empty: none
 	end      protocol.JobEventName
@@ -48,7 +49,7 @@ var (
 	stepSnap  = step{name: "snapshot", attempts: 1, deadline: 12 * time.Hour, run: awaitSnapshots, end: protocol.EventSnapshotEnd, fail: protocol.EventSnapshotFail}
 	stepClone = step{name: "clone", attempts: 5, deadline: 30 * time.Minute, run: makeClones, fail: protocol.EventConversionFail}
 	stepConv  = step{
-		name: stepNameConvert, attempts: 2, deadline: 20 * time.Minute, run: convert,
+		name: stepNameConvert, attempts: 2, deadline: 20 * time.Minute, longer: scriptTime, run: convert,
 		start: protocol.EventConversionStart, end: protocol.EventConversionEnd, fail: protocol.EventConversionFail,
 	}
 	stepImage  = step{name: "image", attempts: 5, deadline: 4 * time.Hour, run: makeImage, fail: protocol.EventLaunchFailed}

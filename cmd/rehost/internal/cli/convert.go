@@ -26,6 +26,10 @@ type convertOptions struct {
 	appliance  string
 	kvm        bool
 	output     string
+
+	identity      string
+	scripts       []string
+	scriptTimeout time.Duration
 }
 
 func newConvert(env Env) *cobra.Command {
@@ -33,10 +37,13 @@ func newConvert(env Env) *cobra.Command {
 		Use: "convert", Short: "Make a disk image boot in EC2, without a fleet",
 		Long: "Convert a raw disk image by itself: plan says what would change, apply changes it, undo gives every file its bytes back.\n" +
 			"The work is done in the appliance, in a virtual machine (QEMU), so this machine's kernel never mounts what is on the image, and no root\n" +
-			"is needed. A conversion that was cut off is simply run again.",
+			"is needed. A conversion that was cut off is simply run again.\n\n" +
+			"With --script, programs of yours run in the conversion: before-mount on the disks, after-conversion in the guest's root with the guest's\n" +
+			"programs, without a network. They may run again, and there is no undo after them. Those of first-boot run once in the instance.",
 		Example: "  rehost convert plan  --disk web-1.raw\n" +
 			"  rehost convert apply --disk web-1.raw --disk web-1-data.raw\n" +
 			"  rehost convert apply --disk vault.raw --passphrase-file key.txt -o json\n" +
+			"  rehost convert apply --disk test-1.raw --identity new --script after-conversion=fix-app.sh\n" +
 			"  rehost convert undo  --disk web-1.raw",
 	}
 	group(cmd)
@@ -60,6 +67,11 @@ func newConvertAction(env Env, action protocol.ConversionAction, short string) *
 	f.StringVar(&o.passphrase, "passphrase-file", "", "`file` with the passphrase of LUKS devices; - is standard input")
 	f.StringVar(&o.appliance, "appliance", "", "`file` with the appliance's disk image (default: built once from Debian packages and cached)")
 	f.BoolVar(&o.kvm, "kvm", false, "try /dev/kvm; it is given up when a machine does not start on it")
+	if action != protocol.ActionUndo {
+		f.StringVar(&o.identity, "identity", string(protocol.IdentityKeep), "`whether` the guest keeps its machine id and SSH host keys: keep, or new")
+		f.StringArrayVar(&o.scripts, "script", nil, "run a script: `PHASE=FILE`, with before-mount, after-conversion or first-boot; given again for each further one")
+		f.DurationVar(&o.scriptTimeout, "script-timeout", protocol.DefaultScriptTimeout, "`how long` each script may take")
+	}
 	outputFlag(cmd, &o.output)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		job, err := o.job(env, action)
@@ -79,6 +91,16 @@ func (o *convertOptions) job(env Env, action protocol.ConversionAction) (offline
 	}
 	if o.network != "dhcp" && o.network != "keep" {
 		return job, usage(hint.New(fmt.Sprintf("unknown network %q", o.network), "use --network dhcp or --network keep"))
+	}
+	if action != protocol.ActionUndo {
+		if job.Settings.Identity = protocol.Identity(o.identity); job.Settings.Identity != protocol.IdentityKeep && job.Settings.Identity != protocol.IdentityNew {
+			return job, usage(hint.New(fmt.Sprintf("unknown identity %q", o.identity), "use --identity keep or --identity new"))
+		}
+		scripts, err := readScripts(o.scripts, o.scriptTimeout)
+		if err != nil {
+			return job, err
+		}
+		job.Settings.Scripts = scripts
 	}
 	seen := map[string]bool{}
 	for _, d := range o.disks {
@@ -144,7 +166,7 @@ func readPassphrase(stdin io.Reader, path string) (protocol.Secret, error) {
 
 func convertImages(ctx context.Context, env Env, o convertOptions, job offline.Job) error {
 	start := time.Now()
-	job.Progress = func(text string) { _, _ = fmt.Fprintln(env.Stderr, text) }
+	job.Progress = func(text string) { _, _ = fmt.Fprintln(env.Stderr, oneLine(text)) }
 	var err error
 	if job.Appliance, err = findAppliance(ctx, o.appliance, job.Progress); err != nil {
 		return err
@@ -193,6 +215,7 @@ func tellConversion(env Env, action protocol.ConversionAction, r protocol.Conver
 		p.line("%s %s: %s", f.Severity, f.Code, oneLine(f.Message))
 		p.line("    hint: %s", oneLine(f.Hint))
 	}
+	tellScripts(&p, "", r.Scripts)
 	for _, c := range r.Changes {
 		p.line("%-6s %s", c.Action, oneLine(c.Path))
 		p.line("       %s", oneLine(c.Reason))

@@ -156,6 +156,10 @@ func printJob(env Env, job protocol.Job) error {
 	}
 	var p printer
 	for _, s := range job.Servers {
+		for _, f := range s.Findings {
+			p.line("  %s: %s %s: %s", s.Server, f.Severity, f.Code, oneLine(f.Message))
+		}
+		tellScripts(&p, "  "+s.Server+": ", s.Scripts)
 		for _, ch := range s.Changes {
 			p.line("  %s: %s %s: %s", s.Server, ch.Action, ch.Path, oneLine(ch.Reason))
 		}
