@@ -43,7 +43,7 @@ func InspectAgain(root *Root, disks []Disk, scans Scans) (Facts, error) {
 			return f, err
 		}
 	}
-	if err := errors.Join(f.lookForAgent(root), f.lookAtLoaders(root)); err != nil {
+	if err := errors.Join(f.lookForAgent(root), f.lookAtLoaders(root), f.lookAtIdentity(root)); err != nil {
 		return f, err
 	}
 	f.inspectArchitecture(root)
