@@ -52,7 +52,7 @@ func TestConvertedServerBootsFromNVMe(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: the server's disk is changed through a loop device first")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute) // the images may have to be built
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute) // the images may have to be built, on a machine that does other work
 	defer cancel()
 	source, err := image.Build(ctx, image.Options{})
 	if err != nil {
@@ -82,6 +82,9 @@ func TestConvertedServerBootsFromNVMe(t *testing.T) {
 		if !slices.ContainsFunc(report.Changes, func(c protocol.Change) bool { return c.Path == path }) {
 			t.Errorf("no change of %s is reported", path)
 		}
+	}
+	if len(report.Scripts) != 1 || report.Scripts[0].Output != "openssh-server is installed" {
+		t.Errorf("got scripts %+v", report.Scripts)
 	}
 	bootConverted(ctx, t, disk)
 }
@@ -113,6 +116,27 @@ func buildAppliance(ctx context.Context, t *testing.T, dir string) string {
 	return path
 }
 
+// fix runs in the conversion, with the programs of the guest.
+const fix = `#!/bin/bash -eu
+dpkg-query -W -f '${Package} is ${db:Status-Status}\n' openssh-server
+useradd --system "$REHOST_PURPOSE-user"
+`
+
+// hello runs at the first boot, and fails when the guest is still the machine that it was.
+const hello = `#!/bin/sh -eu
+echo "hello from $(hostname)"
+other() {
+	[ -s "$1" ]
+	[ -s "/var/lib/rehost/conversion/$2" ]
+	if cmp -s "$1" "/var/lib/rehost/conversion/$2"; then echo "$1 is the old one"; exit 1; fi
+}
+other /etc/machine-id etc+machine-id
+systemctl start ssh
+other /etc/ssh/ssh_host_rsa_key etc+ssh+ssh_host_rsa_key
+other /etc/ssh/ssh_host_ed25519_key etc+ssh+ssh_host_ed25519_key
+id test-user
+`
+
 // prepare gives the server an agent, and a script for its first boot as an instance.
 func prepare(ctx context.Context, t *testing.T, disk, dir string) {
 	t.Helper()
@@ -127,7 +151,7 @@ func prepare(ctx context.Context, t *testing.T, disk, dir string) {
 	scripts := filepath.Join(s.Root, "boot/post_launch")
 	err = errors.Join(
 		image.InstallAgent(s.Root, file, file, file), os.Mkdir(scripts, 0o755),
-		os.WriteFile(filepath.Join(scripts, "10-hello"), []byte("#!/bin/sh\necho \"hello from $(hostname)\"\n"), 0o755),
+		os.WriteFile(filepath.Join(scripts, "10-hello"), []byte(hello), 0o755),
 	)
 	if err != nil {
 		t.Error(err)
@@ -159,6 +183,10 @@ func convertInMachine(ctx context.Context, t *testing.T, machine, disk string) p
 	order := protocol.ConversionOrder{
 		Job: "job-1", Server: "ledger", Purpose: "test",
 		Disks: []protocol.ConversionDisk{{Volume: "vol-0123456789abcdef0", Boot: true}},
+		Options: protocol.ConversionSettings{
+			Identity: protocol.IdentityNew,
+			Scripts:  []protocol.Script{{Name: "fix", Phase: protocol.ScriptAfterConversion, Content: fix}},
+		},
 	}
 	t.Setenv(connectTo, metadata(t, order))
 	self, err := os.Executable()
@@ -192,7 +220,7 @@ func convertInMachine(ctx context.Context, t *testing.T, machine, disk string) p
 
 func bootConverted(ctx context.Context, t *testing.T, disk string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 8*time.Minute)
 	defer cancel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
