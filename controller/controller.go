@@ -19,6 +19,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
 
+	"rehost/controller/internal/audit"
 	"rehost/controller/internal/observe"
 	"rehost/controller/internal/operator"
 	"rehost/controller/internal/point"
@@ -52,6 +53,7 @@ type controller struct {
 	barrier   *barrier.Service
 	runner    *step.Runner
 	desk      *operator.Desk
+	audit     *audit.Log
 	orders    orders
 	shares    shares
 }
@@ -95,7 +97,11 @@ func Run(ctx context.Context, cfg Config, deps Deps) error {
 	if err != nil {
 		return err
 	}
-	c := wire(cfg, deps, at.Bus, authority, server, nc, js, st)
+	log, err := audit.Open(ctx, js, deps.Logger.Named("audit"))
+	if err != nil {
+		return err
+	}
+	c := wire(cfg, deps, at.Bus, authority, server, nc, js, st, log)
 	return c.run(ctx, deps.Ready)
 }
 
@@ -137,9 +143,9 @@ func saveOperator(cfg Config, server *broker.Server) error {
 	return bus.SaveContext(path, bus.Context{Bus: server.Bus(), Identity: id})
 }
 
-func wire(cfg Config, deps Deps, at protocol.Bus, authority *broker.Authority, server *broker.Server, nc *nats.Conn, js jetstream.JetStream, st *store.Store) *controller {
+func wire(cfg Config, deps Deps, at protocol.Bus, authority *broker.Authority, server *broker.Server, nc *nats.Conn, js jetstream.JetStream, st *store.Store, log *audit.Log) *controller {
 	t := cfg.Timing
-	c := &controller{cfg: cfg, logger: deps.Logger, authority: authority, bus: at, nc: nc, store: st, reports: observe.NewReports()}
+	c := &controller{cfg: cfg, logger: deps.Logger, authority: authority, bus: at, nc: nc, store: st, audit: log, reports: observe.NewReports()}
 	forReplicas := at
 	if len(cfg.ReplicaBus) > 0 {
 		forReplicas.Servers = cfg.ReplicaBus
@@ -158,7 +164,7 @@ func wire(cfg Config, deps Deps, at protocol.Bus, authority *broker.Authority, s
 	if server != nil {
 		revoker = server
 	}
-	c.desk = operator.NewDesk(operator.Config{LostAfter: t.AgentLost, ReplicaLost: t.ReplicaLost, Bus: at}, st, c.reports, c.runner, c.points, c.staging, deps.Cloud, tokens, revoker)
+	c.desk = operator.NewDesk(operator.Config{LostAfter: t.AgentLost, ReplicaLost: t.ReplicaLost, Bus: at}, st, c.reports, c.runner, c.points, c.staging, deps.Cloud, log, tokens, revoker)
 	return c
 }
 

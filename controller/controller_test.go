@@ -400,7 +400,7 @@ func TestTwoJobsAtOnceAreOne(t *testing.T) {
 	for range 8 {
 		wg.Go(func() {
 			req := protocol.StartRequest{Selection: protocol.Selection{Wave: "one"}, Kind: protocol.JobTest}
-			if _, err := bus.Request[protocol.StartRequest, protocol.Job](t.Context(), w.operator, protocol.OperatorSubject(protocol.VerbStart), req); err == nil {
+			if _, err := bus.Request[protocol.StartRequest, protocol.Job](t.Context(), w.operator, protocol.OperatorSubject(protocol.VerbStart, "test"), req); err == nil {
 				started.Add(1)
 			} else if !isProblem(err) {
 				t.Error(err)
@@ -530,7 +530,7 @@ func TestATokenIsGoodForOneKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer nc.Close()
-	subject := protocol.OperatorSubject(protocol.VerbToken)
+	subject := protocol.OperatorSubject(protocol.VerbToken, local.Identity.Name)
 	reply, err := bus.Request[protocol.TokenRequest, protocol.TokenReply](t.Context(), nc, subject, protocol.TokenRequest{Role: protocol.RoleAgent, Name: "web-1"})
 	if err != nil {
 		t.Fatal(err)

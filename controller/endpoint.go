@@ -22,14 +22,16 @@ const snapshotReads = 16
 // endpoints lists everything that the controller answers.
 func (c *controller) endpoints() []bus.Endpoint {
 	return append(c.desk.Endpoints(),
-		bus.Handle(string(protocol.VerbMove), protocol.OperatorSubject(protocol.VerbMove), c.staging.Move),
 		bus.Handle("agent", protocol.AgentReportSubject("*"), c.agentReport),
 		bus.Handle("replicaserver", protocol.ReplicaReportSubject("*"), c.replicaReport),
 		bus.Handle("snapshot", protocol.SnapshotSubject("*"), c.points.Content).AtOnce(snapshotReads),
 		bus.HandleLater("barrier", protocol.BarrierSubject("*"), c.arrive),
-		bus.Handle("enrol", protocol.EnrolSubject, c.enrol),
+		c.audit.Keep(bus.Handle("enrol", protocol.EnrolSubject, c.enrol), nobody, func([]byte) bool { return false }),
 	)
 }
+
+// nobody is who enrols: it has a token and no identity yet. What it claims to be stands in the request.
+func nobody(context.Context) string { return "" }
 
 // agentReport keeps an agent's report and answers with its order.
 func (c *controller) agentReport(ctx context.Context, report protocol.AgentReport) (protocol.AgentOrder, error) {

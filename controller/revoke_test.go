@@ -19,11 +19,11 @@ func TestARevokedAgentIsCutOff(t *testing.T) {
 	dir := t.TempDir()
 	at, stop := ownBus(t, dir, "127.0.0.1:0")
 	operator := operatorOf(t, dir)
-	if _, err := bus.Request[protocol.ApplyRequest, protocol.Plan](t.Context(), operator, protocol.OperatorSubject(protocol.VerbApply), protocol.ApplyRequest{Fleet: (&world{}).three()}); err != nil {
+	if _, err := bus.Request[protocol.ApplyRequest, protocol.Plan](t.Context(), operator, protocol.OperatorSubject(protocol.VerbApply, "local"), protocol.ApplyRequest{Fleet: (&world{}).three()}); err != nil {
 		t.Fatal(err)
 	}
 	records := func() int {
-		s, err := bus.Request[protocol.StatusRequest, protocol.Status](t.Context(), operator, protocol.OperatorSubject(protocol.VerbStatus), protocol.StatusRequest{})
+		s, err := bus.Request[protocol.StatusRequest, protocol.Status](t.Context(), operator, protocol.OperatorSubject(protocol.VerbStatus, "local"), protocol.StatusRequest{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -33,7 +33,7 @@ func TestARevokedAgentIsCutOff(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	enrol := func(server string) bus.Context {
-		subject := protocol.OperatorSubject(protocol.VerbToken)
+		subject := protocol.OperatorSubject(protocol.VerbToken, "local")
 		reply, err := bus.Request[protocol.TokenRequest, protocol.TokenReply](t.Context(), operator, subject, protocol.TokenRequest{Role: protocol.RoleAgent, Name: server})
 		if err != nil {
 			t.Fatal(err)
@@ -48,7 +48,7 @@ func TestARevokedAgentIsCutOff(t *testing.T) {
 	agent := connect(t, first)
 	defer agent.Close()
 	revoke := protocol.ChangeRequest{Selection: protocol.Selection{Servers: []string{"web-1", "web-3"}}, Action: protocol.ActionRevoke, Reason: "the host was broken into"}
-	changed, err := bus.Request[protocol.ChangeRequest, []protocol.Changed](t.Context(), operator, protocol.OperatorSubject(protocol.VerbChange), revoke)
+	changed, err := bus.Request[protocol.ChangeRequest, []protocol.Changed](t.Context(), operator, protocol.OperatorSubject(protocol.VerbChange, "local"), revoke)
 	if err != nil || len(changed) != 2 || changed[0].Problem != nil || changed[1].Problem == nil || !strings.Contains(changed[1].Problem.Message, "has not enrolled") {
 		t.Fatalf("got %+v, %v", changed, err)
 	}

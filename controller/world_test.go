@@ -324,7 +324,7 @@ func ask[Req, Reply any](w *world, verb protocol.Verb, req Req) (Reply, error) {
 	var reply Reply
 	var err error
 	for range 100 {
-		reply, err = request[Req, Reply](w.t.Context(), w.operator, protocol.OperatorSubject(verb), req)
+		reply, err = request[Req, Reply](w.t.Context(), w.operator, protocol.OperatorSubject(verb, "test"), req)
 		if err == nil || isProblem(err) && !dying(err) {
 			return reply, err
 		}

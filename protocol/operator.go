@@ -25,8 +25,12 @@ const (
 	VerbVerify    Verb = "verify"    // VerifyRequest -> VerifyReport
 	VerbToken     Verb = "token"     // TokenRequest -> TokenReply
 	VerbPreflight Verb = "preflight" // PreflightRequest -> []Preflight
-	VerbVersion   Verb = "version"   // empty -> VersionReply
+	VerbVersion   Verb = "version"   // VersionRequest -> VersionReply
+	VerbAudit     Verb = "audit"     // AuditRequest -> AuditReply
 )
+
+// Reader is a request that may change nothing. One that does not say so of itself changes something, and is kept in the audit log.
+type Reader interface{ Reads() bool }
 
 // Fleet is the desired configuration, as read from HCL: everything in it has its defaults filled in.
 type Fleet struct {
@@ -179,6 +183,9 @@ type PlanRequest struct {
 	Fleet Fleet `json:"fleet"`
 }
 
+// Reads implements [Reader].
+func (PlanRequest) Reads() bool { return true }
+
 // Plan is the difference between a configuration and what is recorded. It is a value: the same
 // configuration and the same records give the same plan and the same hash.
 type Plan struct {
@@ -209,6 +216,9 @@ type StatusRequest struct {
 	Archived bool     `json:"archived,omitempty"`
 }
 
+// Reads implements [Reader].
+func (StatusRequest) Reads() bool { return true }
+
 // StartRequest starts a job for the selected servers.
 type StartRequest struct {
 	Selection
@@ -231,6 +241,9 @@ type JobsRequest struct {
 	Limit  int    `json:"limit,omitempty"` // 0: all
 }
 
+// Reads implements [Reader].
+func (JobsRequest) Reads() bool { return true }
+
 // CancelRequest ends a job before it is complete.
 type CancelRequest struct {
 	ID     string `json:"id"`
@@ -242,10 +255,16 @@ type JobRequest struct {
 	ID string `json:"id"`
 }
 
+// Reads implements [Reader].
+func (JobRequest) Reads() bool { return true }
+
 // PointsRequest asks for the points of a server, newest first.
 type PointsRequest struct {
 	Server string `json:"server"`
 }
+
+// Reads implements [Reader].
+func (PointsRequest) Reads() bool { return true }
 
 // PointRequest asks for a point now: of one server, or of all servers of an application at once.
 type PointRequest struct {
@@ -295,6 +314,9 @@ type SweepRequest struct {
 	Remove []string `json:"remove,omitempty"`
 }
 
+// Reads implements [Reader].
+func (r SweepRequest) Reads() bool { return len(r.Remove) == 0 }
+
 // MoveRequest moves a server to another replication server.
 type MoveRequest struct {
 	Server string `json:"server"`
@@ -307,6 +329,9 @@ type VerifyRequest struct {
 	ID     string `json:"id,omitempty"`
 	Point  string `json:"point,omitempty"` // compare with its snapshots; empty: with the replica
 }
+
+// Reads implements [Reader].
+func (r VerifyRequest) Reads() bool { return r.ID != "" }
 
 // TokenRequest asks for a one-time enrolment token.
 type TokenRequest struct {
@@ -321,6 +346,12 @@ type TokenReply struct {
 	Bus     Bus       `json:"bus"`
 	Expires time.Time `json:"expires"`
 }
+
+// VersionRequest asks which build the controller is.
+type VersionRequest struct{}
+
+// Reads implements [Reader].
+func (VersionRequest) Reads() bool { return true }
 
 // VersionReply says which build the controller is.
 type VersionReply struct {

@@ -44,8 +44,16 @@ func SnapshotSubject(server string) string { return "rehost.v1.controller.snapsh
 // EnrolSubject takes an [EnrolRequest] and answers with an [EnrolReply].
 const EnrolSubject = "rehost.v1.controller.enrol"
 
-// OperatorSubject takes the request of one [Verb] and answers with its reply.
-func OperatorSubject(v Verb) string { return "rehost.v1.controller.operator." + string(v) }
+// OperatorSubject takes the request of one [Verb] from one operator and answers with its reply.
+func OperatorSubject(v Verb, operator string) string {
+	return "rehost.v1.controller.operator." + string(v) + "." + operator
+}
+
+// The audit log: a stream, and the subject on which its entries are published. Only a controller may.
+const (
+	AuditStream  = "rehost_audit"
+	AuditSubject = "rehost.v1.audit"
+)
 
 // InboxPrefix is the reply prefix of one identity; each may subscribe to its own only.
 func InboxPrefix(role, name string) string { return "_INBOX_" + role + "_" + name }

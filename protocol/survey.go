@@ -42,6 +42,9 @@ type PreflightRequest struct {
 	Fresh   bool     `json:"fresh,omitempty"` // order a new survey
 }
 
+// Reads implements [Reader].
+func (r PreflightRequest) Reads() bool { return !r.Fresh }
+
 // Preflight is what was found about one server.
 type Preflight struct {
 	Server   string    `json:"server"`

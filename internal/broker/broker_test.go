@@ -50,7 +50,7 @@ func TestAgentMayPublishItsOwnBlocksAndNothingElse(t *testing.T) {
 		t.Errorf("come to a barrier: %v", err)
 	}
 	for _, subject := range []string{
-		protocol.BlocksSubject("web-2"), protocol.AgentReportSubject("web-2"), protocol.BarrierSubject("web-2"), protocol.OperatorSubject(protocol.VerbApply),
+		protocol.BlocksSubject("web-2"), protocol.AgentReportSubject("web-2"), protocol.BarrierSubject("web-2"), protocol.OperatorSubject(protocol.VerbApply, "web-1"),
 		"$JS.API.STREAM.DELETE." + protocol.StreamName("web-1", "g1"), "$KV." + protocol.BucketServers + ".web-1",
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
@@ -166,12 +166,12 @@ func TestAProblemTravelsWithItsHint(t *testing.T) {
 	handler := func(context.Context, protocol.StatusRequest) (protocol.Status, error) {
 		return protocol.Status{}, &protocol.Problem{Code: protocol.ProblemUnknown, Message: "no server web-9", Hint: "rehost status lists them"}
 	}
-	endpoint := bus.Handle("status", protocol.OperatorSubject(protocol.VerbStatus), handler)
+	endpoint := bus.Handle("status", protocol.OperatorSubject(protocol.VerbStatus, "*"), handler)
 	if err := bus.Serve(t.Context(), controller, hclog.NewNullLogger(), "operator", endpoint); err != nil {
 		t.Fatal(err)
 	}
 	operator := bustest.Connect(t, s, protocol.RoleOperator, "me")
-	_, err := bus.Request[protocol.StatusRequest, protocol.Status](t.Context(), operator, protocol.OperatorSubject(protocol.VerbStatus), protocol.StatusRequest{})
+	_, err := bus.Request[protocol.StatusRequest, protocol.Status](t.Context(), operator, protocol.OperatorSubject(protocol.VerbStatus, "me"), protocol.StatusRequest{})
 	p, ok := errors.AsType[*protocol.Problem](err)
 	if !ok || p.Code != protocol.ProblemUnknown || hint.Of(err) != "rehost status lists them" {
 		t.Errorf("got %v with hint %q, want the problem as sent", err, hint.Of(err))
@@ -181,7 +181,7 @@ func TestAProblemTravelsWithItsHint(t *testing.T) {
 func TestARequestWithoutAControllerSaysSo(t *testing.T) {
 	s := bustest.Start(t)
 	operator := bustest.Connect(t, s, protocol.RoleOperator, "me")
-	_, err := bus.Request[protocol.StatusRequest, protocol.Status](t.Context(), operator, protocol.OperatorSubject(protocol.VerbStatus), protocol.StatusRequest{})
+	_, err := bus.Request[protocol.StatusRequest, protocol.Status](t.Context(), operator, protocol.OperatorSubject(protocol.VerbStatus, "me"), protocol.StatusRequest{})
 	if !errors.Is(err, nats.ErrNoResponders) || hint.Of(err) == "" {
 		t.Errorf("got %v with hint %q", err, hint.Of(err))
 	}

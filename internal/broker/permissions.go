@@ -49,14 +49,14 @@ var grants = []grant{
 	},
 	{
 		role:      protocol.RoleOperator,
-		publish:   []string{protocol.OperatorSubject("*")},
+		publish:   []string{protocol.OperatorSubject("*", self)},
 		subscribe: []string{protocol.InboxPrefix(protocol.RoleOperator, self) + ".>"},
 	},
 	{role: protocol.RoleController, publish: []string{">"}, subscribe: []string{">"}},
 }
 
-// recordsAPI is JetStream's API for the buckets. A bucket is a stream, and wildcards match whole tokens only, so
-// "block streams" cannot be allowed by their prefix: all streams are, and the buckets are denied one by one.
+// recordsAPI is JetStream's API for the buckets and the audit log. A bucket is a stream, and wildcards match whole tokens only, so
+// "block streams" cannot be allowed by their prefix: all streams are, and the others are denied one by one.
 func recordsAPI() []string {
 	var all []string
 	for _, bucket := range protocol.Buckets {
@@ -68,6 +68,9 @@ func recordsAPI() []string {
 		for _, api := range []string{"STREAM.INFO", "STREAM.MSG.GET", "DIRECT.GET", "CONSUMER.*", "CONSUMER.*.*"} {
 			all = append(all, "$JS.API."+api+"."+stream, "$JS.API."+api+"."+stream+".>")
 		}
+	}
+	for _, api := range []string{"STREAM.PURGE", "STREAM.INFO", "STREAM.MSG.GET", "DIRECT.GET", "CONSUMER.*", "CONSUMER.*.*"} {
+		all = append(all, "$JS.API."+api+"."+protocol.AuditStream, "$JS.API."+api+"."+protocol.AuditStream+".>")
 	}
 	return all
 }

@@ -59,7 +59,7 @@ func Listen(ctx context.Context, cfg ServerConfig) (*Server, error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the bus folder: %w", err)
 	}
-	authority, err := openAuthority(filepath.Join(cfg.Dir, "authority.json"))
+	authority, err := openAuthority(filepath.Join(cfg.Dir, authorityName))
 	if err != nil {
 		return nil, err
 	}

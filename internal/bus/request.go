@@ -32,7 +32,7 @@ func Request[Req, Reply any](ctx context.Context, nc *nats.Conn, subject string,
 		ctx, cancel = context.WithTimeout(ctx, requestTimeout)
 		defer cancel()
 	}
-	msg, err := nc.RequestWithContext(ctx, subject, body)
+	msg, err := nc.RequestMsgWithContext(ctx, &nats.Msg{Subject: subject, Data: body, Header: reasonHeader(ctx)})
 	if err != nil {
 		err = fmt.Errorf("ask the controller: %w", err)
 		if errors.Is(err, nats.ErrNoResponders) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrConnectionReconnecting) {
@@ -64,6 +64,15 @@ type Endpoint struct {
 	handle  func(ctx context.Context, body []byte) (any, error)
 	later   func(ctx context.Context, body []byte, reply func(any)) error // instead of handle
 	slots   chan struct{}                                                 // of requests that are handled at once; nil: one after the other
+}
+
+// Around makes fn handle the endpoint's requests: it gets the request as it came, and next, which is what handles it otherwise.
+func (e Endpoint) Around(fn func(ctx context.Context, body []byte, next func() (any, error)) (any, error)) Endpoint {
+	handle := e.handle
+	e.handle = func(ctx context.Context, body []byte) (any, error) {
+		return fn(ctx, body, func() (any, error) { return handle(ctx, body) })
+	}
+	return e
 }
 
 // AtOnce lets an endpoint handle up to n requests at once, for what waits for somebody else. The others wait in their order.
@@ -153,7 +162,7 @@ func answer(ctx context.Context, log hclog.Logger, e Endpoint, r micro.Request) 
 			log.Warn("reply", "endpoint", e.Name, "error", err)
 		}
 	}
-	ctx = context.WithValue(ctx, subjectKey{}, r.Subject())
+	ctx = WithReason(context.WithValue(ctx, subjectKey{}, r.Subject()), r.Headers().Get(reasonKey))
 	var err error
 	if e.later != nil {
 		err = e.later(ctx, r.Data(), respond)

@@ -38,6 +38,25 @@ func EnsureBuckets(ctx context.Context, js jetstream.JetStream) error {
 	return nil
 }
 
+// The audit log forgets its oldest entries when one of these bounds is met.
+const (
+	AuditAge   = 400 * 24 * time.Hour // a year, and the audit after it
+	AuditBytes = int64(1) << 30       // some 500,000 requests
+)
+
+// EnsureAudit makes sure that there is an audit log. Nobody can delete of it, the controller included; what is in it only ages.
+func EnsureAudit(ctx context.Context, js jetstream.JetStream) (jetstream.Stream, error) {
+	stream, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+		Name: protocol.AuditStream, Subjects: []string{protocol.AuditSubject}, Description: "who changed what, when and why",
+		Storage: jetstream.FileStorage, Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardOld,
+		MaxAge: AuditAge, MaxBytes: AuditBytes, DenyDelete: true, DenyPurge: true, Replicas: 1,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("ensure the audit log: %w", err)
+	}
+	return stream, nil
+}
+
 // blocksStream declares the stream of one generation of a server's replica.
 func blocksStream(server, generation string, maxBytes int64) jetstream.StreamConfig {
 	if maxBytes <= 0 {

@@ -245,7 +245,7 @@ func ask[Req, Reply any](w *world, verb protocol.Verb, req Req) (reply Reply) {
 	w.t.Helper()
 	var err error
 	for range 50 {
-		reply, err = request[Req, Reply](w.t.Context(), w.operator, protocol.OperatorSubject(verb), req)
+		reply, err = request[Req, Reply](w.t.Context(), w.operator, protocol.OperatorSubject(verb, "test"), req)
 		if _, told := errors.AsType[*protocol.Problem](err); err == nil || told {
 			break
 		}

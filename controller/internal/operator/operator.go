@@ -4,11 +4,13 @@ package operator
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"time"
 
+	"rehost/controller/internal/audit"
 	"rehost/controller/internal/fleet"
 	"rehost/controller/internal/leftover"
 	"rehost/controller/internal/observe"
@@ -50,28 +52,48 @@ type Desk struct {
 	points  *point.Points
 	cloud   Cloud
 	staging *staging.Staging
+	audit   *audit.Log
 	tokens  Tokens  // nil: the bus is not ours
 	revoker Revoker // the same
 }
 
 // NewDesk makes a Desk.
-func NewDesk(cfg Config, st *store.Store, reports *observe.Reports, runner *step.Runner, points *point.Points, sg *staging.Staging, c Cloud, tokens Tokens, revoker Revoker) *Desk {
-	return &Desk{cfg: cfg, store: st, reports: reports, runner: runner, points: points, staging: sg, cloud: c, tokens: tokens, revoker: revoker}
+func NewDesk(cfg Config, st *store.Store, reports *observe.Reports, runner *step.Runner, points *point.Points, sg *staging.Staging, c Cloud, log *audit.Log, tokens Tokens, revoker Revoker) *Desk {
+	return &Desk{cfg: cfg, store: st, reports: reports, runner: runner, points: points, staging: sg, cloud: c, audit: log, tokens: tokens, revoker: revoker}
 }
 
-// Endpoints lists what the desk answers.
+// Endpoints lists what the desk answers. All requests that change something are kept in the audit log.
 func (d *Desk) Endpoints() []bus.Endpoint {
-	return []bus.Endpoint{
+	all := []endpoint{
 		handle(protocol.VerbPlan, d.Plan), handle(protocol.VerbApply, d.Apply), handle(protocol.VerbStatus, d.Status),
 		handle(protocol.VerbStart, d.runner.Start), handle(protocol.VerbChange, d.Change), handle(protocol.VerbJob, d.Job), handle(protocol.VerbJobs, d.Jobs),
 		handle(protocol.VerbCancel, d.runner.Cancel), handle(protocol.VerbPoints, d.Points),
 		handle(protocol.VerbPoint, d.Point), handle(protocol.VerbPin, d.Pin), handle(protocol.VerbRemove, d.Remove), handle(protocol.VerbSweep, d.Sweep),
 		handle(protocol.VerbVerify, d.Verify), handle(protocol.VerbPreflight, d.Preflight), handle(protocol.VerbToken, d.Token), handle(protocol.VerbVersion, d.Version),
+		handle(protocol.VerbAudit, d.audit.Page), handle(protocol.VerbMove, d.staging.Move),
 	}
+	out := make([]bus.Endpoint, 0, len(all))
+	for _, e := range all {
+		out = append(out, d.audit.Keep(e.Endpoint, bus.Sender, e.reads))
+	}
+	return out
 }
 
-func handle[Req, Reply any](verb protocol.Verb, fn func(context.Context, Req) (Reply, error)) bus.Endpoint {
-	return bus.Handle(string(verb), protocol.OperatorSubject(verb), fn)
+// endpoint is one verb's.
+type endpoint struct {
+	bus.Endpoint
+	reads func(body []byte) bool
+}
+
+func handle[Req, Reply any](verb protocol.Verb, fn func(context.Context, Req) (Reply, error)) endpoint {
+	return endpoint{bus.Handle(string(verb), protocol.OperatorSubject(verb, "*"), fn), func(body []byte) bool {
+		var req Req
+		if len(body) > 0 && json.Unmarshal(body, &req) != nil {
+			return false
+		}
+		r, ok := any(req).(protocol.Reader)
+		return ok && r.Reads()
+	}}
 }
 
 // Plan says what applying a configuration would change.
@@ -213,6 +235,6 @@ func (d *Desk) Token(_ context.Context, req protocol.TokenRequest) (protocol.Tok
 }
 
 // Version says which build this is.
-func (d *Desk) Version(context.Context, struct{}) (protocol.VersionReply, error) {
+func (d *Desk) Version(context.Context, protocol.VersionRequest) (protocol.VersionReply, error) {
 	return protocol.VersionReply{Version: version.String()}, nil
 }

@@ -117,6 +117,7 @@ func newRoot(env Env) *cobra.Command {
 	root.SetErr(env.Stderr)
 	root.PersistentFlags().StringVar(&c.path, "context", "",
 		"context `file` (default $REHOST_CONTEXT, then ./.rehost/context.json, then /etc/rehost/context.json)")
+	root.PersistentFlags().StringVar(&c.reason, "reason", "", "`why` this is done, for the audit log")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usage(hint.Wrap(err, "run "+cmd.CommandPath()+" --help"))
 	})
@@ -124,7 +125,7 @@ func newRoot(env Env) *cobra.Command {
 		newDev(env), newLocalCloud(env), newConvert(env),
 		newFmt(env), newImport(env), newExport(env), newValidate(env), newPlan(env, c), newApply(env, c),
 		newStatus(env, c), newServer(env, c), newWave(env, c), newJob(env, c), newPoint(env, c), newSweep(env, c), newVerify(env, c),
-		newVersion(env, c),
+		newAdmin(env, c), newVersion(env, c),
 	)
 	group(root)
 	root.SetHelpTemplate(root.HelpTemplate() + exitText)

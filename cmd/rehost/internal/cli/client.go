@@ -33,6 +33,9 @@ type client struct {
 	path string // of the context file, from the flag
 	nc   *nats.Conn
 	url  string
+	name string // of the operator
+
+	reason string // of what changes something, for the audit log
 }
 
 // context finds and reads the context file.
@@ -74,7 +77,7 @@ func (c *client) connect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.nc, c.url = nc, nc.ConnectedUrlRedacted()
+	c.nc, c.url, c.name = nc, nc.ConnectedUrlRedacted(), where.Identity.Name
 	return nil
 }
 
@@ -96,9 +99,9 @@ func ask[Req, Reply any](ctx context.Context, c *client, verb protocol.Verb, req
 	if err := c.connect(ctx); err != nil {
 		return none, err
 	}
-	limited, cancel := context.WithTimeout(ctx, askTimeout)
+	limited, cancel := context.WithTimeout(bus.WithReason(ctx, c.reason), askTimeout)
 	defer cancel()
-	reply, err := bus.Request[Req, Reply](limited, c.nc, protocol.OperatorSubject(verb), req)
+	reply, err := bus.Request[Req, Reply](limited, c.nc, protocol.OperatorSubject(verb, c.name), req)
 	if err == nil {
 		return reply, nil
 	}

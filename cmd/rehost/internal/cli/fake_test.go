@@ -42,24 +42,25 @@ func startFake(tb testing.TB) (contextFile string, server *broker.Server) {
 	nc := bustest.Connect(tb, server, protocol.RoleController, "controller")
 	f := &fake{bus: server.Bus(), applied: map[string]bool{}, jobs: map[string]*protocol.Job{}, taken: map[string][]protocol.Point{}}
 	err := bus.Serve(tb.Context(), nc, hclog.NewNullLogger(), "controller",
-		bus.Handle("plan", protocol.OperatorSubject(protocol.VerbPlan), f.plan),
-		bus.Handle("apply", protocol.OperatorSubject(protocol.VerbApply), f.apply),
-		bus.Handle("status", protocol.OperatorSubject(protocol.VerbStatus), f.status),
-		bus.Handle("start", protocol.OperatorSubject(protocol.VerbStart), f.start),
-		bus.Handle("change", protocol.OperatorSubject(protocol.VerbChange), f.change),
-		bus.Handle("jobs", protocol.OperatorSubject(protocol.VerbJobs), f.list),
-		bus.Handle("cancel", protocol.OperatorSubject(protocol.VerbCancel), f.cancel),
-		bus.Handle("job", protocol.OperatorSubject(protocol.VerbJob), f.job),
-		bus.Handle("points", protocol.OperatorSubject(protocol.VerbPoints), f.points),
-		bus.Handle("point", protocol.OperatorSubject(protocol.VerbPoint), f.point),
-		bus.Handle("pin", protocol.OperatorSubject(protocol.VerbPin), f.pin),
-		bus.Handle("remove", protocol.OperatorSubject(protocol.VerbRemove), f.remove),
-		bus.Handle("sweep", protocol.OperatorSubject(protocol.VerbSweep), f.sweep),
-		bus.Handle("move", protocol.OperatorSubject(protocol.VerbMove), f.move),
-		bus.Handle("verify", protocol.OperatorSubject(protocol.VerbVerify), f.verify),
-		bus.Handle("preflight", protocol.OperatorSubject(protocol.VerbPreflight), f.preflight),
-		bus.Handle("token", protocol.OperatorSubject(protocol.VerbToken), f.token),
-		bus.Handle("version", protocol.OperatorSubject(protocol.VerbVersion), f.version),
+		bus.Handle("plan", protocol.OperatorSubject(protocol.VerbPlan, "*"), f.plan),
+		bus.Handle("apply", protocol.OperatorSubject(protocol.VerbApply, "*"), f.apply),
+		bus.Handle("status", protocol.OperatorSubject(protocol.VerbStatus, "*"), f.status),
+		bus.Handle("start", protocol.OperatorSubject(protocol.VerbStart, "*"), f.start),
+		bus.Handle("change", protocol.OperatorSubject(protocol.VerbChange, "*"), f.change),
+		bus.Handle("jobs", protocol.OperatorSubject(protocol.VerbJobs, "*"), f.list),
+		bus.Handle("cancel", protocol.OperatorSubject(protocol.VerbCancel, "*"), f.cancel),
+		bus.Handle("job", protocol.OperatorSubject(protocol.VerbJob, "*"), f.job),
+		bus.Handle("points", protocol.OperatorSubject(protocol.VerbPoints, "*"), f.points),
+		bus.Handle("point", protocol.OperatorSubject(protocol.VerbPoint, "*"), f.point),
+		bus.Handle("pin", protocol.OperatorSubject(protocol.VerbPin, "*"), f.pin),
+		bus.Handle("remove", protocol.OperatorSubject(protocol.VerbRemove, "*"), f.remove),
+		bus.Handle("sweep", protocol.OperatorSubject(protocol.VerbSweep, "*"), f.sweep),
+		bus.Handle("move", protocol.OperatorSubject(protocol.VerbMove, "*"), f.move),
+		bus.Handle("verify", protocol.OperatorSubject(protocol.VerbVerify, "*"), f.verify),
+		bus.Handle("preflight", protocol.OperatorSubject(protocol.VerbPreflight, "*"), f.preflight),
+		bus.Handle("token", protocol.OperatorSubject(protocol.VerbToken, "*"), f.token),
+		bus.Handle("audit", protocol.OperatorSubject(protocol.VerbAudit, "*"), f.audit),
+		bus.Handle("version", protocol.OperatorSubject(protocol.VerbVersion, "*"), f.version),
 	)
 	if err != nil {
 		tb.Fatal(err)
@@ -440,6 +441,6 @@ func (f *fake) token(_ context.Context, req protocol.TokenRequest) (protocol.Tok
 	return protocol.TokenReply{Token: "token-of-" + req.Name, Bus: f.bus, Expires: time.Now().Add(req.TTL)}, nil
 }
 
-func (f *fake) version(context.Context, struct{}) (protocol.VersionReply, error) {
+func (f *fake) version(context.Context, protocol.VersionRequest) (protocol.VersionReply, error) {
 	return protocol.VersionReply{Version: "1.2.3"}, nil
 }

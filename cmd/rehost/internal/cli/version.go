@@ -16,7 +16,7 @@ func newVersion(env Env, c *client) *cobra.Command {
 		var p printer
 		p.line("rehost %s", version.String())
 		if controller {
-			reply, err := ask[struct{}, protocol.VersionReply](cmd.Context(), c, protocol.VerbVersion, struct{}{})
+			reply, err := ask[protocol.VersionRequest, protocol.VersionReply](cmd.Context(), c, protocol.VerbVersion, protocol.VersionRequest{})
 			if err != nil {
 				return err
 			}
