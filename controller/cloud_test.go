@@ -382,8 +382,10 @@ func (c *memoryCloud) NetworkOf(_ context.Context, subnet string) (cloud.Network
 	if subnet != "subnet-1" && subnet != "subnet-2" {
 		return cloud.Network{}, &cloud.Error{Op: "describe subnet " + subnet, Code: "InvalidSubnetID.NotFound"}
 	}
-	return cloud.Network{ID: "vpc-1", Zone: "z1", CIDR: "10.0.0.0/8"}, nil
+	return cloud.Network{ID: "vpc-1", Zone: "z1", CIDR: "10.0.0.0/8", Free: 1000}, nil
 }
+
+func (c *memoryCloud) Offered(context.Context, string, string) (bool, error) { return true, nil }
 
 func (c *memoryCloud) GroupNetwork(context.Context, string) (string, error) { return "vpc-1", nil }
 

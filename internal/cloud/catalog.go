@@ -60,12 +60,24 @@ type Network struct {
 	ID   string // VPC
 	Zone string
 	CIDR string
+	Free int // addresses that nothing has yet
 }
 
 // NetworkOf describes a subnet.
 func (c *Client) NetworkOf(ctx context.Context, subnet string) (Network, error) {
 	s, err := c.subnet(ctx, subnet)
-	return Network{ID: aws.ToString(s.VpcId), Zone: aws.ToString(s.AvailabilityZone), CIDR: aws.ToString(s.CidrBlock)}, err
+	return Network{ID: aws.ToString(s.VpcId), Zone: aws.ToString(s.AvailabilityZone), CIDR: aws.ToString(s.CidrBlock), Free: int(aws.ToInt32(s.AvailableIpAddressCount))}, err
+}
+
+// Offered says whether a zone has a type of instance. A type that the region has need not be in all its zones.
+func (c *Client) Offered(ctx context.Context, name, zone string) (bool, error) {
+	out, err := c.ec2.DescribeInstanceTypeOfferings(ctx, &ec2.DescribeInstanceTypeOfferingsInput{
+		LocationType: types.LocationTypeAvailabilityZone, Filters: []types.Filter{filter("instance-type", name), filter("location", zone)},
+	})
+	if err != nil {
+		return false, fail(err, "look for instance type %s in zone %s", name, zone)
+	}
+	return len(out.InstanceTypeOfferings) > 0, nil
 }
 
 // GroupNetwork returns the VPC of a security group.

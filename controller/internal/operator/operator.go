@@ -115,17 +115,18 @@ func (d *Desk) validate(ctx context.Context, f protocol.Fleet) (warnings []strin
 	}
 	limited, cancel := context.WithTimeout(ctx, preflightWithin)
 	defer cancel()
-	p, err := preflight.Check(limited, d.cloud, f, func(server string) protocol.Host {
-		report, _, _ := d.reports.Agent(server)
-		return report.Host
-	})
-	if err != nil {
-		warnings = append(warnings, preflight.Warning(err))
-	}
+	p, warnings = preflight.Check(limited, d.cloud, f, d.known)
 	if text := d.count(f); text != "" {
 		warnings = append(warnings, text)
 	}
 	return warnings, p
+}
+
+// known is what is known of a server that may not have a record yet.
+func (d *Desk) known(server string) preflight.Known {
+	report, _, _ := d.reports.Agent(server)
+	r, err := d.store.Servers.Get(server)
+	return preflight.Known{Host: report.Host, Launched: err == nil && (r.Cutover != nil || !r.Finalized.IsZero() || r.Lifecycle == protocol.Disconnected)}
 }
 
 // preflightWithin is how long the cloud may take: a person waits, and the bus's patience is not much longer.

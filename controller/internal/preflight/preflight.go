@@ -19,6 +19,7 @@ type Cloud interface {
 	InstanceType(ctx context.Context, name string) (cloud.Type, error)
 	NetworkOf(ctx context.Context, subnet string) (cloud.Network, error)
 	GroupNetwork(ctx context.Context, id string) (string, error)
+	Offered(ctx context.Context, kind, zone string) (bool, error)
 }
 
 // architecture is the only one that is replicated.
@@ -32,6 +33,8 @@ type checker struct {
 	types    catalog[cloud.Type]
 	networks catalog[cloud.Network]
 	groups   catalog[string] // their networks
+	offers   catalog[bool]   // by type and zone, with a blank between them
+	warnings []string        // of what may change by itself
 }
 
 // catalog is things of one kind in the cloud. It asks for each once.
@@ -44,24 +47,37 @@ func newCatalog[T any](ctx context.Context, ask func(context.Context, string) (T
 	return catalog[T]{known: map[string]*T{}, ask: func(id string) (T, error) { return ask(ctx, id) }}
 }
 
-// Check returns everything that is wrong with a configuration as the cloud sees it, or nil. unasked says why the cloud could
-// not be asked about all of it. host returns what is known of a server; before its agent has reported, nothing is.
-func Check(ctx context.Context, c Cloud, f protocol.Fleet, host func(server string) protocol.Host) (problem *protocol.Problem, unasked error) {
-	k := &checker{types: newCatalog(ctx, c.InstanceType), networks: newCatalog(ctx, c.NetworkOf), groups: newCatalog(ctx, c.GroupNetwork)}
-	for _, r := range f.Replications {
-		k.kind("replication "+r.Name, "instance_type", r.InstanceType)
-		k.subnet("replication "+r.Name, "subnet", r.Subnet)
-	}
-	for _, l := range f.Launches {
-		k.launch(l, f.Servers, host)
-	}
-	if len(k.wrong) == 0 {
-		return nil, k.unasked
-	}
-	return &protocol.Problem{Code: protocol.ProblemInvalid, Message: "the cloud does not fit the configuration: " + strings.Join(k.wrong, "; "), Hint: k.hint}, nil
+// Known is what is known of a server. Before its agent has reported, nothing is.
+type Known struct {
+	Host     protocol.Host
+	Launched bool // it has its target, or is not to get one any more
 }
 
-func (k *checker) launch(l protocol.LaunchSettings, servers []protocol.ServerSettings, host func(string) protocol.Host) {
+// Check returns everything that is wrong with a configuration as the cloud sees it, or nil. The warnings say what is short in the
+// cloud, and why it could not be asked about all.
+func Check(ctx context.Context, c Cloud, f protocol.Fleet, known func(server string) Known) (problem *protocol.Problem, warnings []string) {
+	k := &checker{types: newCatalog(ctx, c.InstanceType), networks: newCatalog(ctx, c.NetworkOf), groups: newCatalog(ctx, c.GroupNetwork)}
+	k.offers = newCatalog(ctx, func(ctx context.Context, id string) (bool, error) {
+		kind, zone, _ := strings.Cut(id, " ")
+		return c.Offered(ctx, kind, zone)
+	})
+	for _, r := range f.Replications {
+		where := "replication " + r.Name
+		k.offered(where, "instance_type", k.kind(where, "instance_type", r.InstanceType), k.subnet(where, "subnet", r.Subnet))
+	}
+	for _, l := range f.Launches {
+		k.launch(l, f.Servers, known)
+	}
+	if len(k.wrong) == 0 {
+		if k.unasked != nil {
+			k.warnings = append(k.warnings, unchecked(k.unasked))
+		}
+		return nil, k.warnings
+	}
+	return &protocol.Problem{Code: protocol.ProblemInvalid, Message: "the cloud does not fit the configuration: " + strings.Join(k.wrong, "; "), Hint: k.hint}, k.warnings
+}
+
+func (k *checker) launch(l protocol.LaunchSettings, servers []protocol.ServerSettings, known func(string) Known) {
 	where := "launch " + l.Name
 	kind := k.kind(where, "instance_type", l.InstanceType)
 	k.kind(where, "conversion_instance_type", l.ConversionType)
@@ -77,11 +93,19 @@ func (k *checker) launch(l protocol.LaunchSettings, servers []protocol.ServerSet
 		k.securityGroups(where, "security_groups", l.SecurityGroups, test)
 	}
 	k.interfaces(where, l, kind, cutover, test)
+	k.offered(where, "instance_type", kind, cutover)
+	if l.TestSubnet != "" {
+		k.offered(where, "instance_type", kind, test)
+	}
+	waiting := 0
 	for _, s := range servers {
 		if s.Launch != l.Name {
 			continue
 		}
-		h := host(s.Name)
+		h := known(s.Name).Host
+		if !known(s.Name).Launched {
+			waiting++
+		}
 		k.boots(where, l, kind, s.Name, h)
 		if l.PrivateIP == "copy" {
 			k.reachable(where, "subnet", cutover, s.Name, h.Address)
@@ -90,6 +114,7 @@ func (k *checker) launch(l protocol.LaunchSettings, servers []protocol.ServerSet
 			}
 		}
 	}
+	k.room(where, l.Subnet, cutover, waiting)
 }
 
 func (k *checker) say(next, format string, args ...any) {
@@ -170,6 +195,25 @@ func (k *checker) boots(where string, l protocol.LaunchSettings, t *cloud.Type, 
 		where, t.Name, strings.Join(t.BootModes, " and "), server, mode)
 }
 
+// offered checks that a type of instance is in the zone of a subnet, too.
+func (k *checker) offered(where, setting string, t *cloud.Type, network *cloud.Network) {
+	if t == nil || network == nil || network.Zone == "" {
+		return
+	}
+	if offers := look(k, k.offers, t.Name+" "+network.Zone, func() {}); offers != nil && !*offers {
+		k.say(fmt.Sprintf("set `%s` to one that %s has, or choose a subnet in another zone", setting, network.Zone),
+			"%s: zone %s of its subnet does not offer instance type %s", where, network.Zone, t.Name)
+	}
+}
+
+// room warns when a subnet has not as many free addresses as servers are still to be launched there.
+func (k *checker) room(where, subnet string, network *cloud.Network, waiting int) {
+	if network != nil && network.Free < waiting {
+		k.warnings = append(k.warnings, fmt.Sprintf("%s: subnet %s has %d free addresses, and %d servers are still to be launched there; terminate what nobody needs, or take a larger subnet",
+			where, subnet, network.Free, waiting))
+	}
+}
+
 // reachable checks that an address which is to be copied is one of the subnet's.
 func (k *checker) reachable(where, setting string, network *cloud.Network, server, address string) {
 	if network == nil || address == "" {
@@ -191,8 +235,8 @@ func outside(cidr, address string) bool {
 	return err == nil && !in.Contains(at)
 }
 
-// Warning says that not all could be checked, for people.
-func Warning(err error) string {
+// unchecked says that not all could be checked, for people.
+func unchecked(err error) string {
 	text := "not everything was checked with the cloud: " + err.Error()
 	if h := hint.Of(err); h != "" {
 		text += " (" + h + ")"

@@ -41,13 +41,13 @@ func (r *region) NetworkOf(_ context.Context, subnet string) (cloud.Network, err
 	r.asked++
 	switch subnet {
 	case "subnet-1":
-		return cloud.Network{ID: "vpc-1", Zone: "z1", CIDR: "10.1.0.0/16"}, nil
+		return cloud.Network{ID: "vpc-1", Zone: "z1", CIDR: "10.1.0.0/16", Free: 3}, nil
 	case "subnet-3":
-		return cloud.Network{ID: "vpc-1", Zone: "z1", CIDR: "10.3.0.0/16"}, nil
+		return cloud.Network{ID: "vpc-1", Zone: "z1", CIDR: "10.3.0.0/16", Free: 3}, nil
 	case "subnet-4":
-		return cloud.Network{ID: "vpc-1", Zone: "z2", CIDR: "10.4.0.0/16"}, nil
+		return cloud.Network{ID: "vpc-1", Zone: "z2", CIDR: "10.4.0.0/16", Free: 3}, nil
 	case "subnet-2":
-		return cloud.Network{ID: "vpc-2", CIDR: "10.2.0.0/16"}, nil
+		return cloud.Network{ID: "vpc-2", CIDR: "10.2.0.0/16", Free: 3}, nil
 	}
 	return cloud.Network{}, absent("InvalidSubnetID.NotFound")
 }
@@ -58,6 +58,12 @@ func (r *region) GroupNetwork(_ context.Context, id string) (string, error) {
 		return "vpc-" + id[3:], nil
 	}
 	return "", absent("InvalidGroup.NotFound")
+}
+
+// Offered has the older types in one zone only.
+func (r *region) Offered(_ context.Context, kind, zone string) (bool, error) {
+	r.asked++
+	return zone == "z1" || kind != "t2.small", nil
 }
 
 func TestCheck(t *testing.T) {
@@ -80,14 +86,15 @@ func TestCheck(t *testing.T) {
 		"a group elsewhere":  {protocol.LaunchSettings{Subnet: "subnet-1", SecurityGroups: []string{"sg-2"}}, "sg-2 is in vpc-2, the subnet in vpc-1", "groups of vpc-1"},
 		"no group for tests": {protocol.LaunchSettings{Subnet: "subnet-1", SecurityGroups: []string{"sg-1"}, TestSubnet: "subnet-2"}, "sg-1 is in vpc-1, the subnet in vpc-2", ""},
 		"an address":         {protocol.LaunchSettings{Subnet: "subnet-1", PrivateIP: "copy"}, "the address 10.2.0.7 of server new is to be copied, and its subnet has 10.1.0.0/16", "private_ip"},
+		"not in the zone":    {protocol.LaunchSettings{InstanceType: "t2.small", BootMode: "bios", Subnet: "subnet-1", TestSubnet: "subnet-4"}, "launch web: zone z2 of its subnet does not offer instance type t2.small", "z2"},
 		"two mistakes":       {protocol.LaunchSettings{InstanceType: "t9.small", Subnet: "subnet-9"}, `"t9.small" in the region; launch web: there is no subnet`, ""},
 	} {
 		l := c.launch
 		l.Name = "web"
 		f := protocol.Fleet{Launches: []protocol.LaunchSettings{l}, Servers: []protocol.ServerSettings{{Name: "old", Launch: "web"}, {Name: "new", Launch: "web"}, {Name: "silent", Launch: "web"}}}
-		p, err := Check(t.Context(), &region{}, f, func(server string) protocol.Host { return hosts[server] })
-		if err != nil {
-			t.Errorf("%s: %v", name, err)
+		p, warnings := Check(t.Context(), &region{}, f, func(server string) Known { return Known{Host: hosts[server]} })
+		if len(warnings) != 0 {
+			t.Errorf("%s: %v", name, warnings)
 		}
 		if (p == nil) != (c.want == "") {
 			t.Errorf("%s: got %v, want %q", name, p, c.want)
@@ -118,9 +125,9 @@ func TestNetworkInterfaces(t *testing.T) {
 		"more than the type has":  {[]nic{{}, {}, {}}, "it has 4 network interfaces, instance type t3.small takes 3"},
 	} {
 		f := protocol.Fleet{Launches: []protocol.LaunchSettings{{Name: "web", InstanceType: "t3.small", Subnet: "subnet-1", TestSubnet: "subnet-2", Interfaces: c.interfaces}}}
-		p, err := Check(t.Context(), &region{}, f, func(string) protocol.Host { return protocol.Host{} })
-		if err != nil || (p == nil) != (c.want == "") || (p != nil && (!strings.Contains(p.Message, c.want) || p.Hint == "")) {
-			t.Errorf("%s: got %v, %v, want %q", name, p, err, c.want)
+		p, warnings := Check(t.Context(), &region{}, f, func(string) Known { return Known{} })
+		if len(warnings) != 0 || (p == nil) != (c.want == "") || (p != nil && (!strings.Contains(p.Message, c.want) || p.Hint == "")) {
+			t.Errorf("%s: got %v, %v, want %q", name, p, warnings, c.want)
 		}
 	}
 }
@@ -131,9 +138,9 @@ func TestACloudThatIsAwayRefusesNothing(t *testing.T) {
 		Replications: []protocol.ReplicationSettings{{Name: "default", InstanceType: "t3.small", Subnet: "subnet-9"}},
 		Launches:     []protocol.LaunchSettings{{Name: "web", InstanceType: "t9.small", Subnet: "subnet-9"}},
 	}
-	p, err := Check(t.Context(), r, f, func(string) protocol.Host { return protocol.Host{} })
-	if p != nil || err == nil || r.asked != 1 {
-		t.Errorf("got %v, %v after %d questions", p, err, r.asked)
+	p, warnings := Check(t.Context(), r, f, func(string) Known { return Known{} })
+	if p != nil || len(warnings) != 1 || !strings.Contains(warnings[0], "connection refused") || r.asked != 1 {
+		t.Errorf("got %v, %v after %d questions", p, warnings, r.asked)
 	}
 }
 
@@ -143,8 +150,22 @@ func TestEachThingIsAskedForOnce(t *testing.T) {
 	for _, name := range []string{"a", "b", "c"} {
 		f.Launches = append(f.Launches, protocol.LaunchSettings{Name: name, InstanceType: "t9.small", Subnet: "subnet-1"})
 	}
-	p, _ := Check(t.Context(), r, f, func(string) protocol.Host { return protocol.Host{} })
+	p, _ := Check(t.Context(), r, f, func(string) Known { return Known{} })
 	if r.asked != 2 || p == nil || strings.Count(p.Message, "t9.small") != 4 {
 		t.Errorf("%d questions, %v", r.asked, p)
+	}
+}
+
+// TestTooFewAddresses counts the servers that are still to be launched.
+func TestTooFewAddresses(t *testing.T) {
+	f := protocol.Fleet{Launches: []protocol.LaunchSettings{{Name: "web", Subnet: "subnet-1"}}}
+	for _, name := range []string{"a", "b", "c", "d"} {
+		f.Servers = append(f.Servers, protocol.ServerSettings{Name: name, Launch: "web"})
+	}
+	if p, warnings := Check(t.Context(), &region{}, f, func(string) Known { return Known{} }); p != nil || len(warnings) != 1 || !strings.Contains(warnings[0], "subnet-1 has 3 free addresses, and 4 servers") {
+		t.Errorf("four servers: got %v, %v", p, warnings)
+	}
+	if p, warnings := Check(t.Context(), &region{}, f, func(server string) Known { return Known{Launched: server == "a"} }); p != nil || len(warnings) != 0 {
+		t.Errorf("three servers and one that is there: got %v, %v", p, warnings)
 	}
 }

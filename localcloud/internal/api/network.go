@@ -22,14 +22,23 @@ type xmlSubnet struct {
 	Tags      []xmlTag `xml:"tagSet>item"`
 }
 
+// addresses of the block: 65,536 but the five that EC2 keeps of each.
+const addresses = 1<<16 - 5
+
 func describeSubnets(_ context.Context, s *Server, st *state.State, p params) (any, error) {
 	items := map[string]*xmlSubnet{}
+	free := addresses
+	for _, in := range st.Instances {
+		if in.Ended.IsZero() {
+			free -= len(in.Interfaces)
+		}
+	}
 	for i, z := range s.Cloud.Zones() {
 		id := s.Cloud.Subnet(z)
 		items[id] = &xmlSubnet{
 			SubnetID: id, ARN: fmt.Sprintf("arn:aws:ec2:%s:%s:subnet/%s", s.Cloud.Region, s.Cloud.Account, id), State: "available", VPC: s.Cloud.VPC(),
 			// Every instance has an address of this block, whatever its zone.
-			CIDR: "127.77.0.0/16", Available: 65000, Zone: z, ZoneID: zoneID(i), Default: true, OwnerID: s.Cloud.Account,
+			CIDR: "127.77.0.0/16", Available: free, Zone: z, ZoneID: zoneID(i), Default: true, OwnerID: s.Cloud.Account,
 		}
 	}
 	found, next, err := query[xmlSubnet]{
