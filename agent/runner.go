@@ -33,6 +33,7 @@ type runner struct {
 	tasks   sync.WaitGroup // points and hooks
 	fence   *fence
 	survey  *surveyor
+	held    string     // survey that the controller has, by its last order; the loop's goroutine only
 	id      string     // of this process, so that a second one with the same identity shows
 	writes  writeRates // of the source's disks; the loop's goroutine only
 	started int        // shippers so far
@@ -128,7 +129,11 @@ func (r *runner) report(ctx context.Context) (protocol.AgentOrder, error) {
 	r.notify("STATUS=" + string(rep.Replication))
 	ctx, cancel := context.WithTimeout(ctx, 3*reportEvery)
 	defer cancel()
-	return bus.Request[protocol.AgentReport, protocol.AgentOrder](ctx, r.nc, protocol.AgentReportSubject(r.cfg.Server), rep)
+	order, err := bus.Request[protocol.AgentReport, protocol.AgentOrder](ctx, r.nc, protocol.AgentReportSubject(r.cfg.Server), rep)
+	if err == nil {
+		r.held = order.SurveyHeld
+	}
+	return order, err
 }
 
 func (r *runner) state() protocol.AgentReport {
@@ -152,7 +157,12 @@ func (r *runner) state() protocol.AgentReport {
 			rep.Problems = append(rep.Problems, protocol.Problem{Code: protocol.ProblemAgentDisk, Message: err.Error(), Hint: hint.Of(err), Server: r.cfg.Server, At: time.Now()})
 		}
 	}
-	rep.Survey = r.survey.state()
+	if id, survey := r.survey.state(); id != "" {
+		rep.SurveyID = id
+		if id != r.held { // some ten kilobytes, each second, from each agent
+			rep.Survey = survey
+		}
+	}
 	fenced, problem := r.fence.state()
 	rep.Fenced = fenced
 	if problem != nil {

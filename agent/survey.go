@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"crypto/rand"
 	"io"
 	"sync"
 	"time"
@@ -30,13 +31,15 @@ type surveyor struct {
 
 	mu      sync.Mutex // guards the fields beneath
 	newest  *protocol.Survey
+	id      string // of newest
 	running bool
 }
 
-func (s *surveyor) state() *protocol.Survey {
+// state returns the newest survey and its id; an empty one when there is none.
+func (s *surveyor) state() (id string, newest *protocol.Survey) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.newest
+	return s.id, s.newest
 }
 
 // want makes a survey when the newest one is not what is ordered, or old.
@@ -59,7 +62,7 @@ func (s *surveyor) want(ctx context.Context, tasks *sync.WaitGroup, order *proto
 		s.mu.Lock()
 		s.running = false
 		if ctx.Err() == nil { // one that was called off says nothing
-			s.newest = &found
+			s.newest, s.id = &found, rand.Text()
 		}
 		s.mu.Unlock()
 		s.log.Info("survey", "findings", len(found.Findings), "seconds", found.Seconds, "error", err)

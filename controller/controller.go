@@ -171,6 +171,7 @@ func wire(cfg Config, deps Deps, at protocol.Bus, authority *broker.Authority, s
 // run starts everything in order: records, then answers, then work; and ends it all with ctx.
 func (c *controller) run(ctx context.Context, ready func(protocol.Bus)) error {
 	group, ctx := errgroup.WithContext(ctx)
+	endpoints := c.endpoints()
 	group.Go(func() error { return c.store.Run(ctx) })
 	group.Go(func() error {
 		if err := c.store.WaitReady(ctx); err != nil {
@@ -179,7 +180,7 @@ func (c *controller) run(ctx context.Context, ready func(protocol.Bus)) error {
 		if err := c.desk.Revoke(); err != nil {
 			return ended(ctx, err)
 		}
-		if err := bus.Serve(ctx, c.nc, c.logger, "controller", c.endpoints()...); err != nil {
+		if err := bus.Serve(ctx, c.nc, c.logger, "controller", endpoints...); err != nil {
 			return ended(ctx, err)
 		}
 		group.Go(func() error { return ended(ctx, c.runner.Run(ctx)) })
@@ -191,6 +192,9 @@ func (c *controller) run(ctx context.Context, ready func(protocol.Bus)) error {
 		return nil
 	})
 	err := group.Wait()
+	for _, e := range endpoints {
+		e.Wait()
+	}
 	if errors.Is(err, context.Canceled) {
 		return nil
 	}

@@ -50,6 +50,9 @@ func (c *controller) agentOrder(server string) protocol.AgentOrder {
 	applied := c.store.Applied()
 	_, replication, launch, _ := fleet.Settings(applied, server)
 	o := order.Agent(rec, replication, launch)
+	if report, _, _ := c.reports.Agent(server); report.Survey != nil {
+		o.SurveyHeld = report.SurveyID
+	}
 	o.Bandwidth = c.shares.limit(applied, c.reports, server, replication, c.cfg.Timing.AgentLost)
 	if p := c.reports.Twins(server); p != nil {
 		o.Problem = p

@@ -181,7 +181,7 @@ func (c *controller) poke(servers []string) {
 	}
 	for _, name := range servers {
 		o := c.agentOrder(name)
-		o.Bandwidth = 0 // it changes with what others do, and can wait for the next report
+		o.Bandwidth, o.SurveyHeld = 0, "" // what changes with what others do or with a report can wait for the next one
 		c.pokeIfNew(protocol.PokeSubject(name), o)
 	}
 	replicas, err := c.store.Staging.List("")

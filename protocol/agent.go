@@ -22,8 +22,9 @@ type AgentReport struct {
 	Fenced      bool          `json:"fenced"`
 	Points      []PointReport `json:"points,omitempty"` // outcome of the points ordered lately
 	Verify      *VerifyReport `json:"verify,omitempty"`
-	Survey      *Survey       `json:"survey,omitempty"` // the newest one
-	Slow        *Slow         `json:"slow,omitempty"`   // what bounds the rate now; nil when there is nothing to do
+	SurveyID    string        `json:"survey_id,omitempty"` // of the newest one; empty: there is none
+	Survey      *Survey       `json:"survey,omitempty"`    // the newest one, unless the last order says that the controller holds it
+	Slow        *Slow         `json:"slow,omitempty"`      // what bounds the rate now; nil when there is nothing to do
 	Problems    []Problem     `json:"problems,omitempty"`
 	At          time.Time     `json:"at"`
 }
@@ -117,6 +118,7 @@ type AgentOrder struct {
 	Verify     *VerifyOrder `json:"verify,omitempty"`
 	Bandwidth  int64        `json:"bandwidth_bytes"` // bytes of frames per second at most; 0: unlimited
 	Survey     *SurveyOrder `json:"survey,omitempty"`
+	SurveyHeld string       `json:"survey_held,omitempty"` // id of the survey that need not be reported again
 }
 
 // PointOrder asks for one point. It is repeated until a [PointReport] of its id comes.

@@ -30,7 +30,7 @@ type Survey struct {
 	Problem  *Problem    `json:"problem,omitempty"` // why nothing is known
 }
 
-// Bounds of a survey, which travels with each report.
+// Bounds of a survey, which travels in a report.
 const (
 	MaxSurveyFindings = 32
 	MaxSurveyText     = 300 // bytes of each text of a finding

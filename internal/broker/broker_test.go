@@ -283,3 +283,38 @@ func BenchmarkPublishFrames(b *testing.B) {
 	}
 	<-js.PublishAsyncComplete()
 }
+
+// TestRequestsAtOnceAreWaitedFor lets the service end while one is being handled.
+func TestRequestsAtOnceAreWaitedFor(t *testing.T) {
+	s := bustest.Start(t)
+	began, goOn, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	endpoint := bus.Handle("slow", protocol.SnapshotSubject("*"), func(context.Context, struct{}) (struct{}, error) {
+		close(began)
+		<-goOn
+		close(ended)
+		return struct{}{}, nil
+	}).AtOnce(2)
+	ctx, cancel := context.WithCancel(t.Context())
+	if err := bus.Serve(ctx, bustest.Connect(t, s, protocol.RoleController, "main"), hclog.NewNullLogger(), "slow", endpoint); err != nil {
+		t.Fatal(err)
+	}
+	if err := bustest.Connect(t, s, protocol.RoleController, "asker").Publish(protocol.SnapshotSubject("web-1"), nil); err != nil {
+		t.Fatal(err)
+	}
+	<-began
+	cancel()
+	waited := make(chan struct{})
+	go func() { endpoint.Wait(); close(waited) }() // ends with the request
+	select {
+	case <-waited:
+		t.Fatal("nobody waited for the request")
+	default:
+	}
+	close(goOn)
+	<-waited
+	select {
+	case <-ended:
+	default:
+		t.Error("the wait was over before the request")
+	}
+}

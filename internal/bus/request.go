@@ -81,6 +81,14 @@ func (e Endpoint) AtOnce(n int) Endpoint {
 	return e
 }
 
+// Wait waits until no request of an [Endpoint.AtOnce] is being handled, and lets none in any more. Call it once, when the ctx of
+// [Serve] has ended.
+func (e Endpoint) Wait() {
+	for range cap(e.slots) {
+		e.slots <- struct{}{}
+	}
+}
+
 type subjectKey struct{}
 
 // Subject returns the subject on which the request being handled came. Its last token is the
@@ -136,8 +144,12 @@ func Serve(ctx context.Context, nc *nats.Conn, log hclog.Logger, name string, en
 				answer(ctx, log, e, r)
 				return
 			}
-			e.slots <- struct{}{} // the service reads no further request meanwhile
-			go func() {           // ends with its request, at the latest when ctx does
+			select {
+			case e.slots <- struct{}{}: // the service reads no further request meanwhile
+			case <-ctx.Done():
+				return
+			}
+			go func() { // ends with its request; Wait waits for it
 				defer func() { <-e.slots }()
 				answer(ctx, log, e, r)
 			}()

@@ -51,11 +51,14 @@ func (r *Reports) kick() {
 	}
 }
 
-// PutAgent keeps an agent's report.
+// PutAgent keeps an agent's report. A survey that is left out is the one that came before.
 func (r *Reports) PutAgent(report protocol.AgentReport) {
 	r.mu.Lock()
 	seen := r.agents[report.Server]
 	old := seen.report
+	if report.Survey == nil && report.SurveyID != "" && report.SurveyID == old.SurveyID {
+		report.Survey = old.Survey
+	}
 	r.agents[report.Server] = agentSeen{report, time.Now(), report.Sent > old.Sent, seen.twins.follow(old, report, time.Now())}
 	r.mu.Unlock()
 	if old.Replication != report.Replication || old.Fenced != report.Fenced || old.Generation != report.Generation || pointsChanged(old.Points, report.Points) {
