@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"maps"
-	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -122,53 +120,6 @@ func TestAnotherKernelIsChosen(t *testing.T) {
 	}
 }
 
-func TestTimeoutIsWhatEachDriverTakes(t *testing.T) {
-	byteKernel, uintKernel := Kernel{Version: "3.10.0-1.el7", Timeout: "nvme_core.io_timeout=255"}, Kernel{Version: "5.14.0-1.el9", Timeout: "nvme_core.io_timeout=4294967295"}
-	p := &planner{facts: Facts{Kernels: []Kernel{byteKernel, uintKernel}}}
-	for version, want := range map[string]string{
-		byteKernel.Version: byteKernel.Timeout, uintKernel.Version: uintKernel.Timeout, "": byteKernel.Timeout, "gone": byteKernel.Timeout,
-	} {
-		if got := p.timeouts(version); !slices.Equal(got, []string{want}) {
-			t.Errorf("kernel %q: got %v, want %s", version, got, want)
-		}
-	}
-	for version, want := range map[string]string{
-		"3.16.0-4-amd64": "nvme.io_timeout=255", "4.9.0-19-amd64": "nvme_core.io_timeout=255", "4.19.0-1": "nvme_core.io_timeout=" + ioTimeout, "odd": "nvme_core.io_timeout=" + ioTimeout,
-	} {
-		if got := (Kernel{Version: version}).timeout(); got != want {
-			t.Errorf("%s: got %s, want %s", version, got, want)
-		}
-	}
-}
-
-func TestUnfitArguments(t *testing.T) {
-	p := &planner{facts: stackedFacts(), set: protocol.ConversionSettings{Network: "keep"}}
-	in := "ro pci=nomsi clocksource=xen modprobe.blacklist=nouveau,nvme rd.driver.blacklist=ena rd.lvm.lv=vg-a/lv-root rd.lvm.lv=gone/swap clocksource=tsc"
-	want := "ro modprobe.blacklist=nouveau rd.lvm.lv=vg-a/lv-root clocksource=tsc"
-	got := strings.Join(p.commandLine(strings.Fields(in), ""), " ")
-	if got, _, _ := strings.Cut(got, " console="); got != want {
-		t.Errorf("got %s, want %s", got, want)
-	}
-}
-
-// TestAddressesForTheInitramfs: those of the old network go, also where a disk's key comes over the network.
-func TestAddressesForTheInitramfs(t *testing.T) {
-	const static = "ip=10.20.1.19::10.20.1.1:255.255.255.0:web1:ens192:none"
-	for _, tt := range []struct{ network, in, want string }{
-		{"dhcp", "a " + static + " nameserver=10.20.0.53 rd.route=10.0.0.0/8:10.20.1.1 b", "a b"},
-		{"dhcp", "rd.neednet=1 " + static, "rd.neednet=1 ip=dhcp"},
-		{"dhcp", "rd.neednet=1 ip=ens192:dhcp", "rd.neednet=1 ip=dhcp"},
-		{"dhcp", "ip=dhcp ip=off", "ip=dhcp ip=off"},
-		{"keep", static + " nameserver=10.20.0.53", static + " nameserver=10.20.0.53"},
-	} {
-		p := &planner{facts: Facts{Disks: testDisks}, set: protocol.ConversionSettings{Network: tt.network}}
-		got, _, _ := strings.Cut(strings.Join(p.commandLine(strings.Fields(tt.in), ""), " "), " console=")
-		if got != tt.want {
-			t.Errorf("%s, %s: got %s, want %s", tt.network, tt.in, got, tt.want)
-		}
-	}
-}
-
 func TestSpaceIsCountedForEachFilesystem(t *testing.T) {
 	_, root := newGuest(t, debian(t))
 	f, err := Inspect(root, testDisks)
@@ -194,21 +145,6 @@ func TestSpaceIsCountedForEachFilesystem(t *testing.T) {
 		var p *protocol.Problem
 		if (err == nil) != tt.fits || (err != nil && (!errors.As(err, &p) || !strings.Contains(p.Message, tt.spaces[1].Mount))) {
 			t.Errorf("%s: got %v", name, err)
-		}
-	}
-}
-
-func TestBIOSDiskWithGPTNeedsPlaceForGRUB(t *testing.T) {
-	_, root := newGuest(t, debian(t))
-	for core, fits := range map[string]bool{biosBootType: true, strings.ToUpper(biosBootType): true, "0fc63daf-8483-4772-8e79-3d69d8477de4": false, "": true} {
-		disk := testDisks[0]
-		disk.Filesystems = append(slices.Clone(disk.Filesystems), Filesystem{Partition: 14, PartType: core})
-		f, err := Inspect(root, []Disk{disk})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := MakePlan(f, protocol.ConversionSettings{}); (err == nil) != fits {
-			t.Errorf("partition type %q: got %v", core, err)
 		}
 	}
 }
@@ -282,92 +218,6 @@ func TestFolderOfAToolIsNoTool(t *testing.T) {
 	in := &Initrd{}
 	if err := in.scan(&image, testKernel); err != nil || in.Tools["lvm"] || !in.Tools["mdadm"] {
 		t.Errorf("got %v, %v", in.Tools, err)
-	}
-}
-
-func TestFolderOfPackagesIsNoUEFI(t *testing.T) {
-	for file, want := range map[string]string{
-		"boot/efi/EFI/centos/fwupx64.efi": "bios", "boot/efi/EFI/debian/grubx64.efi": "uefi", "boot/efi/EFI/Boot/bootx64.efi": "uefi",
-	} {
-		files := debian(t)
-		files[file] = "loader"
-		_, root := newGuest(t, files)
-		if f, err := Inspect(root, testDisks); err != nil || f.Guest.BootMode != want {
-			t.Errorf("%s: got %s, %v, want %s", file, f.Guest.BootMode, err, want)
-		}
-	}
-}
-
-// TestLoadersInAFolderAreNoUEFI: packages of loaders put them below /boot/efi on a server that boots by BIOS, too.
-func TestLoadersInAFolderAreNoUEFI(t *testing.T) {
-	files := debian(t)
-	files["boot/efi/EFI/redhat/grubx64.efi"], files["efi/EFI/BOOT/BOOTX64.EFI"] = "grub", "grub"
-	_, root := newGuest(t, files)
-	for at, want := range map[string]string{"": "bios", "/efi": "uefi"} {
-		disk := testDisks[0]
-		disk.Filesystems = append(slices.Clone(disk.Filesystems), Filesystem{Partition: 3, Type: "vfat", UUID: "AB-CD", Mount: at})
-		disk.Filesystems[0].Mount = "/"
-		f, err := Inspect(root, []Disk{disk})
-		if err != nil || f.Guest.BootMode != want || at != "" && f.Boot.ESP != at {
-			t.Errorf("with an EFI system partition at %q: got %s, %q, %v", at, f.Guest.BootMode, f.Boot.ESP, err)
-		}
-	}
-}
-
-// TestGrubOnTheEFIPartition is RHEL 8 with UEFI: the menu and its environment are on the EFI system partition, wherever that is mounted.
-func TestGrubOnTheEFIPartition(t *testing.T) {
-	for _, esp := range espDirs {
-		t.Run(esp, func(t *testing.T) { testGrubOnTheEFIPartition(t, esp) })
-	}
-}
-
-func testGrubOnTheEFIPartition(t *testing.T, esp string) {
-	t.Helper()
-	files := debian(t)
-	vendor := strings.TrimPrefix(esp, "/") + "/EFI/redhat/"
-	files[vendor+"grub.cfg"] = strings.Replace(grubCfgOfDebian, `default="0"`, `default="${saved_entry}"`, 1)
-	files[vendor+"grubenv"] = setGrubEnv("", map[string]string{"saved_entry": "gnulinux-simple", "kernelopts": "root=/dev/vda1 ro quiet"})
-	files[vendor+"grubx64.efi"] = "grub"
-	link := "../.." + esp + "/EFI/redhat/grubenv"
-	files["boot/grub2/grubenv"] = "-> " + link
-	delete(files, "boot/grub/grub.cfg")
-	dir, root := newGuest(t, files)
-	convertTree(t, root)
-	env := parseGrubEnv(content(t, dir, vendor+"grubenv"))
-	if !strings.HasPrefix(env["kernelopts"], "root=UUID="+rootUUID+" ro console=tty0") {
-		t.Errorf("got %v", env)
-	}
-	if got := content(t, dir, vendor+"grub.cfg"); strings.Contains(got, "/dev/vda1") {
-		t.Errorf("got %s", got)
-	}
-	if target, err := os.Readlink(filepath.Join(dir, "boot/grub2/grubenv")); err != nil || target != link {
-		t.Errorf("the link became %q, %v", target, err)
-	}
-	for name, want := range map[string]string{"BOOTX64.EFI": "grub", "grub.cfg": "# Written by rehost: this loader is a copy of the one in " + esp + "/EFI/redhat.\nset prefix=($root)/EFI/redhat\nconfigfile $prefix/grub.cfg\n"} {
-		if got := content(t, dir, esp+"/EFI/BOOT/"+name); got != want {
-			t.Errorf("%s: got %q", name, got)
-		}
-	}
-}
-
-func TestUEFIWithoutFallback(t *testing.T) {
-	_, root := newGuest(t, debian(t))
-	for name, tt := range map[string]struct {
-		espMount string
-		critical bool
-	}{"not mounted": {"", false}, "empty": {"/efi", true}} {
-		disk := testDisks[0]
-		disk.Filesystems = append(slices.Clone(disk.Filesystems), Filesystem{Partition: 15, Type: "vfat", PartType: espType, Mount: tt.espMount})
-		disk.Filesystems[0].Mount = "/"
-		f, err := Inspect(root, []Disk{disk})
-		if err != nil || f.Guest.BootMode != "uefi" {
-			t.Fatalf("%s: got %s, %v", name, f.Guest.BootMode, err)
-		}
-		plan, err := MakePlan(f, protocol.ConversionSettings{})
-		i := slices.IndexFunc(plan.Findings, func(f protocol.Finding) bool { return f.Code == protocol.FindingUEFIFallback })
-		if i < 0 || (plan.Findings[i].Severity == protocol.SeverityCritical) != tt.critical || (err != nil) != tt.critical {
-			t.Errorf("%s: got %v, %+v", name, err, plan.Findings)
-		}
 	}
 }
 

@@ -154,9 +154,13 @@ func (p *planner) fstabLine(e tableEntry) string {
 		return withFields(e, "UUID="+s.UUID, options)
 	case e.fields[1] == "/":
 		return e.line // the kernel command line decides, not this
+	case strings.Contains(spec, "-iscsi-") || hasOption(options, "_netdev") && !p.facts.gone(spec):
+		p.warn(protocol.FindingFstabNetwork, at, "see to it that its target can be reached from the subnet",
+			"fstab has %s for %s, a disk that comes over the network; the boot will not wait for it", spec, at)
+		return withFields(e, spec, withOptions(options, "nofail", "_netdev"))
 	}
 	if !hasOption(options, "nofail") {
-		p.warn(protocol.FindingFstabMissing, at, "add its disk to the server's disks, or take the line out of fstab on the source",
+		p.warn(protocol.FindingFstabMissing, at, "add its disk to the server's disks, write the filesystem's UUID into fstab if it is there, or take the line out on the source",
 			"fstab has %s for %s, which is on none of the replicated disks; the boot will not wait for it", spec, at)
 	}
 	return withFields(e, spec, withOptions(options, "nofail", "x-systemd.device-timeout=5s"))

@@ -32,6 +32,8 @@ func TestFstabLines(t *testing.T) {
 		{"/dev/mapper/vg-x /x ext4 defaults 0 2\n", "/dev/mapper/vg-x /x ext4 defaults" + late + " 0 2\n"},
 		{"/dev/sr0 /cd iso9660 ro,noauto 0 0\n", "/dev/sr0 /cd iso9660 ro,noauto 0 0\n"},
 		{"/dev/zram0 none swap defaults 0 0\n", "/dev/zram0 none swap defaults 0 0\n"},
+		{"UUID=gone /iscsi xfs _netdev 0 0\n", "UUID=gone /iscsi xfs _netdev,nofail 0 0\n"},
+		{"/dev/disk/by-path/ip-10.0.0.5:3260-iscsi-iqn.2003-01.org:x-lun-0 /iscsi xfs defaults 0 0\n", "/dev/disk/by-path/ip-10.0.0.5:3260-iscsi-iqn.2003-01.org:x-lun-0 /iscsi xfs defaults,nofail,_netdev 0 0\n"},
 		{"tmpfs /tmp tmpfs defaults 0 0\n", "tmpfs /tmp tmpfs defaults 0 0\n"},
 		{"nas:/x /x nfs defaults 0 0\n", "nas:/x /x nfs defaults,nofail,_netdev 0 0\n"},
 		{"share /x vboxsf defaults 0 0\n", "# rehost: needs the old hypervisor: share /x vboxsf defaults 0 0\n"},

@@ -6,8 +6,9 @@ import (
 	"strings"
 )
 
-// goneName matches devices that no instance of EC2 has: behind hardware controllers and multipath drivers, and removable ones.
-var goneName = regexp.MustCompile(`^/dev/(?:(?:cciss|ida|rd)/c\d+d\d+(?:p\d+)?|emcpower[a-z]+\d*|mmcblk\d+(?:p\d+)?|sr\d+|scd\d+|cdrom|dvd|fd\d+)$`)
+// goneName matches devices that no instance of EC2 has: behind hardware controllers and multipath drivers, removable ones, and
+// names that other clouds give to their disks.
+var goneName = regexp.MustCompile(`^/dev/(?:disk/(?:azure|cloud)/.+|oracleoci/.+|(?:cciss|ida|rd)/c\d+d\d+(?:p\d+)?|emcpower[a-z]+\d*|mmcblk\d+(?:p\d+)?|sr\d+|scd\d+|cdrom|dvd|fd\d+)$`)
 
 // lost says whether a name that no filesystem on the disks has means a device that will not be there, or one that
 // crypttab opens from such a device.

@@ -37,6 +37,8 @@ func TestDevicesThatWillNotBeThere(t *testing.T) {
 		{"hardware RAID", plain, "/dev/cciss/c0d1p1", true},
 		{"PowerPath", plain, "/dev/emcpowera1", true},
 		{"optical drive", plain, "/dev/sr0", true},
+		{"data disk of Azure", plain, "/dev/disk/azure/scsi1/lun0-part1", true},
+		{"data disk of Oracle's cloud", live, "/dev/oracleoci/oraclevdb1", true},
 		{"made at boot", plain, "/dev/zram0", false},
 		{"of a driver that is not known", plain, "/dev/drbd/by-res/x/0", false},
 		{"no device", plain, "tmpfs", false},
