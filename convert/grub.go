@@ -7,6 +7,9 @@ import (
 	"strings"
 )
 
+// grubDir has further settings of grub-mkconfig.
+const grubDir = "/etc/default/grub.d"
+
 const bootReason = "boot on EC2: serial console, NVMe timeout, root by UUID, names of network cards, no long wait at the menu"
 
 // grub plans GRUB's configuration: the one in use, and the one that later updates are made from.
@@ -22,6 +25,13 @@ func (p *planner) grub() error {
 	p.grubEnv()
 	if text, ok := p.facts.text("/etc/default/grub"); ok {
 		p.write("/etc/default/grub", p.grubDefault(text), 0o644, "later updates of GRUB's configuration keep these settings")
+	}
+	// Later files there win over /etc/default/grub, in Debian's and Ubuntu's grub-mkconfig.
+	for _, file := range p.facts.below(grubDir, ".cfg") {
+		if text, ok := p.facts.text(file); ok {
+			now, _ := p.grubAssignments(text)
+			p.write(file, now, 0o644, "later updates of GRUB's configuration keep these settings")
+		}
 	}
 	p.kernelCmdline()
 	for _, file := range []string{"/boot/grub/device.map", "/boot/grub2/device.map"} {
@@ -154,7 +164,8 @@ func isLongTimeout(assignment string) bool {
 	return ok && err == nil && (n > 1 || n < 0)
 }
 
-func (p *planner) grubDefault(text string) string {
+// grubSettings are those of grub-mkconfig besides the command line.
+func (p *planner) grubSettings() map[string]string {
 	set := map[string]string{
 		"GRUB_TIMEOUT":        "1",
 		"GRUB_TERMINAL":       `"console serial"`,
@@ -163,8 +174,32 @@ func (p *planner) grubDefault(text string) string {
 	if p.chosen != nil && p.facts.Boot.Chosen != savedEntry {
 		set["GRUB_DEFAULT"] = `"` + p.chosen.ID + `"`
 	}
+	return set
+}
+
+// grubDefault returns the settings of grub-mkconfig with all that EC2 needs.
+func (p *planner) grubDefault(text string) string {
+	result, seen := p.grubAssignments(text)
+	if result != "" && !strings.HasSuffix(result, "\n") {
+		result += "\n"
+	}
+	if !seen["GRUB_CMDLINE_LINUX"] {
+		result += `GRUB_CMDLINE_LINUX="` + strings.Join(p.commandLine(nil, ""), " ") + "\"\n"
+	}
+	set := p.grubSettings()
+	for _, name := range sortedKeys(set) {
+		if !seen[name] {
+			result += name + "=" + set[name] + "\n"
+		}
+	}
+	return result
+}
+
+// grubAssignments changes what a file of settings gives to variables, and says which it has.
+func (p *planner) grubAssignments(text string) (result string, seen map[string]bool) {
 	var out strings.Builder
-	seen := map[string]bool{}
+	seen = map[string]bool{}
+	set := p.grubSettings()
 	for line := range strings.Lines(text) {
 		name, value, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "=")
 		if !ok {
@@ -185,19 +220,7 @@ func (p *planner) grubDefault(text string) string {
 		seen[name] = true
 		out.WriteString(line)
 	}
-	result := out.String()
-	if result != "" && !strings.HasSuffix(result, "\n") {
-		result += "\n"
-	}
-	if !seen["GRUB_CMDLINE_LINUX"] {
-		result += `GRUB_CMDLINE_LINUX="` + strings.Join(p.commandLine(nil, ""), " ") + "\"\n"
-	}
-	for _, name := range sortedKeys(set) {
-		if !seen[name] {
-			result += name + "=" + set[name] + "\n"
-		}
-	}
-	return result
+	return out.String(), seen
 }
 
 // keptArguments returns what stays of GRUB_CMDLINE_LINUX_DEFAULT.

@@ -67,7 +67,7 @@ var lookedAt = []string{
 }
 
 // lookedInto are folders whose files all matter.
-var lookedInto = []string{"/etc/udev/rules.d", modprobeDir, "/etc/systemd/network", "/etc/netplan", "/etc/network/interfaces.d", redhatDir, suseDir, keyfileDir, entriesDir, firstBootFolder}
+var lookedInto = []string{"/etc/udev/rules.d", modprobeDir, grubDir, "/etc/systemd/network", "/etc/netplan", "/etc/network/interfaces.d", redhatDir, suseDir, keyfileDir, entriesDir, firstBootFolder}
 
 func (f *Facts) hasFile(p string) bool {
 	_, ok := f.Files[p]

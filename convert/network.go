@@ -88,7 +88,7 @@ func (p *planner) network() error {
 	}
 	p.remove(cardRules, "addresses come from DHCP")
 	const reason = "the network card and its address are another one in EC2: DHCP"
-	const dhcp = "network:\n  version: 2\n  ethernets:\n    primary:\n      match: {name: \"eth*\"}\n      dhcp4: true\n"
+	const dhcp = "network:\n  version: 2\n  ethernets:\n    primary:\n      match: {name: \"e*\"}\n      dhcp4: true\n"
 	switch p.facts.Guest.Network {
 	case "ifupdown":
 		if !p.hasClient() {

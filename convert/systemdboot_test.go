@@ -172,3 +172,19 @@ func TestPartitionsThatSystemdMountsByTheirType(t *testing.T) {
 		}
 	}
 }
+
+func FuzzLoaderConf(f *testing.F) {
+	f.Add("default a-*\ntimeout 5\n", "m-1+3")
+	f.Add("#timeout\ntimeout menu-force\nconsole-mode keep", "x")
+	f.Fuzz(func(t *testing.T, text, id string) {
+		p := &planner{chosen: &BootEntry{ID: "a.conf"}}
+		once := p.loaderConf(text)
+		if twice := p.loaderConf(once); twice != once {
+			t.Errorf("%q:\nonce:  %q\ntwice: %q", text, once, twice)
+		}
+		files := map[string]File{"/efi/loader/entries/" + id + ".conf": {Data: []byte(text)}, "/efi/loader/entries/b+1.conf": {Data: []byte("linux /x\n")}}
+		if got := (Facts{Files: files, Boot: Boot{ESP: "/efi"}}).systemdEntries(); len(got) > len(files) {
+			t.Errorf("%q: %d entries", id, len(got))
+		}
+	})
+}
