@@ -40,3 +40,18 @@ func TestCrypttab(t *testing.T) {
 		}
 	}
 }
+
+func TestResume(t *testing.T) {
+	f := stackedFacts()
+	f.Disks[0].Filesystems = append(f.Disks[0].Filesystems, Filesystem{Partition: 6, Type: "swap", UUID: "u-swap"},
+		Filesystem{Partition: 2, Type: "swap", UUID: "u-volume", Stack: []Layer{{Kind: LayerLVM, Group: "vg-a", Name: "swap"}}})
+	p := &planner{facts: f}
+	for value, want := range map[string]string{
+		"/dev/sda6": "UUID=u-swap", "UUID=u-swap": "UUID=u-swap", `"/dev/vda6"`: "UUID=u-swap", "/dev/sdb1": "none", "UUID=gone": "none", "/dev/sda1": "none", "none": "none", "auto": "auto",
+		"/dev/mapper/vg--a-swap": "/dev/mapper/vg--a-swap", "/dev/mapper/san-swap": "none", "/dev/disk/by-id/ata-X-part2": "none",
+	} {
+		if got := p.fixResume("RESUME=" + value + "\n"); got != "RESUME="+want+"\n" {
+			t.Errorf("%s: got %q, want %s", value, got, want)
+		}
+	}
+}

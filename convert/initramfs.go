@@ -202,12 +202,15 @@ func (p *planner) fixResume(text string) string {
 	var out strings.Builder
 	for line := range strings.Lines(text) {
 		value, ok := strings.CutPrefix(strings.TrimSpace(line), "RESUME=")
-		if !ok || !strings.HasPrefix(strings.Trim(value, `"'`), "/dev/") {
+		value = strings.Trim(value, `"'`)
+		s, found, known := p.facts.bySpec(value)
+		usable := found && s.Type == "swap"
+		if !ok || !known && !p.facts.lost(value) || usable && !isOldDevice(value) {
 			out.WriteString(line)
 			continue
 		}
 		to := "none"
-		if s, ok := p.facts.byName(strings.Trim(value, `"'`)); ok && s.Type == "swap" && s.UUID != "" {
+		if usable && s.UUID != "" {
 			to = "UUID=" + s.UUID
 		}
 		out.WriteString("RESUME=" + to + "\n")
