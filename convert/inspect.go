@@ -31,7 +31,7 @@ func Inspect(root *Root, disks []Disk) (Facts, error) { return InspectAgain(root
 // InspectAgain is [Inspect] that reads only those initramfs images that are not in scans as they are now, and puts them there.
 func InspectAgain(root *Root, disks []Disk, scans Scans) (Facts, error) {
 	f := Facts{Disks: disks, Files: map[string]File{}, folders: map[string]bool{}, scans: scans}
-	for _, list := range [][]string{lookedAt, bootFiles, assemblyFiles, networkFiles, serviceFiles(), cloudInitFiles, firstBootFiles, selinuxFiles} {
+	for _, list := range [][]string{lookedAt, bootFiles, assemblyFiles, networkFiles, serviceFiles(), cloudInitFiles, firstBootFiles, selinuxFiles, boundFiles} {
 		for _, p := range list {
 			if err := f.look(root, p); err != nil {
 				return f, err
@@ -67,7 +67,7 @@ var lookedAt = []string{
 }
 
 // lookedInto are folders whose files all matter.
-var lookedInto = []string{"/etc/udev/rules.d", modprobeDir, grubDir, "/etc/systemd/network", "/etc/netplan", "/etc/network/interfaces.d", redhatDir, suseDir, keyfileDir, entriesDir, firstBootFolder}
+var lookedInto = []string{"/etc/udev/rules.d", modprobeDir, grubDir, sshdDir, "/etc/systemd/network", "/etc/netplan", "/etc/network/interfaces.d", redhatDir, suseDir, keyfileDir, entriesDir, firstBootFolder}
 
 func (f *Facts) hasFile(p string) bool {
 	_, ok := f.Files[p]

@@ -52,7 +52,7 @@ func MakePlan(f Facts, set protocol.ConversionSettings) (Plan, error) {
 	}
 	p := &planner{facts: f, set: set}
 	for _, step := range []func() error{
-		p.checkArchitecture, p.checkKernel, p.biosBoot, p.initramfs, p.initramfsConfig, p.modprobe, p.fstab, p.crypttab, p.resume, p.assembly, p.network, p.grub, p.systemdBoot, p.uefiFallback,
+		p.checkArchitecture, p.checkKernel, p.biosBoot, p.initramfs, p.initramfsConfig, p.modprobe, p.fstab, p.crypttab, p.resume, p.assembly, p.network, p.boundServices, p.grub, p.systemdBoot, p.uefiFallback,
 		p.services, p.cloudInit, p.agent, p.identity, p.firstBoot, p.relabel, p.checkSpace,
 	} {
 		if err := step(); err != nil {

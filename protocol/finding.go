@@ -32,6 +32,7 @@ const (
 	FindingNoDHCP       FindingCode = "no-dhcp-client"      // addresses should come from DHCP and the guest has no client
 	FindingNetwork      FindingCode = "network-unknown"     // the guest's network configuration is of a kind that is not known
 	FindingCardNames    FindingCode = "network-cards"       // what the network cards of the instance are called
+	FindingBound        FindingCode = "bound-to-network"    // a service or a firewall is bound to an address or a card that will be gone
 
 	FindingBootLoader    FindingCode = "boot-loader"          // the guest boots with something that is not GRUB 2
 	FindingOtherKernel   FindingCode = "other-kernel"         // the default kernel does not work in EC2, another one will boot
@@ -78,7 +79,7 @@ const (
 
 // FindingCodes are all codes.
 var FindingCodes = []FindingCode{
-	FindingNoKernel, FindingKernelDriver, FindingNoInitramfs, FindingSpace, FindingNoDHCP, FindingNetwork, FindingCardNames,
+	FindingNoKernel, FindingKernelDriver, FindingNoInitramfs, FindingSpace, FindingNoDHCP, FindingNetwork, FindingCardNames, FindingBound,
 	FindingBootLoader, FindingOtherKernel, FindingInitramfsTool, FindingUEFIFallback, FindingBIOSBoot,
 	FindingFstabName, FindingFstabMissing, FindingFstabNetwork, FindingFstabShare,
 	FindingFirstBoot, FindingScript, FindingScriptChanged, FindingRelabel, FindingIdentity,
