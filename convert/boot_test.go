@@ -186,10 +186,32 @@ func TestTheInitramfsIsThatOfTheDefaultEntry(t *testing.T) {
 	files := debian(t)
 	files["boot/other.img"] = files["boot/initrd.img-"+testKernel]
 	files["boot/grub/grub.cfg"] = strings.Replace(grubCfgOfDebian, "submenu", "menuentry 'Other' --id other {\n\tlinux /boot/vmlinuz-"+testKernel+" root=/dev/vda1\n\tinitrd /boot/other.img\n}\nsubmenu", 1)
-	files["boot/grub/grub.cfg"] = strings.Replace(files["boot/grub/grub.cfg"], `default="0"`, `default="other"`, 1)
+	for chosen, want := range map[string]string{"other": "/boot/other.img", "0": "/boot/initrd.img-" + testKernel} {
+		with := maps.Clone(files)
+		with["boot/grub/grub.cfg"] = strings.Replace(files["boot/grub/grub.cfg"], `default="0"`, `default="`+chosen+`"`, 1)
+		_, root := newGuest(t, with)
+		f, err := Inspect(root, testDisks)
+		if err != nil || f.Kernels[0].Initrd == nil || f.Kernels[0].Initrd.Path != want {
+			t.Errorf("default %s: got %+v, %v", chosen, f.Kernels, err)
+		}
+	}
+}
+
+// TestTheImageForRepairsComesLast: with another default kernel, that of the menu's normal entry is the one that would boot.
+func TestTheImageForRepairsComesLast(t *testing.T) {
+	const other = "6.1.0-50-amd64"
+	files := debian(t)
+	for p, text := range maps.Clone(files) {
+		files[strings.ReplaceAll(p, testKernel, other)] = text
+	}
+	files["boot/repair.img"] = files["boot/initrd.img-"+testKernel]
+	entry := func(title, kernel, image string) string {
+		return "menuentry '" + title + "' {\n\tlinux /boot/vmlinuz-" + kernel + "\n\tinitrd /boot/" + image + "\n}\n"
+	}
+	files["boot/grub/grub.cfg"] = entry("New", testKernel, "initrd.img-"+testKernel) + entry("Rescue", other, "repair.img") + entry("Old", other, "initrd.img-"+other)
 	_, root := newGuest(t, files)
 	f, err := Inspect(root, testDisks)
-	if err != nil || f.Kernels[0].Initrd == nil || f.Kernels[0].Initrd.Path != "/boot/other.img" {
+	if err != nil || f.Kernels[0].Version != other || f.Kernels[0].Initrd.Path != "/boot/initrd.img-"+other {
 		t.Errorf("got %+v, %v", f.Kernels, err)
 	}
 }

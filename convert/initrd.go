@@ -21,16 +21,19 @@ var initrdNames = []string{"/boot/initrd.img-%s", "/boot/initramfs-%s.img", "/bo
 // inspectInitrd looks through a kernel's initramfs; nil when it has none. The one that a boot entry
 // names is meant; an image of microcode alone is none.
 func (f *Facts) inspectInitrd(root *Root, k Kernel, deps map[string][]string) (*Initrd, error) {
-	var names []string
+	var first, names, last []string
 	for i, e := range f.Boot.Entries {
 		switch {
 		case e.Kernel != k.Version:
 		case i == f.Boot.Default: // others may have an image of their own, such as mkinitcpio's fallback
-			names = append(slices.Clone(e.Initrds), names...)
+			first = e.Initrds
+		case e.Rescue:
+			last = append(last, e.Initrds...)
 		default:
 			names = append(names, e.Initrds...)
 		}
 	}
+	names = slices.Concat(first, names, last)
 	for _, n := range initrdNames {
 		names = append(names, fmt.Sprintf(n, k.Version))
 	}
