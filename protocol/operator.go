@@ -25,6 +25,7 @@ const (
 	VerbVerify    Verb = "verify"    // VerifyRequest -> VerifyReport
 	VerbToken     Verb = "token"     // TokenRequest -> TokenReply
 	VerbPreflight Verb = "preflight" // PreflightRequest -> []Preflight
+	VerbRunbook   Verb = "runbook"   // RunbookRequest -> Runbook
 	VerbVersion   Verb = "version"   // VersionRequest -> VersionReply
 	VerbAudit     Verb = "audit"     // AuditRequest -> AuditReply
 )
@@ -150,21 +151,24 @@ type ServerSettings struct {
 	Launch      string   `json:"launch"`
 	Disks       []string `json:"disks"` // empty: what the agent's own configuration says
 	Checks      []string `json:"checks"`
-	Fence       string   `json:"fence"` // hook: the agent's fence hook stops the writers; confirmed: the operator did
+	After       []string `json:"after,omitempty"` // servers of the same application that come first
+	Fence       string   `json:"fence"`           // hook: the agent's fence hook stops the writers; confirmed: the operator did
 }
 
 // ApplicationSettings is an application block.
 type ApplicationSettings struct {
 	Name    string   `json:"name"`
 	Servers []string `json:"servers"`
+	After   []string `json:"after,omitempty"` // applications that come first
 }
 
 // WaveSettings is a wave block.
 type WaveSettings struct {
-	Name         string   `json:"name"`
-	Applications []string `json:"applications"`
-	After        []string `json:"after"`
-	Concurrency  int      `json:"concurrency"`
+	Name         string       `json:"name"`
+	Applications []string     `json:"applications"`
+	After        []string     `json:"after"`
+	Concurrency  int          `json:"concurrency"`
+	Gates        GateSettings `json:"gates,omitzero"`
 }
 
 // CheckSettings is a check block: what a launched instance must show.

@@ -161,8 +161,15 @@ func Validate(f protocol.Fleet) *protocol.Problem {
 		for _, a := range w.Applications {
 			c.refer("wave "+w.Name, kindApplication, a)
 		}
+		for _, window := range w.Gates.Windows {
+			if _, err := time.LoadLocation(window.Zone); err != nil {
+				c.say("wave %s has a window in %q, which is no time zone", w.Name, window.Zone)
+			}
+		}
 	}
 	if _, err := wave.Order(f); err != nil {
+		c.say("%v", err)
+	} else if _, err := wave.NewGraph(f); err != nil {
 		c.say("%v", err)
 	}
 	if len(c.wrong) == 0 {
@@ -241,6 +248,16 @@ func (c *checker) checkApplications() {
 				c.say("server %s is in application %s and in application %s", s, o, a.Name)
 			}
 			owner[s] = a.Name
+		}
+		for _, before := range a.After {
+			c.refer("application "+a.Name, kindApplication, before)
+		}
+	}
+	for _, s := range c.fleet.Servers {
+		for _, before := range s.After {
+			if c.refer("server "+s.Name, kindServer, before); owner[before] != owner[s.Name] {
+				c.say("server %s comes after server %s, which is not in its application", s.Name, before)
+			}
 		}
 	}
 }

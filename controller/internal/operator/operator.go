@@ -70,7 +70,7 @@ func (d *Desk) Endpoints() []bus.Endpoint {
 		handle(protocol.VerbCancel, d.runner.Cancel), handle(protocol.VerbPoints, d.Points),
 		handle(protocol.VerbPoint, d.Point), handle(protocol.VerbPin, d.Pin), handle(protocol.VerbRemove, d.Remove), handle(protocol.VerbSweep, d.Sweep),
 		handle(protocol.VerbVerify, d.Verify), handle(protocol.VerbPreflight, d.Preflight), handle(protocol.VerbToken, d.Token), handle(protocol.VerbVersion, d.Version),
-		handle(protocol.VerbAudit, d.audit.Page), handle(protocol.VerbMove, d.staging.Move),
+		handle(protocol.VerbAudit, d.audit.Page), handle(protocol.VerbMove, d.staging.Move), handle(protocol.VerbRunbook, d.runner.Runbook),
 	}
 	out := make([]bus.Endpoint, 0, len(all))
 	for _, e := range all {
@@ -119,7 +119,7 @@ func (d *Desk) validate(ctx context.Context, f protocol.Fleet) (warnings []strin
 	if text := d.count(f); text != "" {
 		warnings = append(warnings, text)
 	}
-	return warnings, p
+	return append(warnings, d.runner.Never(f)...), p
 }
 
 // known is what is known of a server that may not have a record yet.

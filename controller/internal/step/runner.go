@@ -158,30 +158,7 @@ func (r *Runner) runJob(ctx, cancelled context.Context, id string) error {
 		r.cut(id) // by an earlier process, or before the job ran
 	}
 	r.logger.Info("job runs", "job", id, "kind", job.Kind, "of", job.Of.String())
-	slots := make(chan struct{}, max(1, job.Concurrency))
-	errs := make([]error, len(job.Servers))
-	var wg sync.WaitGroup
-	for i, s := range job.Servers { // in the job's order: the next one starts when a slot is free
-		w := &Work{Runner: r, job: job.ID, kind: job.Kind, server: s.Server, cancelled: cancelled}
-		if !r.takeSlots(cancelled, slots) {
-			if ctx.Err() != nil {
-				break
-			}
-			wg.Go(func() { errs[i] = w.leaveOut(ctx, job, "the job was cancelled") })
-			continue
-		}
-		if failed := r.failedBefore(id); job.StopOnFailure && failed != "" {
-			r.giveSlots(slots)
-			errs[i] = w.leaveOut(ctx, job, failed+" has failed, and nothing is begun after a failure")
-			continue
-		}
-		wg.Go(func() {
-			defer r.giveSlots(slots)
-			errs[i] = w.runServer(ctx, job)
-		})
-	}
-	wg.Wait()
-	if err := errors.Join(append(errs, context.Cause(ctx))...); err != nil {
+	if err := errors.Join(r.runServers(ctx, cancelled, job), context.Cause(ctx)); err != nil {
 		return err
 	}
 	job, err = r.store.Jobs.Update(ctx, id, func(j *protocol.Job) error {
@@ -196,27 +173,21 @@ func (r *Runner) runJob(ctx, cancelled context.Context, id string) error {
 	return err
 }
 
-// takeSlots waits until another server may be worked on: by the job, and by all jobs together. It says false when ctx ended first.
-func (r *Runner) takeSlots(ctx context.Context, slots chan struct{}) bool {
-	select {
-	case slots <- struct{}{}:
-	case <-ctx.Done():
-		return false
-	}
+// takeSlot waits until another server may be worked on, by all jobs together. It says false when ctx ended first.
+func (r *Runner) takeSlot(ctx context.Context) bool {
 	select {
 	case r.slots <- struct{}{}:
 	case <-ctx.Done():
-		<-slots
 		return false
 	}
 	if ctx.Err() != nil {
-		r.giveSlots(slots)
+		r.giveSlot()
 		return false
 	}
 	return true
 }
 
-func (r *Runner) giveSlots(slots chan struct{}) { <-r.slots; <-slots }
+func (r *Runner) giveSlot() { <-r.slots }
 
 // failedBefore names a server of the job that has failed, or "".
 func (r *Runner) failedBefore(id string) string {

@@ -75,7 +75,7 @@ func newID(prefix string) string {
 }
 
 func (r *Runner) refusal(applied protocol.Fleet, plan wave.Plan, req protocol.StartRequest) error {
-	if p := r.earlierWaves(applied, plan, req); p != nil {
+	if p := r.tooEarly(applied, plan, req); p != nil {
 		return p
 	}
 	if p := r.overlap(plan); p != nil {
@@ -145,24 +145,24 @@ func (r *Runner) overlap(plan wave.Plan) *protocol.Problem {
 	return nil
 }
 
-// earlierWaves refuses a cutover while a wave before it is not cut over.
-func (r *Runner) earlierWaves(applied protocol.Fleet, plan wave.Plan, req protocol.StartRequest) *protocol.Problem {
+// tooEarly refuses a cutover while what comes before it is not cut over, or a gate of a wave is closed.
+func (r *Runner) tooEarly(applied protocol.Fleet, plan wave.Plan, req protocol.StartRequest) *protocol.Problem {
 	if req.Kind != protocol.JobCutover || req.Force != "" {
 		return nil
 	}
-	for _, before := range plan.After {
-		p, err := wave.Of(applied, before)
-		if err != nil {
-			continue
-		}
-		for _, name := range p.Servers {
-			if rec, err := r.store.Servers.Get(name); err != nil || rec.Cutover == nil || rec.Job != "" {
-				return &protocol.Problem{
-					Code: protocol.ProblemNotAllowed, Message: fmt.Sprintf("%s comes after wave %s, whose server %s is not cut over", plan.Of, before, name),
-					Hint: "cut over wave " + before + " first, or give a reason with --force",
-				}
-			}
+	whole, err := wave.NewGraph(applied)
+	if err != nil {
+		return &protocol.Problem{Code: protocol.ProblemInvalid, Message: err.Error(), Hint: hint.Of(err)}
+	}
+	if group, server, unmet := whole.Unmet(plan.Servers, r.over); unmet {
+		return &protocol.Problem{
+			Code: protocol.ProblemNotAllowed, Message: fmt.Sprintf("%s comes after %s, whose server %s is not cut over", plan.Of, group, server),
+			Hint: "cut over " + group + " first, or give a reason with --force",
 		}
 	}
-	return nil
+	atOnce := plan.Concurrency
+	if req.Concurrency > 0 {
+		atOnce = req.Concurrency
+	}
+	return r.closedGates(applied, plan, whole, atOnce)
 }

@@ -1,5 +1,5 @@
-// Package wave plans in which order the servers of a wave are worked on, and how many at
-// once. It is pure: a configuration in, a plan or an error out.
+// Package wave plans in which order servers are worked on and how many at once, judges the gates of a
+// wave, and predicts how long its cutover takes. It is pure: values in, a plan or an error out.
 package wave
 
 import (
@@ -19,10 +19,9 @@ type Plan struct {
 	Of          protocol.Selection
 	Servers     []string // in the order of the applications and of the servers in them, or as they were named
 	Concurrency int
-	After       []string // waves that must be cut over before
 }
 
-// Select plans the servers that a selection names. Those of a wave come after the waves before it, however they are named.
+// Select plans the servers that a selection names.
 func Select(f protocol.Fleet, of protocol.Selection) (Plan, error) {
 	p := Plan{Of: of, Concurrency: defaultConcurrency}
 	switch {
@@ -46,12 +45,6 @@ func Select(f protocol.Fleet, of protocol.Selection) (Plan, error) {
 	default:
 		return Plan{}, hint.New("it is not said which servers are meant", "name servers, or one application, or one wave")
 	}
-	for _, w := range f.Waves {
-		of, err := Of(f, w.Name)
-		if err == nil && slices.ContainsFunc(of.Servers, func(s string) bool { return slices.Contains(p.Servers, s) }) {
-			p.After = append(p.After, of.After...)
-		}
-	}
 	return p, nil
 }
 
@@ -62,10 +55,7 @@ func Of(f protocol.Fleet, name string) (Plan, error) {
 		return Plan{}, hint.New(fmt.Sprintf("no wave %q in the applied configuration", name), known(f))
 	}
 	w := f.Waves[i]
-	p := Plan{Of: protocol.Selection{Wave: name}, Concurrency: w.Concurrency, After: slices.Clone(w.After)}
-	if p.Concurrency <= 0 {
-		p.Concurrency = defaultConcurrency
-	}
+	p := Plan{Of: protocol.Selection{Wave: name}, Concurrency: concurrency(w)}
 	for _, application := range w.Applications {
 		servers, ok := serversOf(f, application)
 		if !ok {

@@ -1,0 +1,128 @@
+package step
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"rehost/controller/internal/fleet"
+	"rehost/controller/internal/preflight"
+	"rehost/controller/internal/wave"
+	"rehost/internal/hint"
+	"rehost/protocol"
+)
+
+// Runbook writes down how the cutover of a wave would go if it were started now, or as soon as its window opens.
+func (r *Runner) Runbook(_ context.Context, req protocol.RunbookRequest) (protocol.Runbook, error) {
+	applied := r.store.Applied()
+	plan, err := wave.Of(applied, req.Wave)
+	if err != nil {
+		return protocol.Runbook{}, &protocol.Problem{Code: protocol.ProblemUnknown, Message: err.Error(), Hint: hint.Of(err)}
+	}
+	c, err := r.circumstances(applied, plan.Servers)
+	if err != nil {
+		return protocol.Runbook{}, err
+	}
+	return wave.Runbook(applied, req.Wave, c)
+}
+
+// Never says of which waves of a configuration no window opens any more, though a server of them is not cut over.
+func (r *Runner) Never(f protocol.Fleet) []string {
+	var out []string
+	for _, w := range f.Waves {
+		plan, err := wave.Of(f, w.Name)
+		if err != nil || !slices.ContainsFunc(plan.Servers, func(s string) bool { return !r.over(s) }) {
+			continue
+		}
+		if _, _, why := wave.Fitting(w.Gates.Windows, time.Now(), 0); why != "" {
+			out = append(out, "wave "+w.Name+" cannot be cut over: "+why)
+		}
+	}
+	return out
+}
+
+// closedGates refuses a cutover of servers in waves of which a gate is closed.
+func (r *Runner) closedGates(applied protocol.Fleet, plan wave.Plan, whole wave.Graph, atOnce int) *protocol.Problem {
+	var left []string
+	for _, s := range plan.Servers {
+		if !r.over(s) {
+			left = append(left, s)
+		}
+	}
+	for _, w := range applied.Waves {
+		of, err := wave.Of(applied, w.Name)
+		if err != nil || !gated(w.Gates) {
+			continue
+		}
+		servers := slices.DeleteFunc(of.Servers, func(s string) bool { return !slices.Contains(left, s) })
+		if len(servers) == 0 {
+			continue
+		}
+		c, err := r.circumstances(applied, servers)
+		if err != nil {
+			return &protocol.Problem{Code: protocol.ProblemInternal, Message: err.Error()}
+		}
+		if p := closed(w.Name, wave.Judge(w.Gates, c.Facts, wave.Need(whole.Only(left, atOnce), c), c.Now)); p != nil {
+			return p
+		}
+	}
+	return nil
+}
+
+func gated(s protocol.GateSettings) bool { return len(wave.Judge(s, nil, 0, time.Time{})) > 0 }
+
+// closed tells of all closed gates of a wave, or is nil.
+func closed(name string, gates []protocol.Gate) *protocol.Problem {
+	var why []string
+	out := &protocol.Problem{Code: protocol.ProblemNotAllowed}
+	for _, g := range gates {
+		if !g.Open {
+			why = append(why, g.Name+" ("+g.Why+")")
+			if out.Hint == "" {
+				out.Hint = g.Hint + "; or give a reason with --force"
+			}
+		}
+	}
+	if len(why) == 0 {
+		return nil
+	}
+	out.Message = "gates of wave " + name + " are closed: " + strings.Join(why, "; ")
+	return out
+}
+
+// circumstances are what is known of servers now, and of how long steps take.
+func (r *Runner) circumstances(applied protocol.Fleet, servers []string) (wave.Circumstances, error) {
+	jobs, err := r.store.Jobs.List("")
+	if err != nil {
+		return wave.Circumstances{}, err
+	}
+	c := wave.Circumstances{Now: time.Now(), History: wave.NewHistory(jobs), Over: r.over}
+	for _, s := range plans[protocol.JobCutover] {
+		if s.when != onFailure {
+			c.Steps = append(c.Steps, s.name)
+		}
+	}
+	for _, name := range servers {
+		c.Facts = append(c.Facts, r.facts(applied, name))
+	}
+	return c, nil
+}
+
+func (r *Runner) facts(applied protocol.Fleet, name string) wave.Facts {
+	out := wave.Facts{Server: name}
+	report, at, known := r.reports.Agent(name)
+	if known {
+		out.Heard, out.Lag, out.Backlog = time.Since(at) < r.cfg.AgentLost, report.Lag, report.Remaining
+		if report.Verify != nil {
+			out.Verified = report.Verify.Last
+		}
+	}
+	rec, err := r.store.Servers.Get(name)
+	if err == nil {
+		out.Tested = rec.Tested
+	}
+	_, replication, launch, _ := fleet.Settings(applied, name)
+	out.Findings = protocol.CountFindings(preflight.Server(name, report, known, preflight.SurveyOrder(rec.Survey, launch), replication).Findings)
+	return out
+}

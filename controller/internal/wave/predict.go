@@ -1,0 +1,128 @@
+package wave
+
+import (
+	"slices"
+	"time"
+
+	"rehost/protocol"
+)
+
+// remembered is how many of the newest durations of a step a prediction rests on.
+const remembered = 5
+
+// guesses are what steps take where nothing has been seen yet: rough figures of a small server in EC2, good for an order of magnitude.
+var guesses = map[string]time.Duration{
+	"fence": 10 * time.Second, "point": 20 * time.Second, "snapshot": 2 * time.Minute, "clone": 30 * time.Second, "convert": 2 * time.Minute,
+	"image": time.Minute, "launch": time.Minute, "check": 2 * time.Minute, "cleanup": time.Minute,
+}
+
+// lastDown is the step at whose end a cut-over server serves again.
+const lastDown = "check"
+
+// What a prediction rests on, from the best to the worst.
+const (
+	basisOwn    = "its own jobs"
+	basisOthers = "jobs of other servers"
+	basisGuess  = "a guess: no job has done this yet"
+)
+
+// History is how long steps took.
+type History struct {
+	own map[string][]time.Duration // by server and step, oldest first
+	all map[string][]time.Duration // by step
+}
+
+// NewHistory reads the steps that succeeded in jobs that launched something.
+func NewHistory(jobs []protocol.Job) History {
+	h := History{map[string][]time.Duration{}, map[string][]time.Duration{}}
+	jobs = slices.Clone(jobs)
+	slices.SortStableFunc(jobs, func(a, b protocol.Job) int { return a.Created.Compare(b.Created) })
+	for _, j := range jobs {
+		if j.Kind != protocol.JobTest && j.Kind != protocol.JobCutover {
+			continue
+		}
+		for _, s := range j.Servers {
+			for _, st := range s.Steps {
+				if took := st.Ended.Sub(st.Started); st.Status == protocol.StepSucceeded && !st.Started.IsZero() && took >= 0 {
+					key := s.Server + " " + st.Name
+					h.own[key] = append(h.own[key], took)
+					h.all[st.Name] = append(h.all[st.Name], took)
+				}
+			}
+		}
+	}
+	return h
+}
+
+// Prediction is how long the cutover of a server will take.
+type Prediction struct {
+	Down  time.Duration // from the fence to the end of the checks
+	Whole time.Duration // and what is cleaned up behind it
+	Basis string
+}
+
+// Predict adds up the steps of a cutover. The backlog is sent behind the fence.
+func (h History) Predict(steps []string, f Facts) Prediction {
+	p := Prediction{Down: f.Backlog, Whole: f.Backlog, Basis: basisOwn}
+	down := true
+	for _, step := range steps {
+		took, basis := h.step(f.Server, step)
+		if basis == basisGuess || p.Basis == basisOwn {
+			p.Basis = basis
+		}
+		p.Whole += took
+		if down {
+			p.Down += took
+		}
+		down = down && step != lastDown
+	}
+	return p
+}
+
+func (h History) step(server, step string) (time.Duration, string) {
+	if seen := h.own[server+" "+step]; len(seen) > 0 {
+		return median(seen), basisOwn
+	}
+	if seen := h.all[step]; len(seen) > 0 {
+		return median(seen), basisOthers
+	}
+	if guess, ok := guesses[step]; ok {
+		return guess, basisGuess
+	}
+	return 0, basisOwn // a step of moments, that is no reason to doubt the rest
+}
+
+func median(seen []time.Duration) time.Duration {
+	newest := slices.Clone(seen[max(0, len(seen)-remembered):])
+	slices.Sort(newest)
+	return newest[len(newest)/2]
+}
+
+// Span is a time since the begin of a job.
+type Span struct{ Begin, End time.Duration }
+
+// Timeline is when each server begins and ends when all goes well: what [Graph.Next] would do, as fast as it may.
+func (g Graph) Timeline(takes func(server string) time.Duration) map[string]Span {
+	out, state := map[string]Span{}, map[string]Outcome{}
+	for now := time.Duration(0); ; {
+		begin, _ := g.Next(state, nil)
+		for _, s := range begin {
+			state[s], out[s] = Running, Span{now, now + takes(s)}
+		}
+		next, running := time.Duration(0), false
+		for s, o := range state {
+			if o == Running && (!running || out[s].End < next) {
+				next, running = out[s].End, true
+			}
+		}
+		if !running {
+			return out
+		}
+		now = next
+		for s, o := range state {
+			if o == Running && out[s].End == now {
+				state[s] = Done
+			}
+		}
+	}
+}
