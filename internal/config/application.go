@@ -16,6 +16,7 @@ type applicationBlock struct {
 	NameAt  hcl.Range      `hcl:"name,label_range"`
 	At      hcl.Range      `hcl:",def_range"`
 	Servers *hcl.Attribute `hcl:"servers"`
+	After   *hcl.Attribute `hcl:"after,optional"`
 }
 
 func (b applicationBlock) read(r *reader) protocol.ApplicationSettings {
@@ -23,5 +24,6 @@ func (b applicationBlock) read(r *reader) protocol.ApplicationSettings {
 	s.Name = b.Name
 	r.need(b.Servers, b.At, "servers", "[server.NAME]")
 	r.refs(b.Servers, "server", &s.Servers)
+	r.refs(b.After, "application", &s.After)
 	return s
 }

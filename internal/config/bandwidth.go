@@ -56,11 +56,7 @@ func (b windowBlock) read(r *reader) protocol.BandwidthWindow {
 	if from && to && w.From == w.To {
 		r.fail(b.To.Expr.Range(), "Empty window", "A window from %s to %s is empty. Write for example to = %q, or leave the window out.", formatClock(w.From), formatClock(w.To), "18:00")
 	}
-	if r.text(b.Zone, &w.Zone) {
-		if _, err := time.LoadLocation(w.Zone); err != nil || w.Zone == "" || w.Zone == "Local" {
-			r.fail(b.Zone.Expr.Range(), "Unknown time zone", "%q is not a time zone. Write an IANA name, such as %q or %q.", w.Zone, "Europe/Vienna", "UTC")
-		}
-	}
+	r.zone(b.Zone, &w.Zone)
 	r.rate(b.Server, &w.Server)
 	r.rate(b.Site, &w.Site)
 	return w
@@ -80,6 +76,16 @@ func (r *reader) rate(a *hcl.Attribute, to *int64) {
 		r.fail(a.Expr.Range(), "Bandwidth out of range", "%s is %s to %s, or \"0\" for no limit. Write for example %q.", a.Name, FormatRate(minRate), FormatRate(maxRate), "50 Mbit/s")
 	default:
 		*to = n
+	}
+}
+
+// zone reads a time zone.
+func (r *reader) zone(a *hcl.Attribute, to *string) {
+	if !r.text(a, to) {
+		return
+	}
+	if _, err := time.LoadLocation(*to); err != nil || *to == "" || *to == "Local" {
+		r.fail(a.Expr.Range(), "Unknown time zone", "%q is not a time zone. Write an IANA name, such as %q or %q.", *to, "Europe/Vienna", "UTC")
 	}
 }
 

@@ -214,7 +214,7 @@ func (r *reader) read(raw *fleetFile) protocol.Fleet {
 	for i, w := range fleet.Waves {
 		r.claim(owner, raw.Waves[i].Applications, "application", "wave", w.Name, w.Applications)
 	}
-	r.noCycle(raw.Waves, fleet.Waves)
+	r.order(raw, fleet)
 	r.fixedAddresses(raw.Servers, fleet)
 	return fleet
 }

@@ -32,6 +32,7 @@ type serverBlock struct {
 	Disks       *hcl.Attribute `hcl:"disks,optional"`
 	Checks      *hcl.Attribute `hcl:"checks,optional"`
 	Fence       *hcl.Attribute `hcl:"fence,optional"`
+	After       *hcl.Attribute `hcl:"after,optional"`
 }
 
 func (b serverBlock) read(r *reader) protocol.ServerSettings {
@@ -42,6 +43,7 @@ func (b serverBlock) read(r *reader) protocol.ServerSettings {
 	r.disks(b.Disks, &s.Disks)
 	r.refs(b.Checks, "check", &s.Checks)
 	r.oneOf(b.Fence, &s.Fence, "hook", "confirmed")
+	r.refs(b.After, "server", &s.After)
 	r.inherits(b.Replication, b.At, "replication", b.Name)
 	r.inherits(b.Launch, b.At, "launch", b.Name)
 	return s

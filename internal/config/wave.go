@@ -1,9 +1,6 @@
 package config
 
 import (
-	"slices"
-	"strings"
-
 	"github.com/hashicorp/hcl/v2"
 
 	"rehost/protocol"
@@ -21,6 +18,7 @@ type waveBlock struct {
 	Applications *hcl.Attribute `hcl:"applications"`
 	After        *hcl.Attribute `hcl:"after,optional"`
 	Concurrency  *hcl.Attribute `hcl:"concurrency,optional"`
+	Gates        *gatesBlock    `hcl:"gates,block"`
 }
 
 func (b waveBlock) read(r *reader) protocol.WaveSettings {
@@ -30,51 +28,6 @@ func (b waveBlock) read(r *reader) protocol.WaveSettings {
 	r.refs(b.Applications, "application", &s.Applications)
 	r.refs(b.After, "wave", &s.After)
 	r.integer(b.Concurrency, &s.Concurrency, 1, 200)
+	b.Gates.read(r, &s.Gates)
 	return s
-}
-
-// waveCycle returns a circle of waves, each after the next, that starts and ends with the same name; nil when there is none.
-func waveCycle(waves []protocol.WaveSettings) []string {
-	after := map[string][]string{}
-	for _, w := range waves {
-		after[w.Name] = w.After
-	}
-	done := map[string]bool{}
-	var walk func(name string, path []string) []string
-	walk = func(name string, path []string) []string {
-		if i := slices.Index(path, name); i >= 0 {
-			return append(slices.Clone(path[i:]), name)
-		}
-		if done[name] {
-			return nil
-		}
-		path = append(path, name)
-		for _, next := range after[name] {
-			if c := walk(next, path); c != nil {
-				return c
-			}
-		}
-		done[name] = true
-		return nil
-	}
-	for _, w := range waves {
-		if c := walk(w.Name, nil); c != nil {
-			return c
-		}
-	}
-	return nil
-}
-
-func (r *reader) noCycle(blocks []waveBlock, waves []protocol.WaveSettings) {
-	circle := waveCycle(waves)
-	if circle == nil {
-		return
-	}
-	for _, b := range blocks {
-		if b.Name == circle[0] && b.After != nil {
-			r.fail(b.After.Expr.Range(), "Waves wait for each other", "No wave of this circle could ever start: %s. Remove one of these from an \"after\".",
-				strings.Join(circle, " after "))
-			return
-		}
-	}
 }
