@@ -58,6 +58,7 @@ func startFake(tb testing.TB) (contextFile string, server *broker.Server) {
 		bus.Handle("move", protocol.OperatorSubject(protocol.VerbMove, "*"), f.move),
 		bus.Handle("verify", protocol.OperatorSubject(protocol.VerbVerify, "*"), f.verify),
 		bus.Handle("preflight", protocol.OperatorSubject(protocol.VerbPreflight, "*"), f.preflight),
+		bus.Handle("runbook", protocol.OperatorSubject(protocol.VerbRunbook, "*"), f.runbook),
 		bus.Handle("token", protocol.OperatorSubject(protocol.VerbToken, "*"), f.token),
 		bus.Handle("audit", protocol.OperatorSubject(protocol.VerbAudit, "*"), f.audit),
 		bus.Handle("version", protocol.OperatorSubject(protocol.VerbVersion, "*"), f.version),
@@ -443,4 +444,24 @@ func (f *fake) token(_ context.Context, req protocol.TokenRequest) (protocol.Tok
 
 func (f *fake) version(context.Context, protocol.VersionRequest) (protocol.VersionReply, error) {
 	return protocol.VersionReply{Version: "1.2.3"}, nil
+}
+
+func (f *fake) runbook(_ context.Context, req protocol.RunbookRequest) (protocol.Runbook, error) {
+	if req.Wave != "first" {
+		return protocol.Runbook{}, hint.New(fmt.Sprintf("no wave %q in the applied configuration", req.Wave), "choose one of first")
+	}
+	start := epoch.Add(10 * time.Hour)
+	return protocol.Runbook{
+		Wave: "first", At: epoch, Start: start, End: start.Add(20 * time.Minute), Concurrency: 4, Notes: []string{"1 of 4 servers are cut over already"},
+		Gates: []protocol.Gate{
+			{Name: "lag", Want: "the lag of each server is at most 30s", Open: true},
+			{Name: "window", Want: "the cutover fits into a window", Why: "it opens Sun 2026-03-01 22:00 UTC", Hint: "start the cutover then", Opens: start},
+		},
+		Steps: []protocol.RunbookStep{
+			{Number: 1, What: "start the cutover: rehost wave cutover first", Who: "operator", Begin: start, End: start, Success: "a job runs", Back: "nothing has begun"},
+			{Number: 2, What: "cut over db-1", After: []int{1}, Who: "rehost", Begin: start, End: start.Add(10 * time.Minute), Success: "checks pass: ssh|db", Back: "rehost server revert db-1"},
+			{Number: 3, What: "cut over web-1", After: []int{1, 2}, Who: "rehost", Begin: start.Add(10 * time.Minute), End: start.Add(20 * time.Minute), Success: "its target has started", Back: "rehost server revert web-1"},
+		},
+		Downtimes: []protocol.Downtime{{Of: "server db-1", Time: 9 * time.Minute, Basis: "its own jobs"}, {Of: "wave first", Time: 19 * time.Minute}},
+	}, nil
 }

@@ -14,13 +14,15 @@ import (
 	"rehost/internal/hint"
 )
 
-// outputFlag adds -o to a command.
-func outputFlag(cmd *cobra.Command, to *string) {
-	cmd.Flags().StringVarP(to, "output", "o", "text", "output `format`: text or json")
+// outputFlag adds -o to a command. Every command that has it knows text and json.
+func outputFlag(cmd *cobra.Command, to *string, more ...string) {
+	known := append(append([]string{"text"}, more...), "json")
+	last := len(known) - 1
+	cmd.Flags().StringVarP(to, "output", "o", "text", "output `format`: "+strings.Join(known[:last], ", ")+" or "+known[last])
 	pre := cmd.PreRunE
 	cmd.PreRunE = func(cmd *cobra.Command, args []string) error {
-		if *to != "text" && *to != "json" {
-			return usage(hint.New(fmt.Sprintf("unknown output format %q", *to), "use -o text or -o json"))
+		if !slices.Contains(known, *to) {
+			return usage(hint.New(fmt.Sprintf("unknown output format %q", *to), "use -o "+strings.Join(known[:last], ", -o ")+" or -o "+known[last]))
 		}
 		if pre != nil {
 			return pre(cmd, args)
