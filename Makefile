@@ -33,6 +33,9 @@ stamp: build ## compare 200 points of each tracker tier with the frozen source, 
 chaos: build ## 100 kills, each fault of broker and volumes twice, both at once; no point may differ
 	REHOST_KILLS=100 REHOST_FAULTS=28 REHOST_STORMS=30 $(GO) test -timeout 60m -count=1 -v ./test/chaos
 
+crash: build ## a test and a cutover of three servers, the controller killed at each boundary of each step; with its bus, too
+	REHOST_CRASH=1 $(GO) test -timeout 40m -count=1 -v ./test/crash
+
 mutants: build ## break each rule of the engine on purpose; the tests must notice
 	$(GO) run ./test/mutants
 
@@ -66,5 +69,5 @@ appliance: build ## build the conversion appliance's disk image
 clean: ## remove what was built here (the image cache stays)
 	rm -rf bin build
 
-.PHONY: help packages build demo test bench stamp chaos mutants kernels guest boot-matrix cloudinit storage check generate lint-fix appliance clean
+.PHONY: help packages build demo test bench stamp chaos crash mutants kernels guest boot-matrix cloudinit storage check generate lint-fix appliance clean
 .DEFAULT_GOAL := help
