@@ -66,6 +66,9 @@ func TestAFailedServerDoesNotStopTheOthers(t *testing.T) {
 	if got, want := outcomes(job), "web-1 FAILED, web-2 CANCELLED, web-3 CANCELLED"; got != want {
 		t.Errorf("with stop on failure: got %s, want %s", got, want)
 	}
+	if job.Status != protocol.JobCompleted {
+		t.Errorf("with stop on failure the job is %s, and nobody has cancelled it", job.Status)
+	}
 	skipped := slices.IndexFunc(job.Log, func(e protocol.JobEvent) bool { return e.Event == protocol.EventServerSkipped && e.Server == "web-2" })
 	if skipped < 0 || !strings.Contains(job.Log[skipped].Detail, "web-1 has failed") {
 		t.Errorf("the log does not say why: %+v", job.Log)

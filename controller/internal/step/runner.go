@@ -151,7 +151,7 @@ func (r *Runner) runJob(ctx, cancelled context.Context, id string) error {
 		}
 		return nil
 	})
-	if err != nil {
+	if err != nil || job.Status.Ended() { // it was listed before it ended
 		return err
 	}
 	if job.Cancel != nil {
@@ -163,7 +163,7 @@ func (r *Runner) runJob(ctx, cancelled context.Context, id string) error {
 	}
 	job, err = r.store.Jobs.Update(ctx, id, func(j *protocol.Job) error {
 		j.Status, j.Ended = protocol.JobCompleted, time.Now()
-		if slices.ContainsFunc(j.Servers, func(s protocol.JobServer) bool { return s.Status == protocol.StepCancelled }) {
+		if j.Cancel != nil && slices.ContainsFunc(j.Servers, func(s protocol.JobServer) bool { return s.Status == protocol.StepCancelled }) {
 			j.Status = protocol.JobCancelled
 		}
 		j.Log = append(j.Log, protocol.JobEvent{At: j.Ended, Event: protocol.EventJobEnd, Detail: string(j.Status), Took: j.Ended.Sub(j.Created)})
