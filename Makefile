@@ -25,6 +25,7 @@ test: build ## run all tests (root; under 25 minutes on 2 cores)
 	@scripts/test
 
 bench: build ## run the benchmarks (root; an hour; BENCH="-rounds 1 lag-20" chooses)
+	@scripts/install-packages virt-v2v
 	@mkdir -p build/bench && $(GO) build -trimpath -o build/bench/bench ./test/bench && build/bench/bench $(BENCH)
 
 stamp: build ## compare 200 points of each tracker tier with the frozen source, byte by byte

@@ -63,39 +63,54 @@ func conversion(whole bool, limit float64) func(context.Context, *env, string) (
 	}
 }
 
-func convertOnce(ctx context.Context, e *env, source string) (total, itself float64, err error) {
+// guestDisk makes a copy of the server's disk, enlarged.
+func guestDisk(ctx context.Context, e *env, source string) (string, error) {
 	disk := e.work + "/guest.raw"
 	if err := image.Copy(ctx, source, disk); err != nil {
+		return "", err
+	}
+	if err := os.Truncate(disk, guestBytes); err != nil {
+		return "", err
+	}
+	_, err := command.Run(ctx, "sync", disk)
+	return disk, err
+}
+
+func convertOnce(ctx context.Context, e *env, source string) (total, itself float64, err error) {
+	disk, err := guestDisk(ctx, e, source)
+	if err != nil {
 		return 0, 0, err
 	}
 	defer func() { err = errors.Join(err, os.Remove(disk)) }()
-	if err := os.Truncate(disk, guestBytes); err != nil {
-		return 0, 0, err
-	}
-	if _, err := command.Run(ctx, "sync", disk); err != nil {
-		return 0, 0, err
-	}
-	cmd := exec.CommandContext(ctx, e.bin+"/rehost", "convert", "apply", "--disk", disk, "-o", "json")
-	var progress strings.Builder
-	cmd.Stderr = &progress
 	start := time.Now()
-	out, err := cmd.Output()
+	r, progress, err := ours(ctx, e, "apply", disk)
 	total = time.Since(start).Seconds()
 	if err != nil {
-		return 0, 0, fmt.Errorf("rehost convert: %w: %s", err, progress.String())
-	}
-	var r protocol.ConversionReport
-	if err := json.Unmarshal(out, &r); err != nil {
 		return 0, 0, err
 	}
-	if !r.OK || len(r.Changes) == 0 {
-		return 0, 0, fmt.Errorf("rehost convert: ok %v with %d changes", r.OK, len(r.Changes))
-	}
-	for line := range strings.Lines(progress.String()) {
+	for line := range strings.Lines(progress) {
 		var at float64
 		if _, err := fmt.Sscanf(line, "%f s", &at); err == nil && strings.HasSuffix(strings.TrimSpace(line), attached) {
 			return total, r.Seconds - at, nil
 		}
 	}
-	return 0, 0, fmt.Errorf("no line %q in the progress: %s", attached, progress.String())
+	return 0, 0, fmt.Errorf("no line %q in the progress: %s", attached, progress)
+}
+
+// ours runs "rehost convert" on a disk that it must find something to do on.
+func ours(ctx context.Context, e *env, action, disk string) (r protocol.ConversionReport, progress string, err error) {
+	cmd := exec.CommandContext(ctx, e.bin+"/rehost", "convert", action, "--disk", disk, "-o", "json")
+	var said strings.Builder
+	cmd.Stderr = &said
+	out, err := cmd.Output()
+	if err != nil {
+		return r, "", fmt.Errorf("rehost convert: %w: %s", err, said.String())
+	}
+	if err := json.Unmarshal(out, &r); err != nil {
+		return r, "", err
+	}
+	if !r.OK || len(r.Changes) == 0 {
+		return r, "", fmt.Errorf("rehost convert: ok %v with %d changes", r.OK, len(r.Changes))
+	}
+	return r, said.String(), nil
 }

@@ -95,6 +95,7 @@ var benchmarks = []benchmark{
 	{"linear", "seconds per GB of a 16 GiB disk against one of 1 GiB", 20 * time.Minute, linear},
 	{"convert", "rehost convert apply of a disk of 4 GiB, the machine's start included", 5 * time.Minute, conversion(true, 15)},
 	{"convert-itself", "the same without the machine's start", 5 * time.Minute, conversion(false, 2)},
+	{"convert-v2v", "the same against virt-v2v-in-place, both on an emulated processor", 15 * time.Minute, againstV2V},
 	{"codec", "lz4 against other codecs, one core, frames of 1 MiB", 10 * time.Minute, codecs},
 }
 
