@@ -19,11 +19,11 @@ import (
 // requestTimeout bounds a request whose ctx has no deadline.
 const requestTimeout = 5 * time.Second
 
-// Request sends req as JSON and decodes the reply. When the other side answers with a problem,
+// Request sends req ([Encode]) and decodes the reply. When the other side answers with a problem,
 // the error is a *protocol.Problem; when nothing answers, the error says so and carries a hint.
 func Request[Req, Reply any](ctx context.Context, nc *nats.Conn, subject string, req Req) (Reply, error) {
 	var reply Reply
-	body, err := json.Marshal(req)
+	body, err := Encode(req)
 	if err != nil {
 		return reply, fmt.Errorf("encode the request for %s: %w", subject, err)
 	}
@@ -34,7 +34,7 @@ func Request[Req, Reply any](ctx context.Context, nc *nats.Conn, subject string,
 	}
 	msg, err := nc.RequestMsgWithContext(ctx, &nats.Msg{Subject: subject, Data: body, Header: reasonHeader(ctx)})
 	if err != nil {
-		err = fmt.Errorf("ask the controller: %w", err)
+		err = fmt.Errorf("ask the controller: %w", fits(err, len(body), nc.MaxPayload()))
 		if errors.Is(err, nats.ErrNoResponders) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrConnectionReconnecting) {
 			err = hint.Wrap(err, "check that the controller runs: systemctl status rehost-controller, or rehost dev")
 		}
@@ -43,7 +43,7 @@ func Request[Req, Reply any](ctx context.Context, nc *nats.Conn, subject string,
 	if msg.Header.Get(micro.ErrorCodeHeader) != "" {
 		return reply, problemOf(msg)
 	}
-	if err := json.Unmarshal(msg.Data, &reply); err != nil {
+	if err := Decode(msg.Data, &reply); err != nil {
 		return reply, fmt.Errorf("decode the reply of %s: %w", subject, err)
 	}
 	return reply, nil
@@ -110,7 +110,7 @@ func Handle[Req, Reply any](name, subject string, fn func(ctx context.Context, r
 	return Endpoint{Name: name, Subject: subject, handle: func(ctx context.Context, body []byte) (any, error) {
 		var req Req
 		if len(body) > 0 {
-			if err := json.Unmarshal(body, &req); err != nil {
+			if err := Decode(body, &req); err != nil {
 				return nil, &protocol.Problem{Code: protocol.ProblemInvalid, Message: "decode the request: " + err.Error()}
 			}
 		}
@@ -123,7 +123,7 @@ func Handle[Req, Reply any](name, subject string, fn func(ctx context.Context, r
 func HandleLater[Req, Reply any](name, subject string, fn func(ctx context.Context, req Req, reply func(Reply))) Endpoint {
 	return Endpoint{Name: name, Subject: subject, later: func(ctx context.Context, body []byte, reply func(any)) error {
 		var req Req
-		if err := json.Unmarshal(body, &req); err != nil {
+		if err := Decode(body, &req); err != nil {
 			return &protocol.Problem{Code: protocol.ProblemInvalid, Message: "decode the request: " + err.Error()}
 		}
 		fn(ctx, req, func(r Reply) { reply(r) })
@@ -141,7 +141,7 @@ func Serve(ctx context.Context, nc *nats.Conn, log hclog.Logger, name string, en
 	for _, e := range endpoints {
 		handler := micro.HandlerFunc(func(r micro.Request) {
 			if e.slots == nil {
-				answer(ctx, log, e, r)
+				answer(ctx, log, nc.MaxPayload(), e, r)
 				return
 			}
 			select {
@@ -151,7 +151,7 @@ func Serve(ctx context.Context, nc *nats.Conn, log hclog.Logger, name string, en
 			}
 			go func() { // ends with its request; Wait waits for it
 				defer func() { <-e.slots }()
-				answer(ctx, log, e, r)
+				answer(ctx, log, nc.MaxPayload(), e, r)
 			}()
 		})
 		if err := svc.AddEndpoint(e.Name, handler, micro.WithEndpointSubject(e.Subject)); err != nil {
@@ -168,20 +168,26 @@ func Serve(ctx context.Context, nc *nats.Conn, log hclog.Logger, name string, en
 	return nc.FlushWithContext(flush)
 }
 
-func answer(ctx context.Context, log hclog.Logger, e Endpoint, r micro.Request) {
-	respond := func(reply any) {
-		if err := r.RespondJSON(reply); err != nil {
-			log.Warn("reply", "endpoint", e.Name, "error", err)
+func answer(ctx context.Context, log hclog.Logger, limit int64, e Endpoint, r micro.Request) {
+	respond := func(reply any) error {
+		body, err := Encode(reply)
+		if err == nil {
+			err = fits(r.Respond(body), len(body), limit)
 		}
+		return err
 	}
 	ctx = WithReason(context.WithValue(ctx, subjectKey{}, r.Subject()), r.Headers().Get(reasonKey))
 	var err error
 	if e.later != nil {
-		err = e.later(ctx, r.Data(), respond)
+		err = e.later(ctx, r.Data(), func(reply any) {
+			if err := respond(reply); err != nil {
+				log.Warn("reply", "endpoint", e.Name, "error", err)
+			}
+		})
 	} else {
 		var reply any
 		if reply, err = e.handle(ctx, r.Data()); err == nil {
-			respond(reply)
+			err = respond(reply)
 		}
 	}
 	if err == nil {

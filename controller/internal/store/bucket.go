@@ -6,7 +6,6 @@ package store
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -15,6 +14,8 @@ import (
 	"sync"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"rehost/internal/bus"
 )
 
 // Errors of a bucket; both are found with errors.Is.
@@ -99,7 +100,7 @@ func (b *Bucket[T]) remember(key string, revision uint64, value []byte) {
 	}
 	e := entry[T]{revision: revision, value: value}
 	var v T
-	if value != nil && json.Unmarshal(value, &v) == nil {
+	if value != nil && bus.Decode(value, &v) == nil {
 		e.decoded = &v
 	}
 	b.entries[key] = e
@@ -128,7 +129,7 @@ func (b *Bucket[T]) Get(key string) (T, error) {
 
 func (b *Bucket[T]) decode(key string, value []byte) (T, error) {
 	var v T
-	if err := json.Unmarshal(value, &v); err != nil {
+	if err := bus.Decode(value, &v); err != nil {
 		return v, fmt.Errorf("decode record %s of %s: %w", key, b.name, err)
 	}
 	return v, nil
@@ -158,7 +159,7 @@ func (b *Bucket[T]) List(prefix string) ([]T, error) {
 
 // Create writes a record that must not exist, or returns [ErrExists].
 func (b *Bucket[T]) Create(ctx context.Context, key string, v T) error {
-	text, err := json.Marshal(v)
+	text, err := bus.Encode(v)
 	if err != nil {
 		return fmt.Errorf("encode record %s of %s: %w", key, b.name, err)
 	}
@@ -191,7 +192,7 @@ func (b *Bucket[T]) Update(ctx context.Context, key string, change func(*T) erro
 		if err := change(&v); err != nil {
 			return none, err
 		}
-		text, err := json.Marshal(v)
+		text, err := bus.Encode(v)
 		if err != nil {
 			return none, fmt.Errorf("encode record %s of %s: %w", key, b.name, err)
 		}
