@@ -37,8 +37,8 @@ func TestCriticalFindingsBlockAJob(t *testing.T) {
 		t.Errorf("the status counts %+v", n)
 	}
 	plan, err := ask[protocol.PlanRequest, protocol.Plan](w, protocol.VerbPlan, protocol.PlanRequest{Fleet: w.fleet()})
-	if err != nil || !strings.Contains(strings.Join(plan.Warnings, "\n"), "1 critical, 1 warning;") {
-		t.Errorf("the plan's warnings are %q, %v", plan.Warnings, err)
+	if err != nil || len(plan.Findings) != 1 || protocol.CountFindings(plan.Findings[0].Findings) != (protocol.FindingCount{Critical: 1, Warnings: 1}) {
+		t.Errorf("the plan's findings are %+v, %v", plan.Findings, err)
 	}
 	req := protocol.StartRequest{Selection: protocol.Selection{Wave: "one"}, Kind: protocol.JobTest}
 	if _, err = ask[protocol.StartRequest, protocol.Job](w, protocol.VerbStart, req); !isProblem(err) || !strings.Contains(err.Error(), "/boot is full (no-space)") {

@@ -1,6 +1,9 @@
 package protocol
 
-import "time"
+import (
+	"encoding/json"
+	"time"
+)
 
 // Verb is an operation that an operator may ask of the controller.
 type Verb string
@@ -185,6 +188,8 @@ type CheckSettings struct {
 // PlanRequest asks what applying a configuration would change.
 type PlanRequest struct {
 	Fleet Fleet `json:"fleet"`
+	// Targets narrow it to these blocks and what they refer to, as kind.name (server, application, wave); empty: all.
+	Targets []string `json:"targets,omitempty"`
 }
 
 // Reads implements [Reader].
@@ -194,24 +199,45 @@ func (PlanRequest) Reads() bool { return true }
 // configuration and the same records give the same plan and the same hash.
 type Plan struct {
 	Changes []PlanChange `json:"changes"`
-	Hash    string       `json:"hash"`
-	// Warnings say what could not be checked; they are no part of the hash.
-	Warnings []string `json:"warnings,omitempty"`
+	Hash    string       `json:"hash"` // of the changes, without their effects
+	// The rest is what was seen when the plan was made, and no part of the hash.
+	Effects  []string    `json:"effects,omitempty"`  // of all changes together
+	Findings []Preflight `json:"findings,omitempty"` // critical ones and warnings, of servers that are to be migrated yet
+	Warnings []string    `json:"warnings,omitempty"` // what could not be checked
 }
 
-// PlanChange is one line of a plan.
+// Actions of a plan's changes.
+const (
+	PlanCreate = "create"
+	PlanUpdate = "update"
+	PlanRemove = "remove"
+)
+
+// PlanChange is what a plan does to one block.
 type PlanChange struct {
-	Action string   `json:"action"` // create, update, remove
-	Kind   string   `json:"kind"`   // replication, launch, server, application, wave, check
-	Name   string   `json:"name"`
-	Fields []string `json:"fields,omitempty"` // for update: "field: old -> new"
-	Effect string   `json:"effect,omitempty"` // what it costs, such as "full sync"
+	Action  string        `json:"action"` // PlanCreate, PlanUpdate, PlanRemove
+	Kind    string        `json:"kind"`   // replication, launch, server, application, wave, check
+	Name    string        `json:"name"`
+	Fields  []FieldChange `json:"fields,omitempty"`  // of an update
+	Content string        `json:"content,omitempty"` // hash of a block that is created or removed
+	// Recorded is what the record of a server that is removed or comes back says: a plan is for that only.
+	Recorded string   `json:"recorded,omitempty"`
+	Effects  []string `json:"effects,omitempty"` // for people: what it costs, and when it counts
 }
 
-// ApplyRequest applies a configuration; a non-empty Hash must equal that of the plan made now.
+// FieldChange is one setting that changes. What may be secret is there as its size and hash only.
+type FieldChange struct {
+	Field  string          `json:"field"`            // path in the block, such as bandwidth.server_bytes
+	Before json.RawMessage `json:"before,omitempty"` // absent: there was none
+	After  json.RawMessage `json:"after,omitempty"`  // absent: there is none
+}
+
+// ApplyRequest applies a configuration. A non-empty Hash must be that of the plan made now; Changes are those of the plan that
+// it is from, to say what has moved since.
 type ApplyRequest struct {
-	Fleet Fleet  `json:"fleet"`
-	Hash  string `json:"hash"`
+	PlanRequest
+	Hash    string       `json:"hash"`
+	Changes []PlanChange `json:"changes,omitempty"`
 }
 
 // StatusRequest asks for the status; names narrow it. Archived servers are left out unless they are named or asked for.

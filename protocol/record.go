@@ -210,12 +210,14 @@ type JobEvent struct {
 
 // Status is what an operator sees: records and the latest reports, with ages.
 type Status struct {
-	At       time.Time       `json:"at"`
-	Servers  []ServerStatus  `json:"servers"`
-	Waves    []WaveStatus    `json:"waves"`
-	Replicas []ReplicaServer `json:"replication_servers"`
-	Jobs     []Job           `json:"jobs"` // running, and the newest ended one
-	Problems []Problem       `json:"problems,omitempty"`
+	At      time.Time      `json:"at"`
+	Servers []ServerStatus `json:"servers"`
+	Waves   []WaveStatus   `json:"waves"`
+	// Applications are the names of the applied ones.
+	Applications []string        `json:"applications"`
+	Replicas     []ReplicaServer `json:"replication_servers"`
+	Jobs         []Job           `json:"jobs"` // running, and the newest ended one
+	Problems     []Problem       `json:"problems,omitempty"`
 }
 
 // ServerStatus joins a server's record with what was last heard of it.

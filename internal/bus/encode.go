@@ -46,21 +46,30 @@ func Encode(v any) ([]byte, error) {
 
 // Decode is the inverse of [Encode]. What would become too large is refused.
 func Decode(data []byte, v any) error {
+	text, err := unpack(data)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(text, v)
+}
+
+// unpack returns the JSON of what [Encode] made.
+func unpack(data []byte) ([]byte, error) {
 	if !bytes.HasPrefix(data, packed) {
-		return json.Unmarshal(data, v)
+		return data, nil
 	}
 	r, err := gzip.NewReader(bytes.NewReader(data))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	text, err := io.ReadAll(io.LimitReader(r, maxUnpacked+1))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if len(text) > maxUnpacked {
-		return fmt.Errorf("more than %d MiB when unpacked", maxUnpacked>>20)
+		return nil, fmt.Errorf("more than %d MiB when unpacked", maxUnpacked>>20)
 	}
-	return json.Unmarshal(text, v)
+	return text, nil
 }
 
 // fits says what to do when a message is larger than the broker takes.

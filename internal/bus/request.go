@@ -110,7 +110,7 @@ func Handle[Req, Reply any](name, subject string, fn func(ctx context.Context, r
 	return Endpoint{Name: name, Subject: subject, handle: func(ctx context.Context, body []byte) (any, error) {
 		var req Req
 		if len(body) > 0 {
-			if err := Decode(body, &req); err != nil {
+			if err := json.Unmarshal(body, &req); err != nil {
 				return nil, &protocol.Problem{Code: protocol.ProblemInvalid, Message: "decode the request: " + err.Error()}
 			}
 		}
@@ -123,7 +123,7 @@ func Handle[Req, Reply any](name, subject string, fn func(ctx context.Context, r
 func HandleLater[Req, Reply any](name, subject string, fn func(ctx context.Context, req Req, reply func(Reply))) Endpoint {
 	return Endpoint{Name: name, Subject: subject, later: func(ctx context.Context, body []byte, reply func(any)) error {
 		var req Req
-		if err := Decode(body, &req); err != nil {
+		if err := json.Unmarshal(body, &req); err != nil {
 			return &protocol.Problem{Code: protocol.ProblemInvalid, Message: "decode the request: " + err.Error()}
 		}
 		fn(ctx, req, func(r Reply) { reply(r) })
@@ -177,16 +177,19 @@ func answer(ctx context.Context, log hclog.Logger, limit int64, e Endpoint, r mi
 		return err
 	}
 	ctx = WithReason(context.WithValue(ctx, subjectKey{}, r.Subject()), r.Headers().Get(reasonKey))
-	var err error
-	if e.later != nil {
-		err = e.later(ctx, r.Data(), func(reply any) {
+	request, err := unpack(r.Data())
+	switch {
+	case err != nil:
+		err = &protocol.Problem{Code: protocol.ProblemInvalid, Message: "unpack the request: " + err.Error()}
+	case e.later != nil:
+		err = e.later(ctx, request, func(reply any) {
 			if err := respond(reply); err != nil {
 				log.Warn("reply", "endpoint", e.Name, "error", err)
 			}
 		})
-	} else {
+	default:
 		var reply any
-		if reply, err = e.handle(ctx, r.Data()); err == nil {
+		if reply, err = e.handle(ctx, request); err == nil {
 			err = respond(reply)
 		}
 	}

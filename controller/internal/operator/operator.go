@@ -5,13 +5,11 @@ package operator
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	"rehost/controller/internal/audit"
-	"rehost/controller/internal/fleet"
 	"rehost/controller/internal/leftover"
 	"rehost/controller/internal/observe"
 	"rehost/controller/internal/point"
@@ -94,94 +92,6 @@ func handle[Req, Reply any](verb protocol.Verb, fn func(context.Context, Req) (R
 		r, ok := any(req).(protocol.Reader)
 		return ok && r.Reads()
 	}}
-}
-
-// Plan says what applying a configuration would change.
-func (d *Desk) Plan(ctx context.Context, req protocol.PlanRequest) (protocol.Plan, error) {
-	warnings, p := d.validate(ctx, req.Fleet)
-	if p != nil {
-		return protocol.Plan{}, p
-	}
-	plan, err := fleet.Plan(d.store.Applied(), req.Fleet)
-	plan.Warnings = warnings
-	return plan, err
-}
-
-// validate says what is wrong with a configuration, by itself and as the cloud sees it. A cloud that cannot be asked is no
-// reason to refuse it.
-func (d *Desk) validate(ctx context.Context, f protocol.Fleet) (warnings []string, p *protocol.Problem) {
-	if p := fleet.Validate(f); p != nil {
-		return nil, p
-	}
-	limited, cancel := context.WithTimeout(ctx, preflightWithin)
-	defer cancel()
-	p, warnings = preflight.Check(limited, d.cloud, f, d.known)
-	if text := d.count(f); text != "" {
-		warnings = append(warnings, text)
-	}
-	return append(warnings, d.runner.Never(f)...), p
-}
-
-// known is what is known of a server that may not have a record yet.
-func (d *Desk) known(server string) preflight.Known {
-	report, _, _ := d.reports.Agent(server)
-	r, err := d.store.Servers.Get(server)
-	return preflight.Known{Host: report.Host, Launched: err == nil && (r.Cutover != nil || !r.Finalized.IsZero() || r.Lifecycle == protocol.Disconnected)}
-}
-
-// preflightWithin is how long the cloud may take: a person waits, and the bus's patience is not much longer.
-const preflightWithin = 2500 * time.Millisecond
-
-// Apply makes a configuration the applied one, if the world is as the plan saw it.
-func (d *Desk) Apply(ctx context.Context, req protocol.ApplyRequest) (protocol.Plan, error) {
-	warnings, p := d.validate(ctx, req.Fleet)
-	if p != nil {
-		return protocol.Plan{}, p
-	}
-	err := d.store.Fleet.Create(ctx, store.AppliedKey, protocol.Fleet{})
-	if err != nil && !errors.Is(err, store.ErrExists) {
-		return protocol.Plan{}, err
-	}
-	var plan protocol.Plan
-	_, err = d.store.Fleet.Update(ctx, store.AppliedKey, func(applied *protocol.Fleet) error {
-		var err error
-		if plan, err = fleet.Plan(*applied, req.Fleet); err != nil {
-			return err
-		}
-		if req.Hash != "" && req.Hash != plan.Hash {
-			return &protocol.Problem{
-				Code: protocol.ProblemConflict, Message: fmt.Sprintf("the plan %s is stale: it would be %s now", req.Hash, plan.Hash),
-				Hint: "look at the new plan: rehost plan",
-			}
-		}
-		if p := d.busy(plan); p != nil {
-			return p
-		}
-		*applied = req.Fleet
-		return nil
-	})
-	plan.Warnings = warnings
-	return plan, err
-}
-
-// busy refuses to remove a server that a job works on or will work on, or whose cutover is not finalized:
-// its replica would stay for ever, since nobody could finalize it.
-func (d *Desk) busy(plan protocol.Plan) *protocol.Problem {
-	for _, c := range plan.Changes {
-		if c.Kind != "server" || c.Action != "remove" {
-			continue
-		}
-		no := &protocol.Problem{Code: protocol.ProblemConflict, Server: c.Name}
-		if job := d.jobOf(c.Name); job != "" {
-			no.Message, no.Hint = fmt.Sprintf("server %s cannot be removed: it is in job %s", c.Name, job), "wait for the job: rehost job show "+job
-			return no
-		}
-		if r, err := d.store.Servers.Get(c.Name); err == nil && r.Lifecycle == protocol.CuttingOver {
-			no.Message, no.Hint = fmt.Sprintf("server %s cannot be removed: its cutover is not finalized", c.Name), "finalize or revert it first: rehost server finalize "+c.Name+", rehost server revert "+c.Name
-			return no
-		}
-	}
-	return nil
 }
 
 // jobOf returns the job that has not completed and names the server, whether it has come to it or not.

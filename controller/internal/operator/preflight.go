@@ -3,7 +3,6 @@ package operator
 import (
 	"context"
 	"crypto/rand"
-	"fmt"
 	"slices"
 
 	"rehost/controller/internal/fleet"
@@ -23,7 +22,7 @@ func (d *Desk) Preflight(ctx context.Context, req protocol.PreflightRequest) ([]
 		}
 	}
 	out := []protocol.Preflight{}
-	applied := d.store.Applied()
+	settings := fleet.Lookup(d.store.Applied())
 	for _, r := range servers {
 		if len(req.Servers) > 0 && !slices.Contains(req.Servers, r.Name) {
 			continue
@@ -34,40 +33,33 @@ func (d *Desk) Preflight(ctx context.Context, req protocol.PreflightRequest) ([]
 				return nil, err
 			}
 		}
-		out = append(out, d.found(applied, r))
+		_, replication, launch, _ := settings(r.Name)
+		out = append(out, d.found(r.Name, r.Survey, replication, launch))
 	}
 	return out, nil
 }
 
-// found is what is known of a server before it is converted, as the settings f are.
-func (d *Desk) found(f protocol.Fleet, r protocol.Server) protocol.Preflight {
-	_, replication, launch, _ := fleet.Settings(f, r.Name)
-	report, _, known := d.reports.Agent(r.Name)
-	return preflight.Server(r.Name, report, known, preflight.SurveyOrder(r.Survey, launch), replication)
+// found is what is known of a server before it is converted, with these settings.
+func (d *Desk) found(server, survey string, replication protocol.ReplicationSettings, launch protocol.LaunchSettings) protocol.Preflight {
+	report, _, known := d.reports.Agent(server)
+	return preflight.Server(server, report, known, preflight.SurveyOrder(survey, launch), replication)
 }
 
-// count says how many findings there are about the servers that are in a configuration, as one line; empty: none that matter.
-func (d *Desk) count(f protocol.Fleet) string {
-	records, err := d.store.Servers.List("")
-	if err != nil {
-		return ""
-	}
-	var sum protocol.FindingCount
-	var with []string
-	for _, r := range records {
-		if r.Lifecycle == protocol.Cutover || r.Lifecycle == protocol.Disconnected || !slices.ContainsFunc(f.Servers, func(s protocol.ServerSettings) bool { return s.Name == r.Name }) {
+// findings are those that matter of the servers of a configuration that are to be migrated yet.
+func (d *Desk) findings(f protocol.Fleet, v fleet.View) []protocol.Preflight {
+	var out []protocol.Preflight
+	settings := fleet.Lookup(f)
+	for _, s := range f.Servers {
+		r, known := v.Servers[s.Name]
+		if !known || r.Lifecycle == protocol.Cutover || r.Lifecycle == protocol.Disconnected {
 			continue
 		}
-		n := protocol.CountFindings(d.found(f, r).Findings)
-		if n != (protocol.FindingCount{}) {
-			sum.Critical, sum.Warnings, with = sum.Critical+n.Critical, sum.Warnings+n.Warnings, append(with, r.Name)
+		_, replication, launch, _ := settings(s.Name)
+		found := d.found(s.Name, r.Survey, replication, launch)
+		found.Findings = slices.DeleteFunc(slices.Clone(found.Findings), func(x protocol.Finding) bool { return x.Severity == protocol.SeverityInfo })
+		if found.Guest = nil; len(found.Findings) > 0 {
+			out = append(out, found)
 		}
 	}
-	switch len(with) {
-	case 0:
-		return ""
-	case 1:
-		return fmt.Sprintf("preflight of %s: %s; see rehost server preflight %s", with[0], sum, with[0])
-	}
-	return fmt.Sprintf("preflight of %d servers: %s; see rehost server preflight", len(with), sum)
+	return out
 }

@@ -37,7 +37,7 @@ func (d *Desk) Status(_ context.Context, req protocol.StatusRequest) (protocol.S
 		out.Servers = append(out.Servers, s)
 		out.Problems = append(out.Problems, problems...)
 	}
-	out.Waves = d.waves(servers)
+	out.Waves, out.Applications = d.waves(servers), d.applications()
 	if out.Replicas, err = d.store.Staging.List(""); err != nil {
 		return out, err
 	}
@@ -94,9 +94,9 @@ func (d *Desk) server(r protocol.Server) (protocol.ServerStatus, []protocol.Prob
 	s.Waiting = waiting(s, problem, stuck)
 	s.Next = d.next(r)
 	applied := d.store.Applied()
-	s.Findings = protocol.CountFindings(d.found(applied, r).Findings)
-	_, settings, _, _ := fleet.Settings(applied, r.Name)
-	s.Advice = staging.Advice(r, settings, report)
+	_, replicated, launch, _ := fleet.Settings(applied, r.Name)
+	s.Findings = protocol.CountFindings(d.found(r.Name, r.Survey, replicated, launch).Findings)
+	s.Advice = staging.Advice(r, replicated, report)
 	return s, problems, nil
 }
 
@@ -271,6 +271,14 @@ func (d *Desk) waves(servers []protocol.Server) []protocol.WaveStatus {
 		out = append(out, s)
 	}
 	return out
+}
+
+func (d *Desk) applications() []string {
+	names := []string{}
+	for _, a := range d.store.Applied().Applications {
+		names = append(names, a.Name)
+	}
+	return names
 }
 
 // jobs returns the running jobs, and the one that ended last.

@@ -85,7 +85,8 @@ func changeVerbs() []changeVerb {
 
 func newChangeVerb(env Env, c *client, v changeVerb) *cobra.Command {
 	var output string
-	var yes, wait bool
+	var sure consent
+	var wait bool
 	var timeout time.Duration
 	of := ofServers()
 	req := protocol.ChangeRequest{Action: v.action}
@@ -96,7 +97,7 @@ func newChangeVerb(env Env, c *client, v changeVerb) *cobra.Command {
 	of.flags(cmd)
 	cmd.Flags().StringVar(&req.Reason, "reason", "", "why, for the record")
 	if v.warning != "" {
-		cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+		sure.flag(cmd)
 	}
 	if v.reached != nil {
 		cmd.Flags().BoolVar(&wait, "wait", false, "wait until it is so")
@@ -106,11 +107,8 @@ func newChangeVerb(env Env, c *client, v changeVerb) *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		defer c.close()
 		req.Selection = of.read(args)
-		if v.warning != "" && !yes {
-			if output == "json" {
-				return usage(hint.New("-o json cannot ask", "pass --yes as well"))
-			}
-			if err := confirmSelection(cmd, env, c, v.warning, req.Selection); err != nil {
+		if v.warning != "" {
+			if err := confirmSelection(cmd, env, c, sure, output, v.warning, req.Selection); err != nil {
 				return err
 			}
 		}

@@ -41,6 +41,7 @@ type Env struct {
 	Stderr   io.Writer
 	Getenv   func(string) string
 	Terminal bool          // Stdout is a terminal
+	Color    bool          // and may be coloured
 	Width    int           // of the terminal
 	Poll     time.Duration // between two looks at something that is followed
 }
@@ -52,6 +53,7 @@ func System() Env {
 	if width, _, err := term.GetSize(fd); err == nil && width > 0 {
 		e.Width = width
 	}
+	e.Color = e.Terminal && e.Getenv("NO_COLOR") == "" && e.Getenv("TERM") != "dumb"
 	return e
 }
 
@@ -130,6 +132,7 @@ func newRoot(env Env) *cobra.Command {
 	group(root)
 	root.SetHelpTemplate(root.HelpTemplate() + exitText)
 	checkArgs(root)
+	completeNames(c, root)
 	return root
 }
 

@@ -2,6 +2,8 @@ package cli
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"sync"
@@ -22,9 +24,9 @@ import (
 type fake struct {
 	mu       sync.Mutex
 	bus      protocol.Bus
-	applied  map[string]bool // "kind name"
-	polls    int             // of the status
-	compared string          // the point of the newest verify
+	applied  map[string]string // by "kind name"; of a launch block its type
+	polls    int               // of the status
+	compared string            // the point of the newest verify
 	jobs     map[string]*protocol.Job
 	newest   string
 	taken    map[string][]protocol.Point // by server, oldest first
@@ -40,7 +42,7 @@ func startFake(tb testing.TB) (contextFile string, server *broker.Server) {
 	tb.Helper()
 	server = bustest.Start(tb)
 	nc := bustest.Connect(tb, server, protocol.RoleController, "controller")
-	f := &fake{bus: server.Bus(), applied: map[string]bool{}, jobs: map[string]*protocol.Job{}, taken: map[string][]protocol.Point{}}
+	f := &fake{bus: server.Bus(), applied: map[string]string{}, jobs: map[string]*protocol.Job{}, taken: map[string][]protocol.Point{}}
 	err := bus.Serve(tb.Context(), nc, hclog.NewNullLogger(), "controller",
 		bus.Handle("plan", protocol.OperatorSubject(protocol.VerbPlan, "*"), f.plan),
 		bus.Handle("apply", protocol.OperatorSubject(protocol.VerbApply, "*"), f.apply),
@@ -76,34 +78,57 @@ func startFake(tb testing.TB) (contextFile string, server *broker.Server) {
 func (f *fake) plan(_ context.Context, req protocol.PlanRequest) (protocol.Plan, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.diff(req.Fleet), nil
+	return f.diff(req), nil
 }
 
-func (f *fake) diff(fleet protocol.Fleet) protocol.Plan {
-	plan := protocol.Plan{Hash: fmt.Sprint(len(f.applied))}
-	add := func(kind, name, effect string) {
-		if !f.applied[kind+" "+name] {
-			plan.Changes = append(plan.Changes, protocol.PlanChange{Action: "create", Kind: kind, Name: name, Effect: effect})
+// diff is a plan that knows a change of a launch block besides what is new: when "web" is to be another type than the applied.
+func (f *fake) diff(req protocol.PlanRequest) protocol.Plan {
+	plan := protocol.Plan{Changes: []protocol.PlanChange{}}
+	for _, l := range req.Fleet.Launches {
+		if old := f.applied["launch "+l.Name]; old != "" && old != l.InstanceType {
+			plan.Changes = append(plan.Changes, protocol.PlanChange{Action: protocol.PlanUpdate, Kind: "launch", Name: l.Name, Effects: []string{"for launches from now on"}, Fields: []protocol.FieldChange{
+				{Field: "instance_type", Before: json.RawMessage(`"` + old + `"`), After: json.RawMessage(`"` + l.InstanceType + `"`)},
+				{Field: "grace_ns", Before: json.RawMessage("60000000000"), After: json.RawMessage("600000000000")}, {Field: "some_bytes", After: json.RawMessage("134217728")},
+			}})
 		}
 	}
-	for _, s := range fleet.Servers {
-		add("server", s.Name, "full sync")
+	add := func(kind, name string, effects ...string) {
+		if targeted := len(req.Targets) == 0 || slices.Contains(req.Targets, kind+"."+name); targeted && f.applied[kind+" "+name] == "" {
+			plan.Changes = append(plan.Changes, protocol.PlanChange{Action: protocol.PlanCreate, Kind: kind, Name: name, Effects: effects})
+		}
 	}
-	for _, w := range fleet.Waves {
-		add("wave", w.Name, "")
+	for _, s := range req.Fleet.Servers {
+		add("server", s.Name, "full sync as soon as its agent reports")
+		if s.Name == "db-1" {
+			plan.Findings = append(plan.Findings, findingsOfDB)
+		}
 	}
+	for _, w := range req.Fleet.Waves {
+		add("wave", w.Name)
+	}
+	if len(plan.Changes) > 0 {
+		plan.Effects = []string{"full sync of 1 server, whose disks are known when their agents report"}
+	}
+	text, _ := json.Marshal(plan.Changes)
+	plan.Hash = fmt.Sprintf("%x", sha256.Sum256(append(text, fmt.Sprint(f.applied)...)))[:16]
 	return plan
 }
 
 func (f *fake) apply(_ context.Context, req protocol.ApplyRequest) (protocol.Plan, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	plan := f.diff(req.Fleet)
+	plan := f.diff(req.PlanRequest)
 	if plan.Hash != req.Hash {
-		return plan, &protocol.Problem{Code: protocol.ProblemConflict, Message: "the fleet changed since the plan", Hint: "run rehost plan again"}
+		return plan, &protocol.Problem{
+			Code: protocol.ProblemConflict, Message: "the plan is stale: what it was made for has changed since: server web-1 was not there, is as the plan wants it",
+			Hint: "nothing was applied; look at a new plan: rehost plan",
+		}
 	}
 	for _, c := range plan.Changes {
-		f.applied[c.Kind+" "+c.Name] = true
+		f.applied[c.Kind+" "+c.Name] = "there"
+	}
+	for _, l := range req.Fleet.Launches {
+		f.applied["launch "+l.Name] = l.InstanceType
 	}
 	return plan, nil
 }
@@ -139,7 +164,7 @@ func (f *fake) status(_ context.Context, _ protocol.StatusRequest) (protocol.Sta
 	s.Record.Replica = "rs-1"
 	s.Findings = protocol.FindingCount{Warnings: 2}
 	f.advanceMove(&s)
-	return protocol.Status{At: at, Servers: []protocol.ServerStatus{s, quiet}, Waves: waves}, nil
+	return protocol.Status{At: at, Servers: []protocol.ServerStatus{s, quiet}, Waves: waves, Applications: []string{"shop"}}, nil
 }
 
 func (f *fake) start(_ context.Context, req protocol.StartRequest) (protocol.Job, error) {
@@ -379,6 +404,12 @@ func (f *fake) verify(_ context.Context, req protocol.VerifyRequest) (protocol.V
 	return r, nil
 }
 
+// findingsOfDB are those that matter of the server that has some.
+var findingsOfDB = protocol.Preflight{Server: "db-1", Findings: []protocol.Finding{
+	{Severity: protocol.SeverityCritical, Code: protocol.FindingKernelDriver, Subject: "/lib/modules/5.10.0-cloud", Message: "kernel 5.10.0-cloud, which will boot, has no ena driver", Hint: "install a kernel with NVMe and ENA drivers on the source and make it GRUB's default"},
+	{Severity: protocol.SeverityWarning, Code: protocol.FindingFstabNetwork, Subject: "/nas", Message: "fstab mounts nas:/export at /nas over the network; the boot will not wait for it", Hint: "see to it that its server can be reached from the subnet"},
+}}
+
 // preflight knows one server without findings and one with some, whose second survey takes three looks.
 func (f *fake) preflight(_ context.Context, req protocol.PreflightRequest) ([]protocol.Preflight, error) {
 	f.mu.Lock()
@@ -392,8 +423,7 @@ func (f *fake) preflight(_ context.Context, req protocol.PreflightRequest) ([]pr
 	f.looks--
 	all := []protocol.Preflight{
 		{Server: "db-1", Pending: f.looks > 0, Surveyed: time.Now().Add(-3 * time.Hour), Findings: []protocol.Finding{
-			{Severity: protocol.SeverityCritical, Code: protocol.FindingKernelDriver, Subject: "/lib/modules/5.10.0-cloud", Message: "kernel 5.10.0-cloud, which will boot, has no ena driver", Hint: "install a kernel with NVMe and ENA drivers on the source and make it GRUB's default"},
-			{Severity: protocol.SeverityWarning, Code: protocol.FindingFstabNetwork, Subject: "/nas", Message: "fstab mounts nas:/export at /nas over the network; the boot will not wait for it", Hint: "see to it that its server can be reached from the subnet"},
+			findingsOfDB.Findings[0], findingsOfDB.Findings[1],
 			{Severity: protocol.SeverityInfo, Code: protocol.FindingFstabName, Subject: "/", Message: "fstab has /dev/sda1 for /, a name that changes"},
 		}},
 		{Server: "web-1", Surveyed: time.Now().Add(-3 * time.Hour), Findings: []protocol.Finding{}},

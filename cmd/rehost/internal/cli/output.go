@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bufio"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -14,15 +13,24 @@ import (
 	"rehost/internal/hint"
 )
 
-// outputFlag adds -o to a command. Every command that has it knows text and json.
+// Formats of output.
+const (
+	formatText = "text"
+	formatJSON = "json"
+	formatCSV  = "csv"
+)
+
+// outputFlag adds -o to a command; a listing has CSV besides text and JSON.
 func outputFlag(cmd *cobra.Command, to *string, more ...string) {
-	known := append(append([]string{"text"}, more...), "json")
-	last := len(known) - 1
-	cmd.Flags().StringVarP(to, "output", "o", "text", "output `format`: "+strings.Join(known[:last], ", ")+" or "+known[last])
+	formats := append([]string{formatText, formatJSON}, more...)
+	cmd.Flags().StringVarP(to, "output", "o", formatText, "output `format`: "+strings.Join(formats[:len(formats)-1], ", ")+" or "+formats[len(formats)-1])
+	if err := cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+		panic("internal error: " + err.Error())
+	}
 	pre := cmd.PreRunE
 	cmd.PreRunE = func(cmd *cobra.Command, args []string) error {
-		if !slices.Contains(known, *to) {
-			return usage(hint.New(fmt.Sprintf("unknown output format %q", *to), "use -o "+strings.Join(known[:last], ", -o ")+" or -o "+known[last]))
+		if !slices.Contains(formats, *to) {
+			return usage(hint.New(fmt.Sprintf("unknown output format %q", *to), "use -o "+strings.Join(formats, " or -o ")))
 		}
 		if pre != nil {
 			return pre(cmd, args)
@@ -89,22 +97,4 @@ func cut(s string, n int) string {
 		return s
 	}
 	return string(r[:n-1]) + "~"
-}
-
-// confirm asks the operator to type want. Anything else, or no terminal to ask at, changes nothing.
-func confirm(env Env, question, want string) error {
-	if _, err := fmt.Fprintf(env.Stdout, "%s\nType %q to go on: ", question, want); err != nil {
-		return fmt.Errorf("ask: %w", err)
-	}
-	answer, err := bufio.NewReader(env.Stdin).ReadString('\n')
-	if strings.TrimSpace(answer) == want {
-		return nil
-	}
-	if err != nil {
-		if _, werr := fmt.Fprintln(env.Stdout); werr != nil {
-			return fmt.Errorf("ask: %w", werr)
-		}
-		return hint.Wrap(errAborted, "answer at a terminal, or pass --yes")
-	}
-	return hint.Wrap(errAborted, fmt.Sprintf("type %q exactly, or pass --yes", want))
 }

@@ -2,7 +2,9 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -13,30 +15,56 @@ import (
 // exitChanges is what plan --detailed-exitcode returns when there is something to apply, as terraform does.
 const exitChanges = 2
 
+// desired is what plan and apply are called with.
+type desired struct {
+	vars    *variables
+	targets []string
+}
+
+func desiredFlags(cmd *cobra.Command, c *client) *desired {
+	d := &desired{vars: variableFlags(cmd)}
+	cmd.Flags().StringArrayVar(&d.targets, "target", nil, "only this `block` and what it refers to: server.NAME, application.NAME or wave.NAME; may be given several times")
+	completeFlag(cmd, c, "target", c.targets)
+	return d
+}
+
+// given says whether anything of it was.
+func (d *desired) given() bool { return len(d.vars.values)+len(d.vars.files)+len(d.targets) > 0 }
+
 func newPlan(env Env, c *client) *cobra.Command {
-	var output string
+	var output, out string
 	var detailed bool
 	cmd := &cobra.Command{
-		Use:     "plan DIR",
-		Short:   "Show what applying a configuration would change",
-		Example: "  rehost plan configs/small\n  rehost plan configs/small --detailed-exitcode",
-		Args:    one("DIR"),
+		Use:   "plan DIR",
+		Short: "Show what applying a configuration would change",
+		Long: "Compare a configuration with the one that is applied, and with what is recorded and observed of its servers: what is created, changed and\n" +
+			"removed, from which value to which, and what that costs. Findings of preflight are shown: those that block tests and cutovers, and warnings.\n\n" +
+			"With --out the plan is kept, and rehost apply FILE applies exactly that, or refuses when something has changed since.",
+		Example: "  rehost plan configs/small\n  rehost plan configs/small --out small.plan\n  rehost plan configs/small --target wave.first\n" +
+			"  rehost plan configs/small --detailed-exitcode",
+		Args: one("DIR"),
 	}
-	vars := variableFlags(cmd)
+	of := desiredFlags(cmd, c)
 	cmd.Flags().BoolVar(&detailed, "detailed-exitcode", false, "exit with 2 when there are changes")
+	cmd.Flags().StringVar(&out, "out", "", "keep the plan in this `file`, for rehost apply FILE; it holds the whole configuration")
 	outputFlag(cmd, &output)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		defer c.close()
-		_, plan, err := makePlan(cmd.Context(), c, args[0], *vars)
+		plan, err := makePlan(cmd.Context(), c, args[0], of)
 		if err != nil {
 			return err
 		}
-		if output == "json" {
-			err = writeJSON(env.Stdout, plan)
-		} else {
-			err = printPlan(env, plan)
+		if out != "" {
+			if err := plan.save(out); err != nil {
+				return err
+			}
 		}
-		if err == nil && detailed && len(plan.Changes) > 0 {
+		if output == formatJSON {
+			err = writeJSON(env.Stdout, plan.Plan)
+		} else {
+			err = printPlan(env, plan, out)
+		}
+		if err == nil && detailed && len(plan.Plan.Changes) > 0 {
 			return &exitError{code: exitChanges}
 		}
 		return err
@@ -46,88 +74,77 @@ func newPlan(env Env, c *client) *cobra.Command {
 
 func newApply(env Env, c *client) *cobra.Command {
 	var output string
-	var yes bool
+	var sure consent
 	cmd := &cobra.Command{
-		Use:     "apply DIR",
-		Short:   "Make the fleet as a configuration says",
-		Long:    "Show the plan, ask, and apply exactly that plan. If the fleet changed in between, nothing is applied.",
-		Example: "  rehost apply configs/small\n  rehost apply configs/small --yes",
+		Use:   "apply DIR|FILE",
+		Short: "Make the fleet as a configuration or a kept plan says",
+		Long: "Show the plan, ask, and apply exactly that plan. If the fleet changed in between, nothing is applied.\n\n" +
+			"FILE is one that rehost plan --out wrote: it is applied without a question, as it is, or refused with what has changed since.",
+		Example: "  rehost apply configs/small\n  rehost apply configs/small --yes\n  rehost apply small.plan",
 		Args:    one("DIR"),
 	}
-	vars := variableFlags(cmd)
-	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+	of := desiredFlags(cmd, c)
+	sure.flag(cmd)
 	outputFlag(cmd, &output)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		defer c.close()
-		if output == "json" && !yes {
-			return usage(hint.New("apply -o json cannot ask", "pass --yes as well"))
-		}
-		fleet, plan, err := makePlan(cmd.Context(), c, args[0], *vars)
-		if err != nil {
+		plan, kept, err := loadPlan(args[0])
+		switch {
+		case err != nil:
 			return err
-		}
-		if output != "json" {
-			if err := printPlan(env, plan); err != nil {
+		case kept && of.given():
+			return usage(hint.New(args[0]+" is a plan: variables and targets are in it", "leave out --var, --var-file and --target, or name the configuration's folder"))
+		case !kept:
+			if err := sure.possible(output); err != nil {
+				return err
+			}
+			if plan, err = makePlan(cmd.Context(), c, args[0], of); err != nil {
 				return err
 			}
 		}
-		if len(plan.Changes) > 0 {
-			if !yes {
-				if err := confirm(env, "", "yes"); err != nil {
+		if output == formatText {
+			if err := printPlan(env, plan, ""); err != nil {
+				return err
+			}
+		}
+		done := plan.Plan
+		if kept || len(plan.Plan.Changes) > 0 {
+			if !kept {
+				if err := sure.get(env, "", "yes"); err != nil {
 					return err
 				}
 			}
-			if plan, err = ask[protocol.ApplyRequest, protocol.Plan](cmd.Context(), c, protocol.VerbApply, protocol.ApplyRequest{Fleet: fleet, Hash: plan.Hash}); err != nil {
+			if done, err = applyPlan(cmd.Context(), c, plan); err != nil {
 				return err
 			}
 		}
-		if output == "json" {
-			return writeJSON(env.Stdout, plan)
+		if output == formatJSON {
+			return writeJSON(env.Stdout, done)
 		}
 		var p printer
-		p.line("Applied: %s.", planCounts(plan, "created", "updated", "removed"))
+		p.line("Applied: %s.", planCounts(done, "created", "updated", "removed"))
 		return p.flush(env.Stdout)
 	}
 	return cmd
 }
 
-func makePlan(ctx context.Context, c *client, dir string, vars variables) (protocol.Fleet, protocol.Plan, error) {
-	fleet, err := vars.load(dir)
+func makePlan(ctx context.Context, c *client, dir string, of *desired) (planFile, error) {
+	fleet, err := of.vars.load(dir)
 	if err != nil {
-		return fleet, protocol.Plan{}, err
+		return planFile{}, err
 	}
-	plan, err := ask[protocol.PlanRequest, protocol.Plan](ctx, c, protocol.VerbPlan, protocol.PlanRequest{Fleet: fleet})
-	return fleet, plan, err
+	req := protocol.PlanRequest{Fleet: fleet, Targets: of.targets}
+	plan, err := ask[protocol.PlanRequest, protocol.Plan](ctx, c, protocol.VerbPlan, req)
+	return newPlanFile(req, plan, dir, time.Now()), err
 }
 
-func printPlan(env Env, plan protocol.Plan) error {
-	var p printer
-	for _, w := range plan.Warnings {
-		p.line("warning: %s", w)
+// applyPlan applies exactly what was planned.
+func applyPlan(ctx context.Context, c *client, p planFile) (protocol.Plan, error) {
+	done, err := ask[protocol.ApplyRequest, protocol.Plan](ctx, c, protocol.VerbApply, protocol.ApplyRequest{
+		PlanRequest: p.PlanRequest, Hash: p.Plan.Hash, Changes: p.Plan.Changes,
+	})
+	if lost, ok := errors.AsType[*lostError](err); ok {
+		return done, hint.Wrap(fmt.Errorf("%w; whether the plan was applied is not known", lost), "a plan is applied whole or not at all: when the controller is back, rehost plan shows which")
 	}
-	if len(plan.Changes) == 0 {
-		p.line("No changes: the fleet is as the configuration says.")
-		return p.flush(env.Stdout)
-	}
-	marks := map[string]string{"create": "+", "update": "~", "remove": "-"}
-	for _, c := range plan.Changes {
-		p.line("  %s %s %s", marks[c.Action], c.Kind, c.Name)
-		for _, f := range c.Fields {
-			p.line("      %s", f)
-		}
-		if c.Effect != "" {
-			p.line("      effect: %s", c.Effect)
-		}
-	}
-	p.line("")
-	p.line("Plan: %s.", planCounts(plan, "to create", "to update", "to remove"))
-	return p.flush(env.Stdout)
-}
-
-func planCounts(plan protocol.Plan, created, updated, removed string) string {
-	n := map[string]int{}
-	for _, c := range plan.Changes {
-		n[c.Action]++
-	}
-	return fmt.Sprintf("%d %s, %d %s, %d %s", n["create"], created, n["update"], updated, n["remove"], removed)
+	return done, err
 }

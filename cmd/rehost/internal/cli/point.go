@@ -6,7 +6,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"rehost/internal/hint"
 	"rehost/internal/progress"
 	"rehost/protocol"
 )
@@ -81,22 +80,20 @@ func newPointPin(env Env, c *client, pinned bool) *cobra.Command {
 
 func newPointRemove(env Env, c *client) *cobra.Command {
 	var output string
-	var yes bool
+	var sure consent
 	cmd := &cobra.Command{
 		Use: "remove SERVER POINT", Short: "Remove a point and its snapshots", Args: two("SERVER", "POINT"), Example: "  rehost point remove web-1 p20260301-120000-0a1b2c",
 		Long: "Remove a point and its snapshots, with all parts of a point that several servers took together. One that is pinned,\nor that a test, a cutover or a running job uses, stays.",
 	}
-	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+	sure.flag(cmd)
 	outputFlag(cmd, &output)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		defer c.close()
-		if !yes {
-			if output == "json" {
-				return usage(hint.New("-o json cannot ask", "pass --yes as well"))
-			}
-			if err := confirm(env, "The snapshots of this point will be deleted:\n  "+args[1]+" of "+args[0], args[1]); err != nil {
-				return err
-			}
+		if err := sure.possible(output); err != nil {
+			return err
+		}
+		if err := sure.get(env, "The snapshots of this point will be deleted:\n  "+args[1]+" of "+args[0], args[1]); err != nil {
+			return err
 		}
 		points, err := ask[protocol.RemoveRequest, []protocol.Point](cmd.Context(), c, protocol.VerbRemove, protocol.RemoveRequest{Server: args[0], ID: args[1]})
 		if err != nil {

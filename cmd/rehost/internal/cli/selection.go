@@ -58,7 +58,10 @@ func ofServers() selector {
 }
 
 // confirmSelection tells what cannot be undone, of which servers, and asks for the name of what was selected, or for the number of servers.
-func confirmSelection(cmd *cobra.Command, env Env, c *client, warning string, of protocol.Selection) error {
+func confirmSelection(cmd *cobra.Command, env Env, c *client, sure consent, output, warning string, of protocol.Selection) error {
+	if err := sure.possible(output); err != nil || sure.yes {
+		return err
+	}
 	names, want := of.String(), of.Application
 	switch {
 	case of.Wave != "":
@@ -76,5 +79,5 @@ func confirmSelection(cmd *cobra.Command, env Env, c *client, warning string, of
 	case len(of.Servers) > 1:
 		want = fmt.Sprintf("%d servers", len(of.Servers))
 	}
-	return confirm(env, warning+"\n  "+names, want)
+	return sure.get(env, warning+"\n  "+names, want)
 }

@@ -13,7 +13,8 @@ import (
 
 func newSweep(env Env, c *client) *cobra.Command {
 	var output string
-	var remove, yes bool
+	var remove bool
+	var sure consent
 	cmd := &cobra.Command{
 		Use: "sweep", Short: "List what is left in the cloud and no record explains, and remove it", Args: cobra.NoArgs,
 		Example: "  rehost sweep\n  rehost sweep --remove",
@@ -21,12 +22,14 @@ func newSweep(env Env, c *client) *cobra.Command {
 			"Launched servers are never listed. If another controller works in the same account and region, its things are listed too.",
 	}
 	cmd.Flags().BoolVar(&remove, "remove", false, "remove what is listed; it asks first")
-	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+	sure.flag(cmd)
 	outputFlag(cmd, &output)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		defer c.close()
-		if remove && !yes && output == "json" {
-			return usage(hint.New("-o json cannot ask", "pass --yes as well"))
+		if remove {
+			if err := sure.possible(output); err != nil {
+				return err
+			}
 		}
 		found, err := ask[protocol.SweepRequest, []protocol.Leftover](cmd.Context(), c, protocol.VerbSweep, protocol.SweepRequest{})
 		if err != nil {
@@ -38,7 +41,7 @@ func newSweep(env Env, c *client) *cobra.Command {
 			}
 		}
 		if remove && len(found) > 0 {
-			return removeLeftovers(cmd.Context(), env, c, found, yes, output)
+			return removeLeftovers(cmd.Context(), env, c, found, sure, output)
 		}
 		if output == "json" {
 			return writeJSON(env.Stdout, found)
@@ -48,11 +51,9 @@ func newSweep(env Env, c *client) *cobra.Command {
 	return cmd
 }
 
-func removeLeftovers(ctx context.Context, env Env, c *client, found []protocol.Leftover, yes bool, output string) error {
-	if !yes {
-		if err := confirm(env, "All of this will be removed, with everything on it.", fmt.Sprintf("remove %d", len(found))); err != nil {
-			return err
-		}
+func removeLeftovers(ctx context.Context, env Env, c *client, found []protocol.Leftover, sure consent, output string) error {
+	if err := sure.get(env, "All of this will be removed, with everything on it.", fmt.Sprintf("remove %d", len(found))); err != nil {
+		return err
 	}
 	var ids []string
 	for _, l := range found {

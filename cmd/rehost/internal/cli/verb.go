@@ -60,9 +60,10 @@ func jobVerbs() []jobVerb {
 
 // jobFlags are what a verb's command line says beside the servers.
 type jobFlags struct {
-	output      string
-	yes, detach bool
-	timeout     time.Duration
+	output  string
+	sure    consent
+	detach  bool
+	timeout time.Duration
 }
 
 func newJobVerb(env Env, c *client, v jobVerb, of selector) *cobra.Command {
@@ -77,7 +78,7 @@ func newJobVerb(env Env, c *client, v jobVerb, of selector) *cobra.Command {
 	cmd.Flags().DurationVar(&f.timeout, "timeout", 0, "stop following after this `time`; the job goes on (0: never)")
 	cmd.Flags().IntVar(&req.Concurrency, "concurrency", 0, "servers worked on at once (0: as the wave says, or 4)")
 	cmd.Flags().BoolVar(&req.StopOnFailure, "stop-on-failure", false, "begin no further server when one has failed")
-	cmd.Flags().BoolVarP(&f.yes, "yes", "y", false, "do not ask (a test never asks)")
+	f.sure.flag(cmd)
 	launches := v.kind == protocol.JobTest || v.kind == protocol.JobCutover
 	if launches {
 		cmd.Flags().StringVar(&req.Force, "force", "", "go on where the lifecycle, preflight or a point's age says no, for this `reason`, which is recorded")
@@ -104,11 +105,8 @@ func startJob(cmd *cobra.Command, env Env, c *client, v jobVerb, req protocol.St
 			return err
 		}
 	}
-	if v.warning != "" && !f.yes {
-		if f.output == "json" {
-			return usage(hint.New("-o json cannot ask", "pass --yes as well"))
-		}
-		if err := confirmSelection(cmd, env, c, v.warning, req.Selection); err != nil {
+	if v.warning != "" {
+		if err := confirmSelection(cmd, env, c, f.sure, f.output, v.warning, req.Selection); err != nil {
 			return err
 		}
 	}
