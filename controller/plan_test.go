@@ -124,7 +124,9 @@ func TestALargeConfigurationFitsTheBus(t *testing.T) {
 	}
 	const limit = 1 << 20
 	for what, v := range map[string]any{"the request": protocol.ApplyRequest{PlanRequest: req, Hash: p.Hash, Changes: p.Changes}, "the plan": p, "the record": f} {
-		if body, err := bus.Encode(v); err != nil || len(body) > limit {
+		body, err := bus.Encode(v)
+		t.Logf("%s: %d KiB", what, len(body)>>10)
+		if err != nil || len(body) > limit {
 			t.Errorf("%s is %d bytes, %v; want at most %d", what, len(body), err, limit)
 		}
 	}

@@ -96,6 +96,8 @@ var benchmarks = []benchmark{
 	{"convert", "rehost convert apply of a disk of 4 GiB, the machine's start included", 5 * time.Minute, conversion(true, 15)},
 	{"convert-itself", "the same without the machine's start", 5 * time.Minute, conversion(false, 2)},
 	{"convert-v2v", "the same against virt-v2v-in-place, both on an emulated processor", 15 * time.Minute, againstV2V},
+	{"plan-new", "rehost plan of 10,000 servers, all of them new", 5 * time.Minute, planning(false)},
+	{"plan-change", "the same when they are applied and one setting changes", 5 * time.Minute, planning(true)},
 	{"codec", "lz4 against other codecs, one core, frames of 1 MiB", 10 * time.Minute, codecs},
 }
 

@@ -108,7 +108,7 @@ func newChangeVerb(env Env, c *client, v changeVerb) *cobra.Command {
 		defer c.close()
 		req.Selection = of.read(args)
 		if v.warning != "" {
-			if err := confirmSelection(cmd, env, c, sure, output, v.warning, req.Selection); err != nil {
+			if err := confirmSelection(cmd, c, sure, output, v.warning, req.Selection); err != nil {
 				return err
 			}
 		}

@@ -53,7 +53,7 @@ func System() Env {
 	if width, _, err := term.GetSize(fd); err == nil && width > 0 {
 		e.Width = width
 	}
-	e.Color = e.Terminal && e.Getenv("NO_COLOR") == "" && e.Getenv("TERM") != "dumb"
+	e.Color = e.colored()
 	return e
 }
 

@@ -81,6 +81,17 @@ func (c *client) connect(ctx context.Context) error {
 	return nil
 }
 
+// reach connects, or says in time that no bus answers.
+func (c *client) reach(ctx context.Context, within time.Duration) error {
+	limited, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	err := c.connect(limited)
+	if err != nil && errors.Is(limited.Err(), context.DeadlineExceeded) {
+		return hint.Wrap(&lostError{fmt.Errorf("no bus answers within %s", within)}, "check that the controller runs, and that the address in the context file can be reached from here")
+	}
+	return err
+}
+
 func (c *client) close() {
 	if c.nc != nil {
 		c.nc.Close()
@@ -95,13 +106,18 @@ func (e *lostError) Unwrap() error { return e.err }
 
 // ask sends one request to the controller and waits for the reply, or says within five seconds that there is none.
 func ask[Req, Reply any](ctx context.Context, c *client, verb protocol.Verb, req Req) (Reply, error) {
+	return askWithin[Req, Reply](ctx, c, askTimeout, verb, req)
+}
+
+// askWithin is ask for what may take the controller longer.
+func askWithin[Req, Reply any](ctx context.Context, c *client, within time.Duration, verb protocol.Verb, req Req) (Reply, error) {
 	var none Reply
-	if err := c.connect(ctx); err != nil {
+	limited, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	if err := c.reach(limited, within); err != nil {
 		return none, err
 	}
-	limited, cancel := context.WithTimeout(bus.WithReason(ctx, c.reason), askTimeout)
-	defer cancel()
-	reply, err := bus.Request[Req, Reply](limited, c.nc, protocol.OperatorSubject(verb, c.name), req)
+	reply, err := bus.Request[Req, Reply](bus.WithReason(limited, c.reason), c.nc, protocol.OperatorSubject(verb, c.name), req)
 	if err == nil {
 		return reply, nil
 	}
@@ -117,7 +133,7 @@ func ask[Req, Reply any](ctx context.Context, c *client, verb protocol.Verb, req
 	case errors.Is(err, nats.ErrNoResponders):
 		return none, hint.Wrap(&lostError{fmt.Errorf("no controller answers on the bus at %s", c.url)}, next)
 	case limited.Err() != nil:
-		return none, hint.Wrap(&lostError{fmt.Errorf("no answer from the controller within %s", askTimeout)}, next)
+		return none, hint.Wrap(&lostError{fmt.Errorf("no answer from the controller within %s", within)}, next)
 	}
 	return none, err
 }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"strings"
 
@@ -25,12 +26,15 @@ func (a consent) possible(output string) error {
 	return usage(hint.New("-o "+output+" cannot ask", "pass --yes as well"))
 }
 
-// get asks for the word want, unless --yes was given.
-func (a consent) get(env Env, question, want string) error {
+// get asks for the word want, unless --yes was given. There is no use in asking when nobody could do it.
+func (a consent) get(ctx context.Context, c *client, question, want string) error {
 	if a.yes {
 		return nil
 	}
-	return confirm(env, question, want)
+	if err := c.reach(ctx, askTimeout); err != nil {
+		return err
+	}
+	return confirm(c.env, question, want)
 }
 
 // confirm asks the operator to type want. Anything else, or no terminal to ask at, changes nothing.

@@ -88,7 +88,8 @@ func (f *fake) diff(req protocol.PlanRequest) protocol.Plan {
 		if old := f.applied["launch "+l.Name]; old != "" && old != l.InstanceType {
 			plan.Changes = append(plan.Changes, protocol.PlanChange{Action: protocol.PlanUpdate, Kind: "launch", Name: l.Name, Effects: []string{"for launches from now on"}, Fields: []protocol.FieldChange{
 				{Field: "instance_type", Before: json.RawMessage(`"` + old + `"`), After: json.RawMessage(`"` + l.InstanceType + `"`)},
-				{Field: "grace_ns", Before: json.RawMessage("60000000000"), After: json.RawMessage("600000000000")}, {Field: "some_bytes", After: json.RawMessage("134217728")},
+				{Field: "grace_ns", Before: json.RawMessage("60000000000"), After: json.RawMessage("600000000000")},
+				{Field: "some_bytes", After: json.RawMessage("134217728")},
 			}})
 		}
 	}

@@ -25,21 +25,14 @@ func newServerPreflight(env Env, c *client) *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&fresh, "fresh", false, "let the agents look now, and wait for it")
 	cmd.Flags().DurationVar(&timeout, "timeout", 5*time.Minute, "stop waiting after this `time` (0: never)")
-	outputFlag(cmd, &output)
+	outputFlag(cmd, &output, formatCSV)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		defer c.close()
 		found, err := preflights(cmd.Context(), c, protocol.PreflightRequest{Servers: args, Fresh: fresh}, timeout)
 		if err != nil {
 			return err
 		}
-		if output == "json" {
-			err = writeJSON(env.Stdout, found)
-		} else {
-			var p printer
-			preflightPage(&p, env, found)
-			err = p.flush(env.Stdout)
-		}
-		if err != nil {
+		if err := listing(env, output, found, preflightColumns(), found, func(p *printer) { preflightPage(p, env, found) }); err != nil {
 			return err
 		}
 		critical := 0
@@ -69,19 +62,7 @@ func preflights(ctx context.Context, c *client, req protocol.PreflightRequest, t
 }
 
 func preflightPage(p *printer, env Env, found []protocol.Preflight) {
-	rows := [][]string{{"SERVER", "CRITICAL", "WARNINGS", "INFO", "SURVEYED"}}
-	for _, f := range found {
-		n := protocol.CountFindings(f.Findings)
-		at := "-"
-		if !f.Surveyed.IsZero() {
-			at = age(time.Now(), f.Surveyed) + " ago"
-		}
-		if f.Pending {
-			at += ", pending"
-		}
-		rows = append(rows, []string{f.Server, fmt.Sprint(n.Critical), fmt.Sprint(n.Warnings), fmt.Sprint(len(f.Findings) - n.Critical - n.Warnings), at})
-	}
-	p.table(min(env.Width, 80), 0, rows)
+	tabulate(p, env, preflightColumns(), found)
 	for _, f := range found {
 		for _, x := range f.Findings {
 			p.line("")
@@ -92,4 +73,30 @@ func preflightPage(p *printer, env Env, found []protocol.Preflight) {
 			}
 		}
 	}
+}
+
+func preflightColumns() []column[protocol.Preflight] {
+	type preflight = protocol.Preflight
+	return []column[preflight]{
+		{head: "SERVER", wide: true, text: func(f preflight) string { return f.Server }},
+		{head: "CRITICAL", text: func(f preflight) string { return fmt.Sprint(protocol.CountFindings(f.Findings).Critical) }},
+		{head: "WARNINGS", text: func(f preflight) string { return fmt.Sprint(protocol.CountFindings(f.Findings).Warnings) }},
+		{head: "INFO", text: func(f preflight) string {
+			n := protocol.CountFindings(f.Findings)
+			return fmt.Sprint(len(f.Findings) - n.Critical - n.Warnings)
+		}},
+		{head: "SURVEYED", text: surveyed, raw: func(f preflight) string { return instant(f.Surveyed) }},
+		{head: "PENDING", raw: func(f preflight) string { return yesNo(f.Pending) }},
+	}
+}
+
+func surveyed(f protocol.Preflight) string {
+	at := "-"
+	if !f.Surveyed.IsZero() {
+		at = age(time.Now(), f.Surveyed) + " ago"
+	}
+	if f.Pending {
+		at += ", pending"
+	}
+	return at
 }

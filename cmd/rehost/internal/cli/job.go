@@ -24,19 +24,20 @@ func newJobList(env Env, c *client) *cobra.Command {
 	cmd := &cobra.Command{Use: "list", Short: "List the jobs, newest first", Args: cobra.NoArgs, Example: "  rehost job list\n  rehost job list --server web-1 --limit 0"}
 	cmd.Flags().StringVar(&req.Server, "server", "", "only jobs of this `server`")
 	cmd.Flags().IntVar(&req.Limit, "limit", defaultJobs, "how many at most (0: all)")
-	outputFlag(cmd, &output)
+	outputFlag(cmd, &output, formatCSV)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		defer c.close()
 		jobs, err := ask[protocol.JobsRequest, []protocol.Job](cmd.Context(), c, protocol.VerbJobs, req)
 		if err != nil {
 			return err
 		}
-		if output == "json" {
-			return writeJSON(env.Stdout, jobs)
-		}
-		var p printer
-		jobTable(&p, env, jobs)
-		return p.flush(env.Stdout)
+		return listing(env, output, jobs, jobColumns(), jobs, func(p *printer) {
+			if len(jobs) == 0 {
+				p.line("no jobs yet; start one: rehost server test NAME")
+				return
+			}
+			tabulate(p, env, jobColumns(), jobs)
+		})
 	}
 	return cmd
 }
@@ -44,23 +45,39 @@ func newJobList(env Env, c *client) *cobra.Command {
 // defaultJobs is how many jobs are listed: a screen of them.
 const defaultJobs = 20
 
-func jobTable(p *printer, env Env, jobs []protocol.Job) {
-	if len(jobs) == 0 {
-		p.line("no jobs yet; start one: rehost server test NAME")
-		return
+func jobColumns() []column[protocol.Job] {
+	type job = protocol.Job
+	return []column[job]{
+		{head: "JOB", text: func(j job) string { return j.ID }},
+		{head: "KIND", raw: func(j job) string { return string(j.Kind) }},
+		{head: "OF", wide: true, text: func(j job) string { return j.Of.String() }},
+		{head: "STATUS", text: func(j job) string { return string(j.Status) }},
+		{head: "OK", text: func(j job) string { ok, _, _ := outcome(j); return fmt.Sprint(ok) }},
+		{head: "FAILED", text: func(j job) string { _, failed, _ := outcome(j); return fmt.Sprint(failed) }},
+		{head: "OTHER", raw: func(j job) string { _, _, other := outcome(j); return fmt.Sprint(other) }},
+		{head: "BEGAN", text: func(j job) string { return stamp(j.Created) }, raw: func(j job) string { return instant(j.Created) }},
+		{head: "ENDED", raw: func(j job) string { return instant(j.Ended) }},
+		{head: "TOOK", text: func(j job) string {
+			if !j.Status.Ended() {
+				return "-"
+			}
+			return progress.Short(j.Ended.Sub(j.Created))
+		}, raw: func(j job) string {
+			if !j.Status.Ended() {
+				return ""
+			}
+			return seconds(j.Ended.Sub(j.Created))
+		}},
 	}
-	rows := [][]string{{"JOB", "OF", "STATUS", "OK", "FAILED", "OTHER", "BEGAN", "TOOK"}}
-	for _, j := range jobs {
-		ok, failed, skipped, cancelled := tally(j)
-		took := "-"
-		if j.Status.Ended() {
-			took = progress.Short(j.Ended.Sub(j.Created))
-		} else {
-			failed, skipped = open(j)
-		}
-		rows = append(rows, []string{j.ID, j.Of.String(), string(j.Status), fmt.Sprint(ok), fmt.Sprint(failed), fmt.Sprint(skipped + cancelled), stamp(j.Created), took})
+}
+
+// outcome counts the servers of a job by how it went with them.
+func outcome(j protocol.Job) (ok, failed, other int) {
+	ok, failed, skipped, cancelled := tally(j)
+	if !j.Status.Ended() {
+		failed, skipped = open(j)
 	}
-	p.table(env.Width, 1, rows)
+	return ok, failed, skipped + cancelled
 }
 
 // open counts the servers of a job that has not ended: those that failed, and those whose end is to come.

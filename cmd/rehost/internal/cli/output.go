@@ -64,8 +64,8 @@ func (p *printer) flush(w io.Writer) error {
 	return nil
 }
 
-// table prints aligned columns. The column wide is cut with a "~" where the whole would not fit into width.
-func (p *printer) table(width, wide int, rows [][]string) {
+// table prints aligned columns. The columns wide are cut with a "~", one after the other, where the whole would not fit into width.
+func (p *printer) table(width int, wide []int, rows [][]string) {
 	if len(rows) == 0 {
 		return
 	}
@@ -73,22 +73,28 @@ func (p *printer) table(width, wide int, rows [][]string) {
 	total := 2 * (len(columns) - 1)
 	for i := range columns {
 		for _, row := range rows {
-			columns[i] = max(columns[i], utf8.RuneCountInString(row[i]))
+			columns[i] = max(columns[i], visible(row[i]))
 		}
 		total += columns[i]
 	}
-	if over := total - width; over > 0 {
-		columns[wide] = max(4, columns[wide]-over)
+	for _, i := range wide {
+		less := min(max(0, total-width), max(0, columns[i]-4))
+		columns[i], total = columns[i]-less, total-less
 	}
 	for _, row := range rows {
 		cells := slices.Clone(row)
-		cells[wide] = cut(cells[wide], columns[wide])
+		for _, i := range wide {
+			cells[i] = cut(cells[i], columns[i])
+		}
 		for i := range cells {
-			cells[i] += strings.Repeat(" ", max(0, columns[i]-utf8.RuneCountInString(cells[i])))
+			cells[i] += strings.Repeat(" ", max(0, columns[i]-visible(cells[i])))
 		}
 		p.line("%s", strings.Join(cells, "  "))
 	}
 }
+
+// visible is how many columns a text takes, whatever its colour.
+func visible(s string) int { return utf8.RuneCountInString(colors.ReplaceAllString(s, "")) }
 
 // cut shortens a text to at most n columns and marks it.
 func cut(s string, n int) string {

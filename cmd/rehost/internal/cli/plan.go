@@ -107,16 +107,9 @@ func newApply(env Env, c *client) *cobra.Command {
 				return err
 			}
 		}
-		done := plan.Plan
-		if kept || len(plan.Plan.Changes) > 0 {
-			if !kept {
-				if err := sure.get(env, "", "yes"); err != nil {
-					return err
-				}
-			}
-			if done, err = applyPlan(cmd.Context(), c, plan); err != nil {
-				return err
-			}
+		done, err := carryOut(cmd.Context(), c, plan, kept, sure)
+		if err != nil {
+			return err
 		}
 		if output == formatJSON {
 			return writeJSON(env.Stdout, done)
@@ -134,13 +127,32 @@ func makePlan(ctx context.Context, c *client, dir string, of *desired) (planFile
 		return planFile{}, err
 	}
 	req := protocol.PlanRequest{Fleet: fleet, Targets: of.targets}
-	plan, err := ask[protocol.PlanRequest, protocol.Plan](ctx, c, protocol.VerbPlan, req)
+	plan, err := askWithin[protocol.PlanRequest, protocol.Plan](ctx, c, planTimeout(req), protocol.VerbPlan, req)
 	return newPlanFile(req, plan, dir, time.Now()), err
+}
+
+// carryOut applies a plan that there is something in, after a question. A kept one was decided before; whether it is stale is told in any case.
+func carryOut(ctx context.Context, c *client, p planFile, kept bool, sure consent) (protocol.Plan, error) {
+	if kept {
+		return applyPlan(ctx, c, p)
+	}
+	if len(p.Plan.Changes) == 0 {
+		return p.Plan, nil
+	}
+	if err := sure.get(ctx, c, "", "yes"); err != nil {
+		return protocol.Plan{}, err
+	}
+	return applyPlan(ctx, c, p)
+}
+
+// planTimeout gives the controller time for a large fleet: 10,000 servers take it a second or two, on a busy machine more.
+func planTimeout(req protocol.PlanRequest) time.Duration {
+	return askTimeout + time.Duration(len(req.Fleet.Servers)/1000)*time.Second
 }
 
 // applyPlan applies exactly what was planned.
 func applyPlan(ctx context.Context, c *client, p planFile) (protocol.Plan, error) {
-	done, err := ask[protocol.ApplyRequest, protocol.Plan](ctx, c, protocol.VerbApply, protocol.ApplyRequest{
+	done, err := askWithin[protocol.ApplyRequest, protocol.Plan](ctx, c, planTimeout(p.PlanRequest), protocol.VerbApply, protocol.ApplyRequest{
 		PlanRequest: p.PlanRequest, Hash: p.Plan.Hash, Changes: p.Plan.Changes,
 	})
 	if lost, ok := errors.AsType[*lostError](err); ok {

@@ -100,6 +100,8 @@ func fieldValue(field string, v json.RawMessage) string {
 		return "none"
 	case strings.HasSuffix(field, "_ns") && json.Unmarshal(v, &n) == nil:
 		return fmt.Sprintf("%q", config.FormatDuration(time.Duration(n)))
+	case strings.HasPrefix(field, "bandwidth.") && strings.HasSuffix(field, "_bytes") && json.Unmarshal(v, &n) == nil:
+		return fmt.Sprintf("%q", config.FormatRate(n))
 	case strings.HasSuffix(field, "_bytes") && json.Unmarshal(v, &n) == nil:
 		return fmt.Sprintf("%q", config.FormatSize(n))
 	}

@@ -22,37 +22,54 @@ func newPointList(env Env, c *client) *cobra.Command {
 		Use: "list SERVER", Short: "List the points of a server, newest first",
 		Example: "  rehost point list web-1", Args: one("SERVER"),
 	}
-	outputFlag(cmd, &output)
+	outputFlag(cmd, &output, formatCSV)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		defer c.close()
 		points, err := ask[protocol.PointsRequest, []protocol.Point](cmd.Context(), c, protocol.VerbPoints, protocol.PointsRequest{Server: args[0]})
 		if err != nil {
 			return err
 		}
-		if output == "json" {
-			return writeJSON(env.Stdout, points)
-		}
-		var p printer
-		if len(points) == 0 {
-			p.line("no points of %s yet; take one: rehost point take %s", args[0], args[0])
-			return p.flush(env.Stdout)
-		}
-		rows := [][]string{{"POINT", "STATE", "ORIGIN", "GRADE", "AGE", "FROZEN", "FENCED", "PINNED"}}
-		for _, pt := range points {
-			rows = append(rows, []string{
-				pt.ID, string(pt.State), orDash(origin(pt)), orDash(strings.TrimSuffix(string(pt.Grade), "-consistent")),
-				age(time.Now(), pt.Taken), progress.Short(pt.Frozen), yesNo(pt.Fenced), yesNo(pt.Pinned),
-			})
-		}
-		p.table(env.Width, 2, rows)
-		for _, pt := range points {
-			if pt.Problem != nil {
-				p.line("%s: %s", pt.ID, oneLine(pt.Problem.Message))
-			}
-		}
-		return p.flush(env.Stdout)
+		return listing(env, output, points, pointColumns(), points, func(p *printer) { pointPage(p, env, args[0], points) })
 	}
 	return cmd
+}
+
+func pointPage(p *printer, env Env, server string, points []protocol.Point) {
+	if len(points) == 0 {
+		p.line("no points of %s yet; take one: rehost point take %s", server, server)
+		return
+	}
+	tabulate(p, env, pointColumns(), points)
+	for _, pt := range points {
+		if pt.Problem != nil {
+			p.line("%s: %s", pt.ID, oneLine(pt.Problem.Message))
+		}
+	}
+}
+
+func pointColumns() []column[protocol.Point] {
+	type point = protocol.Point
+	return []column[point]{
+		{head: "POINT", text: func(pt point) string { return pt.ID }},
+		{head: "STATE", text: func(pt point) string { return string(pt.State) }},
+		{head: "ORIGIN", wide: true, text: func(pt point) string { return orDash(origin(pt)) }, raw: func(pt point) string { return string(pt.Origin) }},
+		{head: "APPLICATION", raw: func(pt point) string { return pt.Group }},
+		{
+			head: "GRADE", wide: true, raw: func(pt point) string { return string(pt.Grade) },
+			text: func(pt point) string { return orDash(strings.TrimSuffix(string(pt.Grade), "-consistent")) },
+		},
+		{head: "AGE", text: func(pt point) string { return age(time.Now(), pt.Taken) }},
+		{head: "TAKEN", raw: func(pt point) string { return instant(pt.Taken) }},
+		{head: "FROZEN", text: func(pt point) string { return progress.Short(pt.Frozen) }, raw: func(pt point) string { return seconds(pt.Frozen) }},
+		{head: "FENCED", text: func(pt point) string { return yesNo(pt.Fenced) }},
+		{head: "PIN", text: func(pt point) string { return yesNo(pt.Pinned) }},
+		{head: "PROBLEM", raw: func(pt point) string {
+			if pt.Problem == nil {
+				return ""
+			}
+			return oneLine(pt.Problem.Message)
+		}},
+	}
 }
 
 func newPointPin(env Env, c *client, pinned bool) *cobra.Command {
@@ -92,7 +109,7 @@ func newPointRemove(env Env, c *client) *cobra.Command {
 		if err := sure.possible(output); err != nil {
 			return err
 		}
-		if err := sure.get(env, "The snapshots of this point will be deleted:\n  "+args[1]+" of "+args[0], args[1]); err != nil {
+		if err := sure.get(cmd.Context(), c, "The snapshots of this point will be deleted:\n  "+args[1]+" of "+args[0], args[1]); err != nil {
 			return err
 		}
 		points, err := ask[protocol.RemoveRequest, []protocol.Point](cmd.Context(), c, protocol.VerbRemove, protocol.RemoveRequest{Server: args[0], ID: args[1]})

@@ -120,7 +120,7 @@ func runbookText(p *printer, env Env, b protocol.Runbook) {
 		p.line("     way back: %s", s.Back)
 	}
 	p.line("")
-	p.table(env.Width, 2, downtimeTable(b))
+	p.table(env.Width, []int{2}, downtimeTable(b))
 }
 
 func runbookMarkdown(p *printer, b protocol.Runbook) {

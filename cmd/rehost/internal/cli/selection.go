@@ -58,7 +58,7 @@ func ofServers() selector {
 }
 
 // confirmSelection tells what cannot be undone, of which servers, and asks for the name of what was selected, or for the number of servers.
-func confirmSelection(cmd *cobra.Command, env Env, c *client, sure consent, output, warning string, of protocol.Selection) error {
+func confirmSelection(cmd *cobra.Command, c *client, sure consent, output, warning string, of protocol.Selection) error {
 	if err := sure.possible(output); err != nil || sure.yes {
 		return err
 	}
@@ -79,5 +79,5 @@ func confirmSelection(cmd *cobra.Command, env Env, c *client, sure consent, outp
 	case len(of.Servers) > 1:
 		want = fmt.Sprintf("%d servers", len(of.Servers))
 	}
-	return sure.get(env, warning+"\n  "+names, want)
+	return sure.get(cmd.Context(), c, warning+"\n  "+names, want)
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"rehost/internal/hint"
 	"rehost/internal/progress"
 	"rehost/protocol"
 )
@@ -25,23 +26,21 @@ func newStatus(env Env, c *client) *cobra.Command {
 	}
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "show it again and again, until interrupted")
 	cmd.Flags().BoolVar(&archived, "archived", false, "show archived servers too")
-	outputFlag(cmd, &output)
+	outputFlag(cmd, &output, formatCSV)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		defer c.close()
 		req := protocol.StatusRequest{Servers: args, Archived: archived}
-		if watch {
-			return watchStatus(cmd.Context(), env, c, req, output == "json")
+		switch {
+		case watch && output == formatCSV:
+			return usage(hint.New("--watch has no CSV", "use -o json, or leave out --watch"))
+		case watch:
+			return watchStatus(cmd.Context(), env, c, req, output == formatJSON)
 		}
 		status, err := ask[protocol.StatusRequest, protocol.Status](cmd.Context(), c, protocol.VerbStatus, req)
 		if err != nil {
 			return err
 		}
-		if output == "json" {
-			return writeJSON(env.Stdout, status)
-		}
-		var p printer
-		statusPage(&p, env, status)
-		return p.flush(env.Stdout)
+		return listing(env, output, status, serverColumns(env, status.At), status.Servers, func(p *printer) { statusPage(p, env, status) })
 	}
 	return cmd
 }
@@ -90,14 +89,7 @@ func statusPage(p *printer, env Env, status protocol.Status) {
 		p.line("no servers; declare one with a server block and run: rehost apply DIR")
 		return
 	}
-	rows := [][]string{{"SERVER", "STATE", "SINCE", "HEALTH", "REPLICATION", "LAG", "SYNC"}}
-	for _, s := range status.Servers {
-		rows = append(rows, []string{
-			s.Record.Name, string(s.Record.Lifecycle), age(status.At, s.Record.Since), health(status.At, s),
-			string(s.Replication), lag(s), share(s),
-		})
-	}
-	p.table(min(env.Width, 80), 0, rows)
+	tabulate(p, env, serverColumns(env, status.At), status.Servers)
 	for _, s := range status.Servers {
 		serverNotes(p, status.At, s)
 	}
@@ -113,6 +105,36 @@ func statusPage(p *printer, env Env, status protocol.Status) {
 	}
 	for i := range status.Problems {
 		problemLines(p, "rehost", &status.Problems[i])
+	}
+}
+
+// healthColors are those of the words that somebody should look at.
+var healthColors = map[string]color{"problem": red, "stalled": red, "silent": yellow}
+
+func serverColumns(env Env, now time.Time) []column[protocol.ServerStatus] {
+	type server = protocol.ServerStatus
+	return []column[server]{
+		{head: "SERVER", wide: true, text: func(s server) string { return s.Record.Name }},
+		{head: "STATE", text: func(s server) string { return string(s.Record.Lifecycle) }},
+		{head: "SINCE", text: func(s server) string { return age(now, s.Record.Since) }, raw: func(s server) string { return instant(s.Record.Since) }},
+		{
+			head: "HEALTH", raw: func(s server) string { return health(now, s) },
+			text: func(s server) string { return env.paint(healthColors[health(now, s)], health(now, s)) },
+		},
+		{head: "REPLICATION", text: func(s server) string { return string(s.Replication) }},
+		{head: "LAG", text: lag, raw: func(s server) string {
+			if s.Agent == nil {
+				return ""
+			}
+			return seconds(s.Agent.Lag)
+		}},
+		{head: "SYNC", text: share, raw: func(s server) string { return strings.Trim(share(s), "-%") }},
+		{head: "SYNCED BYTES", raw: func(s server) string { done, _ := synced(s); return fmt.Sprint(done) }},
+		{head: "TOTAL BYTES", raw: func(s server) string { _, total := synced(s); return fmt.Sprint(total) }},
+		{head: "REPLICATION SERVER", raw: func(s server) string { return s.Record.Replica }},
+		{head: "LAST SEEN", raw: func(s server) string { return instant(s.LastSeen) }},
+		{head: "WAITING", raw: func(s server) string { return oneLine(s.Waiting) }},
+		{head: "NEXT", raw: func(s server) string { return oneLine(s.Next) }},
 	}
 }
 

@@ -23,7 +23,7 @@ func newSweep(env Env, c *client) *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&remove, "remove", false, "remove what is listed; it asks first")
 	sure.flag(cmd)
-	outputFlag(cmd, &output)
+	outputFlag(cmd, &output, formatCSV)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		defer c.close()
 		if remove {
@@ -35,24 +35,21 @@ func newSweep(env Env, c *client) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if output != "json" {
-			if err := tellLeftovers(env, found); err != nil {
-				return err
-			}
-		}
 		if remove && len(found) > 0 {
+			if output == formatText {
+				if err := listLeftovers(env, output, found); err != nil {
+					return err
+				}
+			}
 			return removeLeftovers(cmd.Context(), env, c, found, sure, output)
 		}
-		if output == "json" {
-			return writeJSON(env.Stdout, found)
-		}
-		return nil
+		return listLeftovers(env, output, found)
 	}
 	return cmd
 }
 
 func removeLeftovers(ctx context.Context, env Env, c *client, found []protocol.Leftover, sure consent, output string) error {
-	if err := sure.get(env, "All of this will be removed, with everything on it.", fmt.Sprintf("remove %d", len(found))); err != nil {
+	if err := sure.get(ctx, c, "All of this will be removed, with everything on it.", fmt.Sprintf("remove %d", len(found))); err != nil {
 		return err
 	}
 	var ids []string
@@ -63,24 +60,35 @@ func removeLeftovers(ctx context.Context, env Env, c *client, found []protocol.L
 	if err != nil {
 		return err
 	}
-	if output == "json" {
-		return writeJSON(env.Stdout, found)
+	if output != formatText {
+		return listLeftovers(env, output, found)
 	}
 	return tellSwept(env, found)
 }
 
-func tellLeftovers(env Env, found []protocol.Leftover) error {
-	var p printer
-	if len(found) == 0 {
-		p.line("nothing is left: everything with rehost's tags is explained by a record, or younger than an hour")
-		return p.flush(env.Stdout)
+func listLeftovers(env Env, output string, found []protocol.Leftover) error {
+	return listing(env, output, found, leftoverColumns(), found, func(p *printer) {
+		if len(found) == 0 {
+			p.line("nothing is left: everything with rehost's tags is explained by a record, or younger than an hour")
+			return
+		}
+		tabulate(p, env, leftoverColumns(), found)
+	})
+}
+
+func leftoverColumns() []column[protocol.Leftover] {
+	type leftover = protocol.Leftover
+	return []column[leftover]{
+		{head: "KIND", text: func(l leftover) string { return l.Kind }},
+		{head: "ID", text: func(l leftover) string { return l.ID }},
+		{head: "ROLE", text: func(l leftover) string { return l.Role }},
+		{head: "SERVER", wide: true, text: func(l leftover) string { return orDash(l.Server) }, raw: func(l leftover) string { return l.Server }},
+		{head: "JOB", text: func(l leftover) string { return orDash(l.Job) }, raw: func(l leftover) string { return l.Job }},
+		{head: "AGE", text: func(l leftover) string { return age(time.Now(), l.Created) }},
+		{head: "CREATED", raw: func(l leftover) string { return instant(l.Created) }},
+		{head: "REMOVED", raw: func(l leftover) string { return yesNo(l.Removed) }},
+		{head: "ERROR", raw: func(l leftover) string { return oneLine(l.Error) }},
 	}
-	rows := [][]string{{"KIND", "ID", "ROLE", "SERVER", "JOB", "AGE"}}
-	for _, l := range found {
-		rows = append(rows, []string{l.Kind, l.ID, l.Role, orDash(l.Server), orDash(l.Job), age(time.Now(), l.Created)})
-	}
-	p.table(env.Width, 1, rows)
-	return p.flush(env.Stdout)
 }
 
 // tellSwept says what was removed; it fails when something was not.

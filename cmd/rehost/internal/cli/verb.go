@@ -106,7 +106,7 @@ func startJob(cmd *cobra.Command, env Env, c *client, v jobVerb, req protocol.St
 		}
 	}
 	if v.warning != "" {
-		if err := confirmSelection(cmd, env, c, f.sure, f.output, v.warning, req.Selection); err != nil {
+		if err := confirmSelection(cmd, c, f.sure, f.output, v.warning, req.Selection); err != nil {
 			return err
 		}
 	}

@@ -34,19 +34,14 @@ func unknownWave(wave string, waves []protocol.WaveStatus) error {
 func newWaveList(env Env, c *client) *cobra.Command {
 	var output string
 	cmd := &cobra.Command{Use: "list", Short: "List the waves and where their servers are", Args: cobra.NoArgs, Example: "  rehost wave list"}
-	outputFlag(cmd, &output)
+	outputFlag(cmd, &output, formatCSV)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		defer c.close()
 		status, err := ask[protocol.StatusRequest, protocol.Status](cmd.Context(), c, protocol.VerbStatus, protocol.StatusRequest{})
 		if err != nil {
 			return err
 		}
-		if output == "json" {
-			return writeJSON(env.Stdout, status.Waves)
-		}
-		var p printer
-		waveTable(&p, env, status.Waves)
-		return p.flush(env.Stdout)
+		return listing(env, output, status.Waves, waveColumns(), status.Waves, func(p *printer) { waveTable(p, env, status.Waves) })
 	}
 	return cmd
 }
@@ -62,15 +57,28 @@ func waveTable(p *printer, env Env, waves []protocol.WaveStatus) {
 		p.line("no waves; declare one with a wave block and run: rehost apply DIR")
 		return
 	}
-	rows := [][]string{{"WAVE", "SERVERS", "STATES"}}
-	for _, w := range waves {
-		var states []string
-		for _, l := range lifecycleOrder {
-			if n := w.Counts[l]; n > 0 {
-				states = append(states, fmt.Sprintf("%d %s", n, l))
-			}
-		}
-		rows = append(rows, []string{w.Name, fmt.Sprint(len(w.Servers)), strings.Join(states, ", ")})
+	tabulate(p, env, waveColumns(), waves)
+}
+
+func waveColumns() []column[protocol.WaveStatus] {
+	type wave = protocol.WaveStatus
+	columns := []column[wave]{
+		{head: "WAVE", text: func(w wave) string { return w.Name }},
+		{head: "SERVERS", text: func(w wave) string { return fmt.Sprint(len(w.Servers)) }},
+		{head: "STATES", wide: true, text: waveStates},
 	}
-	p.table(env.Width, 2, rows)
+	for _, l := range lifecycleOrder {
+		columns = append(columns, column[wave]{head: string(l), raw: func(w wave) string { return fmt.Sprint(w.Counts[l]) }})
+	}
+	return columns
+}
+
+func waveStates(w protocol.WaveStatus) string {
+	var states []string
+	for _, l := range lifecycleOrder {
+		if n := w.Counts[l]; n > 0 {
+			states = append(states, fmt.Sprintf("%d %s", n, l))
+		}
+	}
+	return strings.Join(states, ", ")
 }
