@@ -482,7 +482,7 @@ func TestRefusals(t *testing.T) {
 	if !isProblem(err) || !strings.Contains(err.Error(), `no wave "two"`) {
 		t.Errorf("an unknown wave: got %v", err)
 	}
-	_, err = ask[protocol.ApplyRequest, protocol.Plan](w, protocol.VerbApply, protocol.ApplyRequest{PlanRequest: protocol.PlanRequest{Fleet: w.fleet()}, Hash: "0123"})
+	_, err = ask[protocol.ApplyRequest, protocol.Plan](w, protocol.VerbApply, protocol.ApplyRequest{Fleet: w.fleet(), Hash: "0123"})
 	if !isProblem(err) || !strings.Contains(err.Error(), "stale") {
 		t.Errorf("a stale plan: got %v", err)
 	}

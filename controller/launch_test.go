@@ -79,7 +79,7 @@ func TestAPlanIsComparedWithTheCloud(t *testing.T) {
 			return err
 		}(),
 		func() error {
-			_, err := ask[protocol.ApplyRequest, protocol.Plan](w, protocol.VerbApply, protocol.ApplyRequest{PlanRequest: protocol.PlanRequest{Fleet: f}})
+			_, err := ask[protocol.ApplyRequest, protocol.Plan](w, protocol.VerbApply, protocol.ApplyRequest{Fleet: f})
 			return err
 		}(),
 	} {

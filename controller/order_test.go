@@ -86,7 +86,7 @@ func TestACutoverWaitsForGates(t *testing.T) {
 		t.Helper()
 		f := w.fleet()
 		f.Waves[0].Gates = g
-		plan, err := ask[protocol.ApplyRequest, protocol.Plan](w, protocol.VerbApply, protocol.ApplyRequest{PlanRequest: protocol.PlanRequest{Fleet: f}})
+		plan, err := ask[protocol.ApplyRequest, protocol.Plan](w, protocol.VerbApply, protocol.ApplyRequest{Fleet: f})
 		if err != nil {
 			t.Fatal(err)
 		}

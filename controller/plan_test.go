@@ -32,7 +32,7 @@ func TestOfTwoAppliesAtOnceOneWins(t *testing.T) {
 		f.Servers = append(f.Servers, protocol.ServerSettings{Name: fmt.Sprint("new-", i), Replication: "default", Launch: "web"})
 		req := protocol.PlanRequest{Fleet: f}
 		p := w.plan(req)
-		requests[i] = protocol.ApplyRequest{PlanRequest: req, Hash: p.Hash, Changes: p.Changes}
+		requests[i] = protocol.ApplyRequest{Fleet: req.Fleet, Targets: req.Targets, Hash: p.Hash, Changes: p.Changes}
 	}
 	errs := make(chan error)
 	for _, req := range requests {
@@ -53,7 +53,7 @@ func TestOfTwoAppliesAtOnceOneWins(t *testing.T) {
 	}
 	same := 0
 	for _, req := range requests {
-		if len(w.plan(req.PlanRequest).Changes) == 0 {
+		if len(w.plan(protocol.PlanRequest{Fleet: req.Fleet}).Changes) == 0 {
 			same++
 		}
 	}
@@ -88,7 +88,7 @@ func TestATargetLeavesTheRestAlone(t *testing.T) {
 	f.Waves[0].Concurrency = 9
 	f.Servers = append(f.Servers, protocol.ServerSettings{Name: "web-2", Replication: "default", Launch: "web"})
 	req := protocol.PlanRequest{Fleet: f, Targets: []string{"server.web-2"}}
-	p, err := ask[protocol.ApplyRequest, protocol.Plan](w, protocol.VerbApply, protocol.ApplyRequest{PlanRequest: req})
+	p, err := ask[protocol.ApplyRequest, protocol.Plan](w, protocol.VerbApply, protocol.ApplyRequest{Fleet: req.Fleet, Targets: req.Targets})
 	if err != nil || len(p.Changes) != 1 || p.Changes[0].Name != "web-2" {
 		t.Fatalf("applied %+v, %v", p.Changes, err)
 	}
@@ -123,7 +123,7 @@ func TestALargeConfigurationFitsTheBus(t *testing.T) {
 		t.Fatalf("%d changes, %v", len(p.Changes), err)
 	}
 	const limit = 1 << 20
-	for what, v := range map[string]any{"the request": protocol.ApplyRequest{PlanRequest: req, Hash: p.Hash, Changes: p.Changes}, "the plan": p, "the record": f} {
+	for what, v := range map[string]any{"the request": protocol.ApplyRequest{Fleet: req.Fleet, Targets: req.Targets, Hash: p.Hash, Changes: p.Changes}, "the plan": p, "the record": f} {
 		body, err := bus.Encode(v)
 		t.Logf("%s: %d KiB", what, len(body)>>10)
 		if err != nil || len(body) > limit {

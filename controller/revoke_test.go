@@ -19,7 +19,7 @@ func TestARevokedAgentIsCutOff(t *testing.T) {
 	dir := t.TempDir()
 	at, stop := ownBus(t, dir, "127.0.0.1:0")
 	operator := operatorOf(t, dir)
-	if _, err := bus.Request[protocol.ApplyRequest, protocol.Plan](t.Context(), operator, protocol.OperatorSubject(protocol.VerbApply, "local"), protocol.ApplyRequest{PlanRequest: protocol.PlanRequest{Fleet: (&world{}).three()}}); err != nil {
+	if _, err := bus.Request[protocol.ApplyRequest, protocol.Plan](t.Context(), operator, protocol.OperatorSubject(protocol.VerbApply, "local"), protocol.ApplyRequest{Fleet: (&world{}).three()}); err != nil {
 		t.Fatal(err)
 	}
 	records := func() int {

@@ -338,7 +338,7 @@ func dying(err error) bool { return strings.HasSuffix(err.Error(), context.Cance
 
 func (w *world) apply(f protocol.Fleet) {
 	w.t.Helper()
-	if _, err := ask[protocol.ApplyRequest, protocol.Plan](w, protocol.VerbApply, protocol.ApplyRequest{PlanRequest: protocol.PlanRequest{Fleet: f}}); err != nil {
+	if _, err := ask[protocol.ApplyRequest, protocol.Plan](w, protocol.VerbApply, protocol.ApplyRequest{Fleet: f}); err != nil {
 		w.t.Fatal(err)
 	}
 }

@@ -235,7 +235,8 @@ type FieldChange struct {
 // ApplyRequest applies a configuration. A non-empty Hash must be that of the plan made now; Changes are those of the plan that
 // it is from, to say what has moved since.
 type ApplyRequest struct {
-	PlanRequest
+	Fleet   Fleet        `json:"fleet"`
+	Targets []string     `json:"targets,omitempty"`
 	Hash    string       `json:"hash"`
 	Changes []PlanChange `json:"changes,omitempty"`
 }

@@ -44,7 +44,7 @@ func TestMigrationThroughATroubledCloud(t *testing.T) {
 	recorder := &recorder{calls: map[string]int{}}
 	w := newWorld(t, localcloud.Faults{Seed: seed, Throttle: 0.3, Fail: 0.1, Lose: slices.Concat(creating, deleting)}, recorder)
 	w.controller()
-	ask[protocol.ApplyRequest, protocol.Plan](w, protocol.VerbApply, protocol.ApplyRequest{PlanRequest: protocol.PlanRequest{Fleet: fleet()}})
+	ask[protocol.ApplyRequest, protocol.Plan](w, protocol.VerbApply, protocol.ApplyRequest{Fleet: fleet()})
 	w.agent()
 	w.awaitState(protocol.ReadyForTest)
 	w.wantNothingElse("after the initiation", 1+2)

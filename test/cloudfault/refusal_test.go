@@ -16,7 +16,7 @@ func TestRefusalsAreSaidAndOutlived(t *testing.T) {
 	}}
 	w := newWorld(t, faults, &recorder{calls: map[string]int{}})
 	w.controller()
-	ask[protocol.ApplyRequest, protocol.Plan](w, protocol.VerbApply, protocol.ApplyRequest{PlanRequest: protocol.PlanRequest{Fleet: fleet()}})
+	ask[protocol.ApplyRequest, protocol.Plan](w, protocol.VerbApply, protocol.ApplyRequest{Fleet: fleet()})
 	w.agent()
 	w.await("word of the missing capacity", func(s protocol.Status) bool {
 		if len(s.Servers) == 0 {

@@ -85,7 +85,7 @@ func newWorld(t *testing.T, servers []string, own bool) *world {
 		w.agent(name, w.connect(identities[name]))
 	}
 	w.watch(w.connect(identities[protocol.RoleController]))
-	if _, err := ask[protocol.ApplyRequest, protocol.Plan](w, protocol.VerbApply, protocol.ApplyRequest{PlanRequest: protocol.PlanRequest{Fleet: fleet(servers)}}); err != nil {
+	if _, err := ask[protocol.ApplyRequest, protocol.Plan](w, protocol.VerbApply, protocol.ApplyRequest{Fleet: fleet(servers)}); err != nil {
 		t.Fatal(err)
 	}
 	w.awaitAll(protocol.ReadyForTest)

@@ -118,7 +118,7 @@ func (f *fake) diff(req protocol.PlanRequest) protocol.Plan {
 func (f *fake) apply(_ context.Context, req protocol.ApplyRequest) (protocol.Plan, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	plan := f.diff(req.PlanRequest)
+	plan := f.diff(protocol.PlanRequest{Fleet: req.Fleet, Targets: req.Targets})
 	if plan.Hash != req.Hash {
 		return plan, &protocol.Problem{
 			Code: protocol.ProblemConflict, Message: "the plan is stale: what it was made for has changed since: server web-1 was not there, is as the plan wants it",

@@ -153,7 +153,7 @@ func planTimeout(req protocol.PlanRequest) time.Duration {
 // applyPlan applies exactly what was planned.
 func applyPlan(ctx context.Context, c *client, p planFile) (protocol.Plan, error) {
 	done, err := askWithin[protocol.ApplyRequest, protocol.Plan](ctx, c, planTimeout(p.PlanRequest), protocol.VerbApply, protocol.ApplyRequest{
-		PlanRequest: p.PlanRequest, Hash: p.Plan.Hash, Changes: p.Plan.Changes,
+		Fleet: p.Fleet, Targets: p.Targets, Hash: p.Plan.Hash, Changes: p.Plan.Changes,
 	})
 	if lost, ok := errors.AsType[*lostError](err); ok {
 		return done, hint.Wrap(fmt.Errorf("%w; whether the plan was applied is not known", lost), "a plan is applied whole or not at all: when the controller is back, rehost plan shows which")
