@@ -75,7 +75,9 @@ func (c *theatre) ConsoleOutput(ctx context.Context, id string) (string, error) 
 	if err != nil || !converts {
 		return text, err
 	}
-	lines, err := protocol.ConsoleReport(&protocol.ConversionReport{Job: o.Job, OK: true, Guest: protocol.Guest{OS: "Debian", BootMode: "bios"}})
+	lines, err := protocol.ConsoleReport(&protocol.ConversionReport{
+		Job: o.Job, OK: true, Guest: protocol.Guest{OS: "Debian", BootMode: "bios"}, Written: []string{o.Disks[0].Volume}, // the boot disk alone
+	})
 	return strings.Join(lines, "\n"), err
 }
 
