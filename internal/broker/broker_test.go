@@ -3,6 +3,7 @@ package broker_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -240,6 +241,24 @@ func TestAPortInUseIsOneClearError(t *testing.T) {
 	_, err := broker.Listen(t.Context(), broker.ServerConfig{Dir: t.TempDir(), Address: address})
 	if err == nil || !strings.Contains(err.Error(), "in use") || hint.Of(err) == "" {
 		t.Errorf("got %v with hint %q", err, hint.Of(err))
+	}
+}
+
+// A stream's limit is reserved as a whole when it is made, although it is hardly ever filled.
+func TestALargeFleetHasAStreamForEachServer(t *testing.T) {
+	js, err := jetstream.New(bustest.Connect(t, bustest.Start(t), protocol.RoleController, "main"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const longest = int64(1) << 40 // that a configuration may give a stream
+	for i := range 100 {
+		size := int64(0)
+		if i == 0 {
+			size = longest
+		}
+		if err := bus.EnsureStream(t.Context(), js, fmt.Sprintf("srv-%d", i), "g1", size); err != nil {
+			t.Fatalf("stream %d: %v", i, err)
+		}
 	}
 }
 

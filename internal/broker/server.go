@@ -26,8 +26,10 @@ const (
 	maxPending    = 128 << 20        // a replication server may lag by a window before the server cuts it off
 	writeDeadline = 30 * time.Second // slow links are normal
 	startTimeout  = 20 * time.Second // recovery of a large store takes seconds
-	maxStore      = int64(64) << 30  // sum of all streams; each stream has its own limit
-	maxMemory     = int64(256) << 20 // of memory streams; none are declared
+	// maxStore bounds the sum of all streams' limits, which are reserved when the streams are made: a stream of 1 GiB for each
+	// of 10,000 servers, and some of 1 TiB. What they hold is bounded by the agents' windows.
+	maxStore  = int64(1) << 50
+	maxMemory = int64(256) << 20 // of memory streams; none are declared
 )
 
 // ServerConfig says where the embedded server listens and keeps its data.
