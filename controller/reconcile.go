@@ -21,28 +21,29 @@ const maxWorkers = 32
 // retireKey is the worker that looks at idle replication servers; no server has such a name.
 const retireKey = "*"
 
-// workers gives each key to one goroutine at a time.
+// workers gives each key to one goroutine at a time. Those beyond maxWorkers wait for their turn, the first to come first:
+// were they sent away, those at the head of the list would take every slot, again and again.
 type workers struct {
 	slots chan struct{}
 	wg    sync.WaitGroup
 	mu    sync.Mutex
-	busy  map[string]bool
+	busy  map[string]bool // works, or waits for its turn
 }
 
-// try runs fn for the key unless one runs already or all slots are taken.
+func newWorkers() *workers {
+	return &workers{slots: make(chan struct{}, maxWorkers), busy: map[string]bool{}}
+}
+
+// try runs fn for the key, unless one runs already or is going to.
 func (w *workers) try(key string, fn func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.busy[key] {
 		return
 	}
-	select {
-	case w.slots <- struct{}{}:
-	default:
-		return
-	}
 	w.busy[key] = true
 	w.wg.Go(func() {
+		w.slots <- struct{}{}
 		defer func() {
 			w.mu.Lock()
 			delete(w.busy, key)
@@ -56,7 +57,7 @@ func (w *workers) try(key string, fn func()) {
 // reconcile looks at every server again and again. It is level-triggered: whatever happened,
 // and whatever a crash left undone, is seen at the next look.
 func (c *controller) reconcile(ctx context.Context) error {
-	w := &workers{slots: make(chan struct{}, maxWorkers), busy: map[string]bool{}}
+	w := newWorkers()
 	defer w.wg.Wait()
 	ticker := time.NewTicker(c.cfg.Timing.Tick)
 	defer ticker.Stop()
