@@ -46,6 +46,7 @@ type memoryCloud struct {
 	limit     int                  // conversions that may live at once; 0: any number
 	brokenFor string               // conversions of this server report a failure
 
+	running func(spec cloud.InstanceSpec)              // an instance is asked for; may be nil
 	changed func()                                     // after every real change, before the answer
 	started func(inst cloud.Instance, userData []byte) // a replication server boots
 }
@@ -159,6 +160,9 @@ func (c *memoryCloud) ZoneOf(context.Context, string) (string, error) { return "
 
 func (c *memoryCloud) RunInstance(ctx context.Context, spec cloud.InstanceSpec) (out cloud.Instance, err error) {
 	full := false
+	if c.running != nil {
+		c.running(spec)
+	}
 	err = c.change(ctx, func() bool {
 		for _, i := range c.instances {
 			if i.Alive() && matches(i.Tags, spec.Tags) {

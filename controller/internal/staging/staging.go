@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sync/singleflight"
 
 	"rehost/controller/internal/fleet"
 	"rehost/controller/internal/observe"
@@ -68,7 +69,8 @@ type Staging struct {
 	bus     Bus
 	logger  hclog.Logger
 
-	assign sync.Mutex // one choice of a replication server at a time
+	assign   sync.Mutex         // one choice of a replication server at a time
+	launches singleflight.Group // by replication server
 
 	mu    sync.Mutex
 	pause map[string]pause     // by server, after failures

@@ -112,15 +112,28 @@ func ensureInstance(ctx context.Context, w *work) (bool, string, error) {
 	if rs.Instance != "" {
 		return true, rs.Instance, nil
 	}
-	inst, err := w.launch(ctx, rs.Name)
+	// Each of its servers comes here, and EC2 allows two launches a second.
+	id, err, _ := w.launches.Do(rs.Name, func() (any, error) { return w.launchOnce(ctx, rs.Name) })
 	if err != nil {
 		return false, "", err
 	}
-	_, err = w.store.Staging.Update(ctx, rs.Name, func(rs *protocol.ReplicaServer) error {
+	return true, id.(string), nil
+}
+
+// launchOnce launches a replication server's instance, unless its record has one by now, and returns the instance's id.
+func (w *work) launchOnce(ctx context.Context, name string) (string, error) {
+	if rs, err := w.store.Staging.Get(name); err != nil || rs.Instance != "" {
+		return rs.Instance, err
+	}
+	inst, err := w.launch(ctx, name)
+	if err != nil {
+		return "", err
+	}
+	_, err = w.store.Staging.Update(ctx, name, func(rs *protocol.ReplicaServer) error {
 		rs.Instance, rs.Zone = inst.ID, inst.Zone
 		return nil
 	})
-	return err == nil, inst.ID, err
+	return inst.ID, err
 }
 
 func (w *work) launch(ctx context.Context, name string) (cloud.Instance, error) {
