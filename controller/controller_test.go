@@ -209,11 +209,7 @@ func TestAFailedCutoverLetsTheSourceGoOn(t *testing.T) {
 		t.Fatalf("the failure is not told: %+v", s)
 	}
 	w.awaitState(protocol.ReadyForCutover)
-	w.mu.Lock()
-	if diff := cmp.Diff([]bool{true, false}, w.fences); diff != "" {
-		t.Errorf("what the agent was ordered:\n%s", diff)
-	}
-	w.mu.Unlock()
+	w.awaitFences(true, false)
 	want := map[string]int{
 		cloud.RoleReplicaServer: 1, cloud.RoleStagingVolume: 2, cloud.RolePointSnapshot: 2, cloud.RoleConvertedSnapshot: 1, cloud.RoleImage: 1, cloud.RoleTarget: 1,
 	}

@@ -161,11 +161,7 @@ func TestARevertedCutoverLetsTheSourceGoOn(t *testing.T) {
 	wantSucceeded(t, job)
 	wantLogWithoutGap(t, job)
 	w.awaitState(protocol.ReadyForCutover)
-	w.mu.Lock()
-	if diff := cmp.Diff([]bool{true, false}, w.fences); diff != "" {
-		t.Errorf("what the agent was ordered:\n%s", diff)
-	}
-	w.mu.Unlock()
+	w.awaitFences(true, false)
 	if diff := cmp.Diff(map[string]int{cloud.RoleReplicaServer: 1, cloud.RoleStagingVolume: 2}, w.cloud.left()); diff != "" {
 		t.Errorf("what is left beside the replica (-want +got):\n%s", diff)
 	}

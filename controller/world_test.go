@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -378,19 +379,45 @@ func (w *world) start(kind protocol.JobKind) protocol.Job {
 	return w.startOf(protocol.StartRequest{Selection: protocol.Selection{Wave: "one"}, Kind: kind})
 }
 
-// startOf starts a job. When a controller died before it could answer, or was late, the job is there already.
-func (w *world) startOf(req protocol.StartRequest) protocol.Job {
+// awaitFences waits until the agent has got these orders about its fence, one after the other, and no other: it asks now and then.
+func (w *world) awaitFences(want ...bool) {
 	w.t.Helper()
-	job, err := ask[protocol.StartRequest, protocol.Job](w, protocol.VerbStart, req)
-	if isProblem(err) {
-		newest, errJob := ask[protocol.JobRequest, protocol.Job](w, protocol.VerbJob, protocol.JobRequest{})
-		if errJob == nil && newest.Kind == req.Kind && !newest.Status.Ended() {
-			return newest
+	w.await(fmt.Sprintf("the fence's orders %v", want), func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return slices.Equal(w.fences, want)
+	})
+}
+
+// startOf starts a job. When a controller died before it could answer, the job may be there: it must not be started twice.
+func (w *world) startOf(req protocol.StartRequest) (job protocol.Job) {
+	w.t.Helper()
+	before := w.newestJob()
+	w.await("an answer to start", func() bool {
+		var err error
+		job, err = request[protocol.StartRequest, protocol.Job](w.t.Context(), w.operator, protocol.OperatorSubject(protocol.VerbStart, "test"), req)
+		if err == nil {
+			return true
 		}
-	}
-	if err != nil {
-		w.t.Fatal(err)
-	}
+		if job = w.newestJob(); job.ID != before.ID {
+			return true
+		}
+		if isProblem(err) && !dying(err) {
+			w.t.Fatal(err)
+		}
+		return false
+	})
+	return job
+}
+
+// newestJob is empty when there is none.
+func (w *world) newestJob() (job protocol.Job) {
+	w.t.Helper()
+	w.await("word of the newest job", func() bool {
+		var err error
+		job, err = ask[protocol.JobRequest, protocol.Job](w, protocol.VerbJob, protocol.JobRequest{})
+		return err == nil || (isProblem(err) && !dying(err))
+	})
 	return job
 }
 
