@@ -21,12 +21,12 @@ type conversion struct {
 	disks     []string
 }
 
-// convert converts; the second time must find nothing to do. The long way there is killed at a random moment and
+// convert converts. The long way there is killed at a random moment, done once more, which must find nothing to do, and
 // undone: a plan then says the same as before, with the hash of each file that it would change.
 func convert(t *testing.T, c conversion, long bool) bool {
 	t.Helper()
 	if !long {
-		return len(c.run(t, protocol.ActionApply)) > 0 && c.settled(t)
+		return len(c.run(t, protocol.ActionApply)) > 0
 	}
 	plan := c.run(t, protocol.ActionPlan)
 	c.kill(t)
