@@ -29,6 +29,7 @@ var guest = map[string]string{
 	"sbin/ifup":                       "x",
 	"sbin/dhclient":                   "x",
 	"usr/share/x":                     "x",
+	"boot/efi/x":                      "below the EFI system partition, if there is one",
 }
 
 // filesystem makes an image file with an ext4 of the guest and a fstab.

@@ -85,6 +85,9 @@ func convertOnce(ctx context.Context, e *env, source string) (total, itself floa
 	start := time.Now()
 	r, progress, err := ours(ctx, e, "apply", disk)
 	total = time.Since(start).Seconds()
+	if err == nil && len(r.Changes) == 0 {
+		err = errors.New("rehost convert found nothing to change")
+	}
 	if err != nil {
 		return 0, 0, err
 	}
@@ -97,7 +100,7 @@ func convertOnce(ctx context.Context, e *env, source string) (total, itself floa
 	return 0, 0, fmt.Errorf("no line %q in the progress: %s", attached, progress)
 }
 
-// ours runs "rehost convert" on a disk that it must find something to do on.
+// ours runs "rehost convert" on a disk.
 func ours(ctx context.Context, e *env, action, disk string) (r protocol.ConversionReport, progress string, err error) {
 	cmd := exec.CommandContext(ctx, e.bin+"/rehost", "convert", action, "--disk", disk, "-o", "json")
 	var said strings.Builder
@@ -109,8 +112,8 @@ func ours(ctx context.Context, e *env, action, disk string) (r protocol.Conversi
 	if err := json.Unmarshal(out, &r); err != nil {
 		return r, "", err
 	}
-	if !r.OK || len(r.Changes) == 0 {
-		return r, "", fmt.Errorf("rehost convert: ok %v with %d changes", r.OK, len(r.Changes))
+	if !r.OK {
+		return r, "", fmt.Errorf("rehost convert: %+v", r.Problem)
 	}
 	return r, said.String(), nil
 }

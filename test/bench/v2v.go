@@ -66,27 +66,27 @@ func newV2V(ctx context.Context, e *env) (*v2v, error) {
 	if err != nil {
 		return nil, err
 	}
-	packages, err := filepath.Glob(filepath.Join(cache, "rehost", "packages", "linux-image-*.deb"))
-	if err != nil || len(packages) == 0 {
-		return nil, fmt.Errorf("find the appliance's kernel: %d packages, %w", len(packages), err)
+	kernel, err := newest(filepath.Join(cache, "rehost", "packages", "linux-image-*.deb"))
+	if err != nil {
+		return nil, err
 	}
 	root, guestfs := filepath.Join(e.work, "kernel"), filepath.Join(e.work, "guestfs")
 	if err := os.MkdirAll(guestfs, 0o755); err != nil {
 		return nil, err
 	}
-	if _, err := command.Run(ctx, "dpkg-deb", "-x", packages[len(packages)-1], root); err != nil {
+	if _, err := command.Run(ctx, "dpkg-deb", "-x", kernel, root); err != nil {
 		return nil, err
 	}
-	kernels, err := filepath.Glob(filepath.Join(root, "boot", "vmlinuz-*"))
-	if err != nil || len(kernels) == 0 {
-		return nil, fmt.Errorf("no kernel in %s: %w", packages[len(packages)-1], err)
+	image, err := newest(filepath.Join(root, "boot", "vmlinuz-*"))
+	if err != nil {
+		return nil, err
 	}
-	version := strings.TrimPrefix(filepath.Base(kernels[0]), "vmlinuz-")
+	version := strings.TrimPrefix(filepath.Base(image), "vmlinuz-")
 	if _, err := command.Run(ctx, "depmod", "-b", root, version); err != nil {
 		return nil, err
 	}
 	v := &v2v{environment: append(os.Environ(),
-		"SUPERMIN_KERNEL="+kernels[0], "SUPERMIN_KERNEL_VERSION="+version, "SUPERMIN_MODULES="+filepath.Join(root, "lib/modules", version),
+		"SUPERMIN_KERNEL="+image, "SUPERMIN_KERNEL_VERSION="+version, "SUPERMIN_MODULES="+filepath.Join(root, "lib/modules", version),
 		"LIBGUESTFS_BACKEND=direct", "LIBGUESTFS_BACKEND_SETTINGS=force_tcg", "LIBGUESTFS_CACHEDIR="+guestfs, "TMPDIR="+guestfs)}
 	err = os.Mkdir(modulesFolder, 0o755)
 	v.made = err == nil
@@ -94,6 +94,18 @@ func newV2V(ctx context.Context, e *env) (*v2v, error) {
 		err = nil
 	}
 	return v, err
+}
+
+// newest returns the last of the files by name.
+func newest(pattern string) (string, error) {
+	found, err := filepath.Glob(pattern)
+	if err == nil && len(found) == 0 {
+		err = fmt.Errorf("there is no %s", pattern)
+	}
+	if err != nil {
+		return "", err
+	}
+	return found[len(found)-1], nil
 }
 
 // close takes the folder away again, unless something is in it now.
