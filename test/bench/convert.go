@@ -112,8 +112,8 @@ func ours(ctx context.Context, e *env, action, disk string) (r protocol.Conversi
 	if err := json.Unmarshal(out, &r); err != nil {
 		return r, "", err
 	}
-	if !r.OK {
-		return r, "", fmt.Errorf("rehost convert: %+v", r.Problem)
+	if !r.OK && r.Problem != nil {
+		return r, "", fmt.Errorf("rehost convert: %w", r.Problem)
 	}
 	return r, said.String(), nil
 }
