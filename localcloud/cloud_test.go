@@ -26,6 +26,7 @@ import (
 	"rehost/internal/command"
 	"rehost/internal/hint"
 	"rehost/localcloud"
+	"rehost/localcloud/cloudtest"
 )
 
 const region = "local-1"
@@ -55,37 +56,8 @@ func testConfig(dir string, images ...localcloud.Image) localcloud.Config {
 // start runs a local cloud and returns a client of it and how to stop it.
 func start(t *testing.T, cfg localcloud.Config) (*ec2.Client, func()) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: mounts a loop device")
-	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	ready, ended := make(chan localcloud.Info, 1), make(chan error, 1)
-	log := hclog.New(&hclog.LoggerOptions{Output: t.Output(), Level: hclog.Debug})
-	go func() {
-		ended <- localcloud.Run(ctx, cfg, localcloud.Deps{Log: log, Ready: func(i localcloud.Info) { ready <- i }})
-	}()
-	stopped := false
-	stop := func() {
-		if stopped {
-			return
-		}
-		stopped = true
-		cancel()
-		if err := <-ended; err != nil {
-			t.Errorf("run: %v (hint: %s)", err, hint.Of(err))
-		}
-	}
-	t.Cleanup(stop)
-	select {
-	case info := <-ready:
-		return client(t, info.Endpoint, cfg.Dir), stop
-	case err := <-ended:
-		stopped = true
-		t.Fatalf("run: %v (hint: %s)", err, hint.Of(err))
-	case <-time.After(20 * time.Second):
-		t.Fatal("not ready")
-	}
-	return nil, nil
+	info, stop := cloudtest.Start(t, cfg, hclog.Debug, nil)
+	return client(t, info.Endpoint, cfg.Dir), stop
 }
 
 func load(t *testing.T, dir string) aws.Config {

@@ -17,6 +17,7 @@ import (
 	"rehost/internal/cloud"
 	"rehost/internal/hint"
 	"rehost/localcloud"
+	"rehost/localcloud/cloudtest"
 )
 
 // TestMain lets the test binary be the program of a process image.
@@ -45,37 +46,16 @@ func localCloud(t *testing.T) localcloud.Config {
 // openWith starts a local cloud; met, if not nil, is told of each trouble that the driver meets.
 func openWith(t *testing.T, cfg localcloud.Config, met func(action, kind string)) *cloud.Client {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: mounts a loop device")
-	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	ready, ended := make(chan localcloud.Info, 1), make(chan error, 1)
-	log := hclog.New(&hclog.LoggerOptions{Output: t.Output(), Level: hclog.Info})
-	go func() {
-		ended <- localcloud.Run(ctx, cfg, localcloud.Deps{Log: log, Ready: func(i localcloud.Info) { ready <- i }, Fault: met})
-	}()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Errorf("local cloud: %v", err)
-		}
+	info, _ := cloudtest.Start(t, cfg, hclog.Info, met)
+	t.Setenv("AWS_ACCESS_KEY_ID", "of-somebody-else") // the named file goes first
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "of-somebody-else")
+	c, err := cloud.Open(t.Context(), cloud.Config{
+		Endpoint: info.Endpoint, Region: info.Region, CredentialsFile: info.CredentialsFile, Poll: 20 * time.Millisecond, MaxBackoff: 200 * time.Millisecond,
 	})
-	select {
-	case info := <-ready:
-		t.Setenv("AWS_ACCESS_KEY_ID", "of-somebody-else") // the named file goes first
-		t.Setenv("AWS_SECRET_ACCESS_KEY", "of-somebody-else")
-		c, err := cloud.Open(t.Context(), cloud.Config{
-			Endpoint: info.Endpoint, Region: info.Region, CredentialsFile: info.CredentialsFile, Poll: 20 * time.Millisecond, MaxBackoff: 200 * time.Millisecond,
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return c
-	case err := <-ended:
-		ended <- nil
-		t.Fatalf("local cloud: %v (hint: %s)", err, hint.Of(err))
+	if err != nil {
+		t.Fatal(err)
 	}
-	return nil
+	return c
 }
 
 func must[T any](t *testing.T) func(T, error) T {

@@ -19,6 +19,7 @@ import (
 	"rehost/internal/bus/bustest"
 	"rehost/internal/cloud"
 	"rehost/localcloud"
+	"rehost/localcloud/cloudtest"
 	"rehost/protocol"
 )
 
@@ -77,41 +78,18 @@ func (w *world) driver() *cloud.Client {
 
 func (w *world) startCloud(faults localcloud.Faults) localcloud.Info {
 	w.t.Helper()
-	if os.Geteuid() != 0 {
-		w.t.Skip("needs root: mounts a loop device")
-	}
 	cfg := localcloud.Default()
 	cfg.Dir, cfg.Listen, cfg.PoolSizeBytes, cfg.StopGrace, cfg.Faults = w.t.TempDir(), "127.0.0.1:0", 400<<20, time.Second, faults
 	for _, name := range []string{"rehost-replicaserver", "rehost-convert"} {
 		cfg.Images = append(cfg.Images, localcloud.Image{Name: name, Program: []string{os.Args[0], "wait"}})
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ready, ended := make(chan localcloud.Info, 1), make(chan error, 1)
-	deps := localcloud.Deps{
-		Log:   hclog.New(&hclog.LoggerOptions{Output: w.t.Output(), Level: hclog.Warn, DisableTime: true}),
-		Ready: func(i localcloud.Info) { ready <- i },
-		Fault: func(action, kind string) {
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			w.met[kind]++
-			w.met[kind+" "+action]++
-		},
-	}
-	go func() { ended <- localcloud.Run(ctx, cfg, deps) }()
-	w.t.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			w.t.Errorf("local cloud: %v", err)
-		}
+	info, _ := cloudtest.Start(w.t, cfg, hclog.Warn, func(action, kind string) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.met[kind]++
+		w.met[kind+" "+action]++
 	})
-	select {
-	case info := <-ready:
-		return info
-	case err := <-ended:
-		ended <- nil
-		w.t.Fatalf("local cloud: %v", err)
-	}
-	return localcloud.Info{}
+	return info
 }
 
 // controller starts the controller over the theatre.

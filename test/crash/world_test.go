@@ -31,6 +31,7 @@ import (
 	"rehost/internal/cloud"
 	"rehost/internal/jsonfile"
 	"rehost/localcloud"
+	"rehost/localcloud/cloudtest"
 	"rehost/protocol"
 )
 
@@ -59,9 +60,6 @@ type world struct {
 // newWorld brings servers to where they can be tested. own: the controller runs its bus itself, which is then killed with it.
 func newWorld(t *testing.T, servers []string, own bool) *world {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: mounts a loop device")
-	}
 	w := &world{t: t, dir: t.TempDir(), made: &ledger{ids: map[string]map[string]bool{}}, seen: map[string]bool{}, stopped: make(chan struct{})}
 	info := w.startCloud()
 	w.cloud = cloud.Config{Endpoint: info.Endpoint, Region: info.Region, CredentialsFile: info.CredentialsFile, Poll: 100 * time.Millisecond, MaxBackoff: 200 * time.Millisecond}
@@ -115,27 +113,8 @@ func (w *world) startCloud() localcloud.Info {
 	for name, play := range map[string]string{"rehost-replicaserver": "replicaserver", "rehost-convert": "convert"} {
 		cfg.Images = append(cfg.Images, localcloud.Image{Name: name, Program: []string{os.Args[0], play, w.dir}})
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ready, ended := make(chan localcloud.Info, 1), make(chan error, 1)
-	deps := localcloud.Deps{
-		Log:   hclog.New(&hclog.LoggerOptions{Output: w.t.Output(), Level: hclog.Warn, DisableTime: true}),
-		Ready: func(i localcloud.Info) { ready <- i },
-	}
-	go func() { ended <- localcloud.Run(ctx, cfg, deps) }()
-	w.t.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			w.t.Errorf("local cloud: %v", err)
-		}
-	})
-	select {
-	case info := <-ready:
-		return info
-	case err := <-ended:
-		ended <- nil
-		w.t.Fatalf("local cloud: %v", err)
-	}
-	return localcloud.Info{}
+	info, _ := cloudtest.Start(w.t, cfg, hclog.Warn, nil)
+	return info
 }
 
 // enrol runs the controller's bus, and makes identities.
