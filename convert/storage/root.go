@@ -182,9 +182,15 @@ func (g *Guest) missing(m convert.MountPoint) error {
 
 func (g *Guest) mountPoint(p *part, m convert.MountPoint) error {
 	point, err := g.Root.Handle(m.Path)
-	if m.Extra && errors.Is(err, fs.ErrNotExist) {
+	lacking := errors.Is(err, fs.ErrNotExist)
+	if m.Extra && lacking {
 		g.note(protocol.FindingFstabMissing, m.Path, "a script must not write there", "the guest has no folder %s, where fstab mounts %s: scripts do not see it", m.Path, m.Spec)
 		return nil
+	}
+	if lacking { // systemd makes it at each boot
+		if err = g.Root.Mkdir(m.Path, 0o755); err == nil {
+			point, err = g.Root.Handle(m.Path)
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("mount %s of the guest: %w", m.Path, err)
@@ -196,11 +202,14 @@ func (g *Guest) mountPoint(p *part, m convert.MountPoint) error {
 	}
 	// Through the handle, so that no link of the guest can move the mount.
 	if err := g.mount(p, fmt.Sprintf("/proc/self/fd/%d", point.Fd()), options); err != nil {
+		if lacking {
+			err = errors.Join(err, g.Root.RemoveEmpty(m.Path))
+		}
 		return err
 	}
 	// To be unmounted by its name: the handle is closed by then.
 	resolved, err := g.Root.Resolve(m.Path)
-	g.mounts[len(g.mounts)-1] = filepath.Join(g.dir, resolved)
+	g.mounts[len(g.mounts)-1] = mounted{path: filepath.Join(g.dir, resolved), made: lacking}
 	if p.Mount == "" {
 		p.Mount = m.Path
 		if m.Subvolume != "" {
@@ -215,7 +224,7 @@ func (g *Guest) mount(p *part, path, options string) error {
 	if err := unix.Mount(p.device, path, p.Type, mountFlags, options); err != nil {
 		return refuse(protocol.FindingDamaged, p.UUID, "check the filesystem on the source", "mount %s (%s) of the guest: %v", p.device, p.Type, err)
 	}
-	g.mounts = append(g.mounts, path)
+	g.mounts = append(g.mounts, mounted{path: path})
 	return nil
 }
 

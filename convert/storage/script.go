@@ -84,7 +84,7 @@ func (s *scripts) inGuest(ctx context.Context, g *Guest) error {
 	if !s.has(protocol.ScriptAfterConversion) {
 		return nil
 	}
-	if err := s.run(ctx, protocol.ScriptAfterConversion, script.Order{Root: g.dir, Mounts: g.mounts}); err != nil {
+	if err := s.run(ctx, protocol.ScriptAfterConversion, script.Order{Root: g.dir, Mounts: g.places()}); err != nil {
 		return err
 	}
 	return s.lookAgain(g)

@@ -57,11 +57,17 @@ type Guest struct {
 	dir       string
 	parts     []*part
 	skipped   []int // of Findings: what was left alone
-	mounts    []string
+	mounts    []mounted
 	undo      []func() error // what was made of the disks, the last one first
 	assembled int            // arrays
 	opt       Options
 	paths     []string
+}
+
+// mounted is a filesystem in its place.
+type mounted struct {
+	path string
+	made bool // the folder was not there, and goes again
 }
 
 // Mount assembles the guest. After an error nothing is left mounted; the guest's findings say why.
@@ -126,6 +132,15 @@ func (g *Guest) list() {
 	}
 }
 
+// places are where something is mounted, the root first.
+func (g *Guest) places() []string {
+	var out []string
+	for _, m := range g.mounts {
+		out = append(out, m.path)
+	}
+	return out
+}
+
 // Close unmounts everything, takes down what was made, and writes what is left to the disks.
 func (g *Guest) Close() error {
 	var err error
@@ -135,8 +150,11 @@ func (g *Guest) Close() error {
 	}
 	for len(g.mounts) > 0 {
 		last := g.mounts[len(g.mounts)-1]
-		if e := unix.Unmount(last, unix.UMOUNT_NOFOLLOW); e != nil {
-			return errors.Join(err, fmt.Errorf("unmount %s: %w", last, e))
+		if e := unix.Unmount(last.path, unix.UMOUNT_NOFOLLOW); e != nil {
+			return errors.Join(err, fmt.Errorf("unmount %s: %w", last.path, e))
+		}
+		if last.made {
+			err = errors.Join(err, unix.Rmdir(last.path))
 		}
 		g.mounts = g.mounts[:len(g.mounts)-1]
 	}

@@ -278,21 +278,47 @@ func TestRootsOnBtrfs(t *testing.T) {
 	}
 }
 
-func TestSeparateFilesystems(t *testing.T) {
-	needRoot(t)
-	boot := ext4(t, map[string]string{"z": "z"})
-	out, err := command.Run(t.Context(), "blkid", "-p", "-s", "UUID", "-o", "value", boot)
+// uuid reads that of a filesystem.
+func uuid(t *testing.T, image string) string {
+	t.Helper()
+	out, err := command.Run(t.Context(), "blkid", "-p", "-s", "UUID", "-o", "value", image)
 	if err != nil {
 		t.Fatal(err)
 	}
-	table := "UUID=" + strings.TrimSpace(string(out)) + " /boot ext4 defaults 0 2\n/dev/vdq /srv ext4 defaults 0 2\n"
+	return strings.TrimSpace(string(out))
+}
+
+func TestSeparateFilesystems(t *testing.T) {
+	needRoot(t)
+	boot := ext4(t, map[string]string{"z": "z"})
+	table := "UUID=" + uuid(t, boot) + " /boot ext4 defaults 0 2\n/dev/vdq /srv ext4 defaults 0 2\n"
 	root := made(t, "xfs", 320<<20, []string{"mkfs.xfs", "-q"}, func(dir string) { fill(t, dir, files(table)) })
-	_, err = mountImages(t, []string{boot, root}, func(g *Guest) {
+	_, err := mountImages(t, []string{boot, root}, func(g *Guest) {
 		if !exists(g.Root, "/boot/z") || g.Disks[0].Filesystems[0].Mount != "/boot" || g.Disks[1].Filesystems[0].Mount != "/" {
 			t.Errorf("got %+v", g.Disks)
 		}
 	})
 	if err != nil {
 		t.Error(err)
+	}
+}
+
+func TestMissingMountPointIsMadeForTheWhile(t *testing.T) {
+	needRoot(t)
+	efi := ext4(t, map[string]string{"loader": "z"})
+	table := "UUID=" + uuid(t, efi) + " /boot/efi ext4 defaults 0 2\n"
+	root := ext4(t, files(table))
+	images := []string{root, efi}
+	_, err := mountImages(t, images, func(g *Guest) {
+		if !exists(g.Root, "/boot/efi/loader") {
+			t.Error("/boot/efi is not mounted")
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := command.Run(t.Context(), "debugfs", "-R", "ls -p /boot", root)
+	if err != nil || strings.Contains(string(out), "/efi/") || !strings.Contains(string(out), "/y/") {
+		t.Errorf("/boot of the guest is %s, %v", out, err)
 	}
 }
