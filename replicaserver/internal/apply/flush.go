@@ -32,20 +32,16 @@ type flushResult struct {
 // startFlush begins to make durable what has been applied, unless a flush is under way or there is nothing to do.
 // Frames go on being applied meanwhile; they belong to the next flush.
 func (r *Replica) startFlush(ctx context.Context) {
-	held := ""
-	if r.held != nil {
-		held = r.held.ID
-	}
 	if r.flushing {
 		return
 	}
-	if r.chain.position == r.durable.Position && r.seq == r.durable.StreamSeq && held == r.durable.Held {
+	if !r.unflushed() {
 		r.flushed = time.Now()
 		return
 	}
 	cp := protocol.Checkpoint{
 		Server: r.server, Generation: r.generation, Position: r.chain.position, Epoch: r.chain.epoch, StreamSeq: r.seq,
-		Lineage: slices.Clone(r.chain.lineage), Volumes: r.volumeIDs, Origin: r.chain.origin, Fresh: r.chain.fresh, Held: held, Mark: r.held, At: time.Now(),
+		Lineage: slices.Clone(r.chain.lineage), Volumes: r.volumeIDs, Origin: r.chain.origin, Fresh: r.chain.fresh, Held: r.heldID(), Mark: r.held, At: time.Now(),
 	}
 	touched := r.touched
 	r.touched = make([]bool, len(r.targets))
@@ -56,6 +52,18 @@ func (r *Replica) startFlush(ctx context.Context) {
 	go func() { // ends with its result, which Run waits for
 		r.results <- r.flush(ctx, flushResult{checkpoint: cp, touched: touched, revision: revision}, born)
 	}()
+}
+
+// unflushed says whether the last checkpoint does not say all that has been applied.
+func (r *Replica) unflushed() bool {
+	return r.chain.position != r.durable.Position || r.seq != r.durable.StreamSeq || r.heldID() != r.durable.Held
+}
+
+func (r *Replica) heldID() string {
+	if r.held == nil {
+		return ""
+	}
+	return r.held.ID
 }
 
 // flush makes the volumes durable, then writes the checkpoint, then lets the stream be freed; the agent is told when it

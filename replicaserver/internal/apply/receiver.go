@@ -16,7 +16,10 @@ const (
 	recreateGap = 500 * time.Millisecond
 	// quietLimit is how long nothing may come while the stream has something, before the consumer is made anew.
 	quietLimit = 3 * time.Second
-	apiLimit   = 3 * time.Second
+	// quietLongest is the pause between two questions about a stream that stays quiet. The replicas of a fleet at rest ask
+	// the broker hundreds of them otherwise, each second.
+	quietLongest = 15 * time.Second
+	apiLimit     = 3 * time.Second
 )
 
 // received is one message of the stream.
@@ -39,7 +42,9 @@ type receiver struct {
 	last         uint64     // seq of the last message handed on
 	lastConsumer uint64     // its number at the consumer
 	at           time.Time  // when
-	born         time.Time  // of the stream that it came from
+	askAt        time.Time  // when the broker is asked next, unless something comes
+	askPause     time.Duration
+	born         time.Time // of the stream that it came from
 	restart      context.CancelFunc
 	asking       bool
 	freeSeq      uint64    // the stream may be freed up to it
@@ -133,10 +138,15 @@ func (c *receiver) watch(ctx context.Context, standing bool) {
 		c.at = time.Now() // nothing is taken, so nothing comes
 		return
 	}
-	if c.asking || time.Since(c.at) < quietLimit {
+	now := time.Now()
+	if now.Sub(c.at) < quietLimit {
+		c.askAt, c.askPause = now, quietLimit
 		return
 	}
-	c.asking = true
+	if c.asking || now.Before(c.askAt) {
+		return
+	}
+	c.asking, c.askAt, c.askPause = true, now.Add(c.askPause), min(2*c.askPause, quietLongest)
 	go c.ask(ctx, c.last, c.born) // ends within apiLimit
 }
 

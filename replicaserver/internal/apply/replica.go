@@ -27,7 +27,6 @@ const (
 	flushEvery  = 250 * time.Millisecond
 	flushBytes  = 64 << 20
 	signalEvery = time.Second
-	tick        = 50 * time.Millisecond
 	retryEvery  = time.Second
 	stopLimit   = 10 * time.Second
 )
@@ -175,8 +174,8 @@ func (r *Replica) Run(ctx context.Context) error {
 }
 
 func (r *Replica) loop(ctx context.Context) error {
-	ticker := time.NewTicker(tick)
-	defer ticker.Stop()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	r.signalled = time.Now()
 	for {
 		in := r.recv.out
@@ -197,28 +196,51 @@ func (r *Replica) loop(ctx context.Context) error {
 				return err
 			}
 		case <-r.wake:
-		case <-ticker.C:
+		case <-timer.C:
 			if in != nil {
 				r.spent.waiting += time.Since(before)
 			}
 		case <-ctx.Done():
 			return nil
 		}
-		if err := r.due(ctx, time.Now()); err != nil {
+		now := time.Now()
+		if err := r.due(ctx, now); err != nil {
 			return err
 		}
+		timer.Reset(r.idle(now))
 	}
+}
+
+// idle returns for how long nothing is due, unless something comes.
+func (r *Replica) idle(now time.Time) time.Duration {
+	next := r.signalled.Add(signalEvery)
+	earlier := func(t time.Time) {
+		if t.Before(next) {
+			next = t
+		}
+	}
+	if r.retry != nil {
+		earlier(r.retryAt)
+	}
+	if r.unflushed() && !r.flushing {
+		due := r.flushed.Add(flushEvery)
+		if due.Before(r.flushAt) {
+			due = r.flushAt
+		}
+		earlier(due)
+	}
+	return next.Sub(now)
 }
 
 // due does what its time has come for.
 func (r *Replica) due(ctx context.Context, now time.Time) error {
 	r.release()
-	if r.retry != nil && now.After(r.retryAt) {
+	if r.retry != nil && !now.Before(r.retryAt) {
 		if err := r.apply(ctx, *r.retry); err != nil {
 			return err
 		}
 	}
-	if now.After(r.flushAt) && (r.dirty >= flushBytes || now.Sub(r.flushed) >= flushEvery) {
+	if !now.Before(r.flushAt) && (r.dirty >= flushBytes || now.Sub(r.flushed) >= flushEvery) {
 		r.startFlush(ctx)
 	}
 	if now.Sub(r.signalled) >= signalEvery {
