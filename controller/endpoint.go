@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"rehost/controller/internal/fleet"
@@ -73,12 +74,21 @@ func (c *controller) replicaReport(ctx context.Context, report protocol.ReplicaR
 }
 
 func (c *controller) replicaOrder(name string) (protocol.ReplicaOrder, error) {
-	if rs, err := c.store.Staging.Get(name); err == nil && !rs.Lost.IsZero() {
+	rs, err := c.store.Staging.Get(name)
+	if err != nil {
+		return protocol.ReplicaOrder{}, err // it keeps what it has
+	}
+	if !rs.Lost.IsZero() {
 		return protocol.ReplicaOrder{Replicas: []protocol.ReplicaAssignment{}}, nil // too late: another one takes over
 	}
-	servers, err := c.store.Servers.List("")
-	if err != nil {
-		return protocol.ReplicaOrder{}, err
+	var servers []protocol.Server
+	for _, server := range slices.Sorted(slices.Values(rs.Servers)) {
+		switch r, err := c.store.Servers.Get(server); {
+		case err == nil:
+			servers = append(servers, r)
+		case !errors.Is(err, store.ErrNotFound):
+			return protocol.ReplicaOrder{}, err
+		}
 	}
 	report, _, _ := c.reports.ReplicaServer(name)
 	return order.Replica(name, servers, report, func(server, id string) bool {

@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -35,6 +34,7 @@ type Bucket[T any] struct {
 
 	mu      sync.Mutex
 	entries map[string]entry[T]
+	keys    []string // of entries, in their order
 }
 
 type entry[T any] struct {
@@ -103,6 +103,9 @@ func (b *Bucket[T]) remember(key string, revision uint64, value []byte) {
 	if value != nil && bus.Decode(value, &v) == nil {
 		e.decoded = &v
 	}
+	if i, found := slices.BinarySearch(b.keys, key); !found {
+		b.keys = slices.Insert(b.keys, i, key)
+	}
 	b.entries[key] = e
 }
 
@@ -111,6 +114,15 @@ func (b *Bucket[T]) lookup(key string) (entry[T], bool) {
 	defer b.mu.Unlock()
 	e, ok := b.entries[key]
 	return e, ok && e.value != nil
+}
+
+// Revision returns a record's revision, which is another one after each change; 0: there is no such record.
+func (b *Bucket[T]) Revision(key string) uint64 {
+	e, ok := b.lookup(key)
+	if !ok {
+		return 0
+	}
+	return e.revision
 }
 
 // Get returns a record, or [ErrNotFound]. Its slices and maps are shared with other readers
@@ -139,20 +151,21 @@ func (b *Bucket[T]) decode(key string, value []byte) (T, error) {
 // [Bucket.Get] says of sharing holds here too.
 func (b *Bucket[T]) List(prefix string) ([]T, error) {
 	b.mu.Lock()
-	found := map[string]entry[T]{}
-	for k, e := range b.entries {
-		if e.value != nil && strings.HasPrefix(k, prefix) {
-			found[k] = e
+	defer b.mu.Unlock()
+	first, _ := slices.BinarySearch(b.keys, prefix)
+	out := []T{}
+	for _, k := range b.keys[first:] {
+		if !strings.HasPrefix(k, prefix) {
+			break
 		}
-	}
-	b.mu.Unlock()
-	out := make([]T, 0, len(found))
-	for _, k := range slices.Sorted(maps.Keys(found)) {
-		if found[k].decoded == nil {
-			_, err := b.decode(k, found[k].value)
+		switch e := b.entries[k]; {
+		case e.value == nil: // deleted
+		case e.decoded == nil:
+			_, err := b.decode(k, e.value)
 			return nil, err
+		default:
+			out = append(out, *e.decoded)
 		}
-		out = append(out, *found[k].decoded)
 	}
 	return out, nil
 }
