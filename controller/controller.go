@@ -55,6 +55,7 @@ type controller struct {
 	desk      *operator.Desk
 	audit     *audit.Log
 	orders    orders
+	looks     *looks
 	shares    shares
 }
 
@@ -145,7 +146,7 @@ func saveOperator(cfg Config, server *broker.Server) error {
 
 func wire(cfg Config, deps Deps, at protocol.Bus, authority *broker.Authority, server *broker.Server, nc *nats.Conn, js jetstream.JetStream, st *store.Store, log *audit.Log) *controller {
 	t := cfg.Timing
-	c := &controller{cfg: cfg, logger: deps.Logger, authority: authority, bus: at, nc: nc, store: st, audit: log, reports: observe.NewReports()}
+	c := &controller{cfg: cfg, logger: deps.Logger, authority: authority, bus: at, nc: nc, store: st, audit: log, reports: observe.NewReports(), looks: newLooks()}
 	forReplicas := at
 	if len(cfg.ReplicaBus) > 0 {
 		forReplicas.Servers = cfg.ReplicaBus

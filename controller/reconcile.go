@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"slices"
 	"sync"
 	"time"
 
@@ -62,35 +61,67 @@ func (c *controller) reconcile(ctx context.Context) error {
 	ticker := time.NewTicker(c.cfg.Timing.Tick)
 	defer ticker.Stop()
 	for {
-		servers, err := c.store.Servers.List("")
+		names, err := c.names()
 		if err != nil {
 			return err
 		}
-		applied := c.store.Applied()
-		var names []string
-		for _, s := range applied.Servers {
-			names = append(names, s.Name)
-		}
-		for _, r := range servers {
-			if !slices.Contains(names, r.Name) {
-				names = append(names, r.Name)
-			}
-		}
-		for _, name := range names {
-			w.try(name, func() { c.complain(ctx, name, c.reconcileServer(ctx, name)) })
+		for _, name := range c.looks.due(names, c.store.Fleet.Revision(store.AppliedKey), c.store.Servers.Revision, time.Now()) {
+			w.try(name, func() { c.look(ctx, name) })
 		}
 		w.try(retireKey, func() { c.complain(ctx, "", c.staging.Retire(ctx)) })
 		if err := c.guard(ctx, w); err != nil {
 			return err
 		}
-		c.poke(names)
-		select {
-		case <-ctx.Done():
+		if ended := c.watch(ctx, w, ticker.C); ended {
 			return nil
-		case <-ticker.C:
-		case <-c.reports.Changed():
 		}
 	}
+}
+
+// names lists the servers that are configured, and those that have a record.
+func (c *controller) names() ([]string, error) {
+	servers, err := c.store.Servers.List("")
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	known := map[string]bool{}
+	for _, s := range c.store.Applied().Servers {
+		names, known[s.Name] = append(names, s.Name), true
+	}
+	for _, r := range servers {
+		if !known[r.Name] {
+			names = append(names, r.Name)
+		}
+	}
+	return names, nil
+}
+
+// watch looks at servers of which something was heard, until the next tick. It returns true when ctx has ended.
+func (c *controller) watch(ctx context.Context, w *workers, tick <-chan time.Time) bool {
+	for {
+		select {
+		case <-ctx.Done():
+			return true
+		case <-tick:
+			return false
+		case <-c.reports.Changed():
+			touched := c.reports.Touched()
+			c.looks.touch(touched)
+			for _, name := range touched {
+				w.try(name, func() { c.look(ctx, name) })
+			}
+		}
+	}
+}
+
+// look takes one server as far as it goes now, and wakes those who have new orders.
+func (c *controller) look(ctx context.Context, name string) {
+	c.looks.begin(name)
+	revision := c.store.Servers.Revision(name)
+	c.complain(ctx, name, c.reconcileServer(ctx, name))
+	c.poke(name)
+	c.looks.done(name, revision, time.Now().Add(c.pause(name)))
 }
 
 // guard looks at every replication server. The keys are no server's: names have no slash.
@@ -100,7 +131,10 @@ func (c *controller) guard(ctx context.Context, w *workers) error {
 		return err
 	}
 	for _, rs := range all {
-		w.try("replicaserver/"+rs.Name, func() { c.complain(ctx, "", c.staging.Guard(ctx, rs.Name)) })
+		w.try("replicaserver/"+rs.Name, func() {
+			c.complain(ctx, "", c.staging.Guard(ctx, rs.Name))
+			c.pokeReplica(rs.Name)
+		})
 	}
 	return nil
 }
@@ -172,38 +206,45 @@ func (c *controller) teardown(ctx context.Context, rec protocol.Server, end func
 
 // orders remembers what was last ordered, so that whoever gets a new order is woken.
 type orders struct {
+	mu   sync.Mutex
 	last map[string]string // by poke subject
 }
 
-// poke wakes those whose order has changed. A lost poke costs one reporting period.
-func (c *controller) poke(servers []string) {
-	if c.orders.last == nil {
-		c.orders.last = map[string]string{}
+// poke wakes an agent and its replication server if their orders have changed. A lost poke costs one reporting period.
+func (c *controller) poke(server string) {
+	o := c.agentOrder(server)
+	o.Bandwidth, o.SurveyHeld = 0, "" // what changes with what others do or with a report can wait for the next one
+	c.pokeIfNew(protocol.PokeSubject(server), o)
+	if rec, err := c.store.Servers.Get(server); err == nil && rec.Replica != "" {
+		c.pokeReplica(rec.Replica)
 	}
-	for _, name := range servers {
-		o := c.agentOrder(name)
-		o.Bandwidth, o.SurveyHeld = 0, "" // what changes with what others do or with a report can wait for the next one
-		c.pokeIfNew(protocol.PokeSubject(name), o)
-	}
-	replicas, err := c.store.Staging.List("")
-	if err != nil {
-		c.logger.Warn("list replication servers", "error", err)
-		return
-	}
-	for _, rs := range replicas {
-		if o, err := c.replicaOrder(rs.Name); err == nil {
-			c.pokeIfNew(protocol.ReplicaPokeSubject(rs.Name), o)
-		}
+}
+
+func (c *controller) pokeReplica(name string) {
+	if o, err := c.replicaOrder(name); err == nil {
+		c.pokeIfNew(protocol.ReplicaPokeSubject(name), o)
 	}
 }
 
 func (c *controller) pokeIfNew(subject string, o any) {
 	text, err := json.Marshal(o)
-	if err != nil || c.orders.last[subject] == string(text) {
+	if err != nil || !c.orders.isNew(subject, string(text)) {
 		return
 	}
-	c.orders.last[subject] = string(text)
 	if err := c.nc.Publish(subject, nil); err != nil {
 		c.logger.Debug("poke", "subject", subject, "error", err)
 	}
+}
+
+func (o *orders) isNew(subject, text string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.last == nil {
+		o.last = map[string]string{}
+	}
+	if o.last[subject] == text {
+		return false
+	}
+	o.last[subject] = text
+	return true
 }

@@ -5,6 +5,7 @@ package observe
 
 import (
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,6 +18,7 @@ type Reports struct {
 	changed chan struct{}
 
 	mu       sync.Mutex
+	touched  map[string]bool // servers, since they were last taken
 	agents   map[string]agentSeen
 	replicas map[string]replicaSeen
 }
@@ -36,15 +38,28 @@ type replicaSeen struct {
 // NewReports starts with nothing heard.
 func NewReports() *Reports {
 	return &Reports{
-		started: time.Now(), changed: make(chan struct{}, 1),
+		started: time.Now(), changed: make(chan struct{}, 1), touched: map[string]bool{},
 		agents: map[string]agentSeen{}, replicas: map[string]replicaSeen{},
 	}
 }
 
-// Changed yields a value after reports that decisions may wait for.
+// Changed yields a value after something that decisions may wait for; [Reports.Touched] has of which servers.
 func (r *Reports) Changed() <-chan struct{} { return r.changed }
 
-func (r *Reports) kick() {
+// Touched returns the servers of which something has changed since it was called last.
+func (r *Reports) Touched() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	names := slices.Sorted(maps.Keys(r.touched))
+	clear(r.touched)
+	return names
+}
+
+// Touch says that something has changed of a server, for those who wait for [Reports.Changed].
+func (r *Reports) Touch(server string) {
+	r.mu.Lock()
+	r.touched[server] = true
+	r.mu.Unlock()
 	select {
 	case r.changed <- struct{}{}:
 	default:
@@ -62,7 +77,7 @@ func (r *Reports) PutAgent(report protocol.AgentReport) {
 	r.agents[report.Server] = agentSeen{report, time.Now(), report.Sent > old.Sent, seen.twins.follow(old, report, time.Now())}
 	r.mu.Unlock()
 	if old.Replication != report.Replication || old.Fenced != report.Fenced || old.Generation != report.Generation || pointsChanged(old.Points, report.Points) {
-		r.kick()
+		r.Touch(report.Server)
 	}
 }
 
@@ -80,12 +95,20 @@ func pointsChanged(a, b []protocol.PointReport) bool {
 
 // PutReplica keeps a replication server's report.
 func (r *Reports) PutReplica(report protocol.ReplicaReport) {
+	now := held(report)
 	r.mu.Lock()
 	old := held(r.replicas[report.Name].report)
 	r.replicas[report.Name] = replicaSeen{report, time.Now()}
 	r.mu.Unlock()
-	if !maps.Equal(old, held(report)) {
-		r.kick()
+	for server, what := range now {
+		if old[server] != what {
+			r.Touch(server)
+		}
+	}
+	for server := range old {
+		if _, ok := now[server]; !ok {
+			r.Touch(server)
+		}
 	}
 }
 

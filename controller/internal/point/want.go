@@ -38,6 +38,9 @@ func (p *Points) create(ctx context.Context, pt protocol.Point) error {
 	if errors.Is(err, store.ErrExists) {
 		return nil
 	}
+	if err == nil {
+		p.reports.Touch(pt.Server)
+	}
 	return err
 }
 
