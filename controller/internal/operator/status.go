@@ -26,11 +26,12 @@ func (d *Desk) Status(_ context.Context, req protocol.StatusRequest) (protocol.S
 			return out, unknownServer(name)
 		}
 	}
+	waves := wave.Index(d.store.Applied())
 	for _, r := range servers {
 		if len(req.Servers) > 0 && !slices.Contains(req.Servers, r.Name) || len(req.Servers) == 0 && !req.Archived && !r.Archived.IsZero() {
 			continue
 		}
-		s, problems, err := d.server(r)
+		s, problems, err := d.server(r, waves[r.Name])
 		if err != nil {
 			return out, err
 		}
@@ -52,7 +53,8 @@ func (d *Desk) Status(_ context.Context, req protocol.StatusRequest) (protocol.S
 	return out, err
 }
 
-func (d *Desk) server(r protocol.Server) (protocol.ServerStatus, []protocol.Problem, error) {
+// server tells of one server, which is in the named wave.
+func (d *Desk) server(r protocol.Server, inWave string) (protocol.ServerStatus, []protocol.Problem, error) {
 	s := protocol.ServerStatus{Record: r}
 	points, err := d.store.Points.List(r.Name + ".")
 	if err != nil {
@@ -92,7 +94,7 @@ func (d *Desk) server(r protocol.Server) (protocol.ServerStatus, []protocol.Prob
 		problems = append(problems, *stuck)
 	}
 	s.Waiting = waiting(s, problem, stuck)
-	s.Next = d.next(r)
+	s.Next = next(r, inWave)
 	applied := d.store.Applied()
 	_, replicated, launch, _ := fleet.Settings(applied, r.Name)
 	s.Findings = protocol.CountFindings(d.found(r.Name, r.Survey, replicated, launch).Findings)
@@ -205,8 +207,8 @@ func remaining(a *protocol.AgentReport) string {
 	return ", about " + a.Remaining.Round(time.Second).String() + " left"
 }
 
-// next says what the operator can do now.
-func (d *Desk) next(r protocol.Server) string {
+// next says what the operator can do now with a server of the named wave.
+func next(r protocol.Server, inWave string) string {
 	switch {
 	case r.Lifecycle == protocol.Cutover, r.Lifecycle == protocol.Disconnected && !r.Finalized.IsZero():
 		return "nothing: the migration is complete"
@@ -223,8 +225,8 @@ func (d *Desk) next(r protocol.Server) string {
 	}
 	// A server that is in a wave goes with it.
 	verb := func(v string) string { return "rehost server " + v + " " + r.Name }
-	if w := d.waveOf(r.Name); w != "" {
-		verb = func(v string) string { return "rehost wave " + v + " " + w }
+	if inWave != "" {
+		verb = func(v string) string { return "rehost wave " + v + " " + inWave }
 	}
 	switch r.Lifecycle {
 	case protocol.NotReady:
@@ -245,27 +247,21 @@ func (d *Desk) next(r protocol.Server) string {
 	return ""
 }
 
-func (d *Desk) waveOf(server string) string {
-	f := d.store.Applied()
-	for _, w := range f.Waves {
-		if p, err := wave.Of(f, w.Name); err == nil && slices.Contains(p.Servers, server) {
-			return w.Name
-		}
-	}
-	return ""
-}
-
 func (d *Desk) waves(servers []protocol.Server) []protocol.WaveStatus {
 	f := d.store.Applied()
+	lifecycles := map[string]protocol.Lifecycle{}
+	for _, r := range servers {
+		lifecycles[r.Name] = r.Lifecycle
+	}
 	out := []protocol.WaveStatus{}
 	for _, w := range f.Waves {
 		s := protocol.WaveStatus{Name: w.Name, Counts: map[protocol.Lifecycle]int{}}
 		if p, err := wave.Of(f, w.Name); err == nil {
 			s.Servers = p.Servers
 		}
-		for _, r := range servers {
-			if slices.Contains(s.Servers, r.Name) {
-				s.Counts[r.Lifecycle]++
+		for _, name := range s.Servers {
+			if l, ok := lifecycles[name]; ok {
+				s.Counts[l]++
 			}
 		}
 		out = append(out, s)

@@ -56,14 +56,15 @@ func Of(f protocol.Fleet, name string) (Plan, error) {
 	}
 	w := f.Waves[i]
 	p := Plan{Of: protocol.Selection{Wave: name}, Concurrency: concurrency(w)}
+	there := map[string]bool{}
 	for _, application := range w.Applications {
 		servers, ok := serversOf(f, application)
 		if !ok {
 			return Plan{}, hint.New(fmt.Sprintf("wave %s: no application %q", name, application), "add the application block, or take the name out of the wave")
 		}
 		for _, s := range servers {
-			if !slices.Contains(p.Servers, s) {
-				p.Servers = append(p.Servers, s)
+			if !there[s] {
+				p.Servers, there[s] = append(p.Servers, s), true
 			}
 		}
 	}
@@ -71,6 +72,23 @@ func Of(f protocol.Fleet, name string) (Plan, error) {
 		return Plan{}, hint.New(fmt.Sprintf("wave %s has no servers", name), "name applications with servers in the wave block")
 	}
 	return p, nil
+}
+
+// Index names for each server the first wave that it is in.
+func Index(f protocol.Fleet) map[string]string {
+	out := map[string]string{}
+	for _, w := range f.Waves {
+		p, err := Of(f, w.Name)
+		if err != nil {
+			continue // it is reported when somebody wants to run it
+		}
+		for _, s := range p.Servers {
+			if _, ok := out[s]; !ok {
+				out[s] = w.Name
+			}
+		}
+	}
+	return out
 }
 
 func known(f protocol.Fleet) string {

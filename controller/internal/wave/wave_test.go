@@ -70,3 +70,11 @@ func TestOrder(t *testing.T) {
 		}
 	}
 }
+
+func TestIndexNamesTheFirstWaveOfEachServer(t *testing.T) {
+	f := fleet(protocol.WaveSettings{Name: "none"}, protocol.WaveSettings{Name: "one", Applications: []string{"mail"}}, protocol.WaveSettings{Name: "two", Applications: []string{"shop"}})
+	want := map[string]string{"mx-1": "one", "web-1": "one", "db-1": "two"}
+	if diff := cmp.Diff(want, Index(f)); diff != "" {
+		t.Error(diff)
+	}
+}
