@@ -14,8 +14,9 @@ import (
 	"rehost/protocol"
 )
 
-// maxWorkers bounds how many servers are looked at at once: most workers wait for the cloud.
-const maxWorkers = 32
+// maxWorkers bounds how many servers are looked at at once. Most looks that take long wait for the cloud, whose driver has a
+// pace of its own: they should not hold up those that would only take a moment.
+const maxWorkers = 256
 
 // retireKey is the worker that looks at idle replication servers; no server has such a name.
 const retireKey = "*"
