@@ -3,10 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"time"
 
 	"rehost/protocol"
@@ -16,7 +13,6 @@ const (
 	hugeDisk    = 1 << 40
 	memoryTime  = 2 * time.Minute
 	memoryLimit = 128.0 // MiB
-	clockTicks  = 100   // per second, of /proc/PID/stat on Linux
 )
 
 // agentMemory measures the peak of the agent's resident memory, in MiB, while it copies a sparse disk of 1 TiB at full
@@ -47,7 +43,7 @@ func agentMemory(ctx context.Context, e *env, name string) (result, error) {
 	if err != nil {
 		return result{}, err
 	}
-	peak, cpu, err := processUsage(r.agent.cmd.Process.Pid)
+	used, err := processUsage(r.agent.cmd.Process.Pid)
 	if err != nil {
 		return result{}, err
 	}
@@ -55,40 +51,8 @@ func agentMemory(ctx context.Context, e *env, name string) (result, error) {
 		return result{}, fmt.Errorf("nothing was replicated: %+v", last)
 	}
 	gb := float64(last.Disks[0].Replicated) / 1e9
-	say("  %.1f MiB, %.1f GB of disk, %.0f MB/s, %.4f CPU seconds per GB, %.1f GB read", peak, gb, gb*1000/memoryTime.Seconds(), cpu/gb, float64(last.Read)/1e9)
-	return within(name, "MiB", []float64{peak}, memoryLimit), nil
-}
-
-// processUsage returns a process's peak of resident memory in MiB and its CPU seconds.
-func processUsage(pid int) (peak, cpu float64, err error) {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0, 0, err
-	}
-	for line := range strings.Lines(string(status)) {
-		if value, ok := strings.CutPrefix(line, "VmHWM:"); ok {
-			kib, err := strconv.ParseFloat(strings.Fields(value)[0], 64)
-			if err != nil {
-				return 0, 0, err
-			}
-			peak = kib / 1024
-		}
-	}
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, 0, err
-	}
-	_, after, _ := strings.Cut(string(stat), ") ")
-	words := strings.Fields(after)
-	const utime, stime = 11, 12 // counted from the state
-	for _, i := range []int{utime, stime} {
-		ticks, err := strconv.ParseFloat(words[i], 64)
-		if err != nil {
-			return 0, 0, err
-		}
-		cpu += ticks / clockTicks
-	}
-	return peak, cpu, nil
+	say("  %.1f MiB, %.1f GB of disk, %.0f MB/s, %.4f CPU seconds per GB, %.1f GB read", used.peak, gb, gb*1000/memoryTime.Seconds(), used.cpu/gb, float64(last.Read)/1e9)
+	return within(name, "MiB", []float64{used.peak}, memoryLimit), nil
 }
 
 // linear measures the seconds per GB of a first copy at 1, 4 and 16 GiB, in turns.

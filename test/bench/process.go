@@ -22,6 +22,7 @@ var errExited = errors.New("exit status 0")
 // process is a program that was started.
 type process struct {
 	name, log string
+	patience  time.Duration // of stop
 	cmd       *exec.Cmd
 	ended     chan struct{}
 	err       error // set when ended is closed
@@ -30,7 +31,12 @@ type process struct {
 // start runs a program with its errors in a log file. It has a process group of its own, so that we end things in
 // order, and dies with us.
 func start(name, log string, stdin io.Reader, stdout io.Writer, env []string, argv ...string) (*process, error) {
-	p := &process{name: name, log: log, ended: make(chan struct{})}
+	return startIn(0, patience, name, log, stdin, stdout, env, argv...)
+}
+
+// startIn is start in new namespaces, given as flags of clone(2), of a process that may take so long to end.
+func startIn(namespaces uintptr, patience time.Duration, name, log string, stdin io.Reader, stdout io.Writer, env []string, argv ...string) (*process, error) {
+	p := &process{name: name, log: log, patience: patience, ended: make(chan struct{})}
 	f, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
@@ -42,7 +48,7 @@ func start(name, log string, stdin io.Reader, stdout io.Writer, env []string, ar
 	}
 	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.WaitDelay = patience
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Cloneflags: namespaces}
 	started := make(chan error)
 	go func() { // ends with the process; Pdeathsig follows the thread that starts it
 		runtime.LockOSThread()
@@ -83,10 +89,10 @@ func (p *process) stop() error {
 	select {
 	case <-p.ended:
 		return nil
-	case <-time.After(patience):
+	case <-time.After(p.patience):
 		err := p.cmd.Process.Kill()
 		<-p.ended
-		return errors.Join(fmt.Errorf("stop %s: still there after %s; killed: %s", p.name, patience, tail(p.log)), err)
+		return errors.Join(fmt.Errorf("stop %s: still there after %s; killed: %s", p.name, p.patience, tail(p.log)), err)
 	}
 }
 

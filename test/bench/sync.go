@@ -74,11 +74,11 @@ func syncOnce(ctx context.Context, e *env, l *link, d *disk, limit time.Duration
 func (r *rig) sayUsage(took time.Duration) error {
 	var parts []string
 	for _, p := range []*process{r.agent, r.broker, r.replica} {
-		peak, cpu, err := processUsage(p.cmd.Process.Pid)
+		u, err := processUsage(p.cmd.Process.Pid)
 		if err != nil {
 			return err
 		}
-		parts = append(parts, fmt.Sprintf("%s %.1f s, %.0f MiB", p.name, cpu, peak))
+		parts = append(parts, fmt.Sprintf("%s %.1f s, %.0f MiB", p.name, u.cpu, u.peak))
 	}
 	say("  %.1f s; CPU seconds and peak memory: %s", took.Seconds(), strings.Join(parts, "; "))
 	return nil
