@@ -26,11 +26,16 @@ var (
 // maxConflicts bounds how often an update starts over before it gives up.
 const maxConflicts = 50
 
+// maxWrites bounds the writes of a bucket under way. The bus syncs each by itself, and one that waits there for hundreds of
+// others fails by its deadline: on a slow disk nothing would get done.
+const maxWrites = 16
+
 // Bucket holds the records of one kind. Reads come from the mirror, which [Bucket.Run] keeps.
 type Bucket[T any] struct {
 	name  string
 	kv    jetstream.KeyValue
 	ready chan struct{}
+	slots chan struct{} // of writes under way
 
 	mu      sync.Mutex
 	entries map[string]entry[T]
@@ -49,7 +54,11 @@ func NewBucket[T any](ctx context.Context, js jetstream.JetStream, name string) 
 	if err != nil {
 		return nil, fmt.Errorf("open bucket %s: %w", name, err)
 	}
-	return &Bucket[T]{name: name, kv: kv, ready: make(chan struct{}), entries: map[string]entry[T]{}}, nil
+	return newBucket[T](name, kv), nil
+}
+
+func newBucket[T any](name string, kv jetstream.KeyValue) *Bucket[T] {
+	return &Bucket[T]{name: name, kv: kv, ready: make(chan struct{}), slots: make(chan struct{}, maxWrites), entries: map[string]entry[T]{}}
 }
 
 // Run keeps the mirror until ctx ends.
@@ -176,7 +185,7 @@ func (b *Bucket[T]) Create(ctx context.Context, key string, v T) error {
 	if err != nil {
 		return fmt.Errorf("encode record %s of %s: %w", key, b.name, err)
 	}
-	revision, err := b.kv.Create(ctx, key, text)
+	revision, err := b.write(ctx, func() (uint64, error) { return b.kv.Create(ctx, key, text) })
 	if errors.Is(err, jetstream.ErrKeyExists) || errors.Is(err, jetstream.ErrKeyRevisionMismatch) {
 		return fmt.Errorf("create %s in %s: %w", key, b.name, ErrExists)
 	}
@@ -212,7 +221,7 @@ func (b *Bucket[T]) Update(ctx context.Context, key string, change func(*T) erro
 		if bytes.Equal(text, e.value) {
 			return v, nil
 		}
-		revision, err := b.kv.Update(ctx, key, text, e.revision)
+		revision, err := b.write(ctx, func() (uint64, error) { return b.kv.Update(ctx, key, text, e.revision) })
 		if err == nil {
 			b.remember(key, revision, text)
 			return v, nil
@@ -225,6 +234,17 @@ func (b *Bucket[T]) Update(ctx context.Context, key string, change func(*T) erro
 		}
 	}
 	return none, fmt.Errorf("update %s in %s: changed by others %d times", key, b.name, maxConflicts)
+}
+
+// write makes one write when it is its turn.
+func (b *Bucket[T]) write(ctx context.Context, do func() (uint64, error)) (uint64, error) {
+	select {
+	case b.slots <- struct{}{}:
+	case <-ctx.Done():
+		return 0, context.Cause(ctx)
+	}
+	defer func() { <-b.slots }()
+	return do()
 }
 
 // refresh reads a record that someone else has changed.
