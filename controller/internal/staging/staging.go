@@ -140,7 +140,7 @@ func (s *Staging) Reconcile(ctx context.Context, server string) error {
 		return err
 	}
 	for i, step := range steps {
-		if st := w.rec.Initiation[i].Status; st == protocol.StepSucceeded || st == protocol.StepSkipped {
+		if ended(w.rec.Initiation[i].Status) {
 			continue
 		}
 		if done, err := w.take(ctx, i, step); err != nil || !done {
@@ -148,6 +148,11 @@ func (s *Staging) Reconcile(ctx context.Context, server string) error {
 		}
 	}
 	return nil
+}
+
+// ended says that a step need not be taken any more.
+func ended(s protocol.StepStatus) bool {
+	return s == protocol.StepSucceeded || s == protocol.StepSkipped
 }
 
 func fresh() []protocol.Initiation {
@@ -197,6 +202,11 @@ func (w *work) mark(ctx context.Context, i int, status protocol.StepStatus, deta
 		step := &r.Initiation[i]
 		if step.Status != status || step.Detail != detail {
 			step.Status, step.Detail, step.At = status, detail, time.Now()
+		}
+		// What comes next is begun in the same write: the bus syncs each.
+		if ended(status) && i+1 < len(r.Initiation) && r.Initiation[i+1].Status == protocol.StepNotStarted {
+			next := &r.Initiation[i+1]
+			next.Status, next.Detail, next.At = protocol.StepInProgress, "", step.At
 		}
 		if problem != nil || (r.Problem != nil && r.Problem.Step == string(step.Step)) {
 			r.Problem = problem
