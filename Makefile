@@ -28,6 +28,9 @@ bench: build ## run the benchmarks (root; an hour; BENCH="-rounds 1 lag-20" choo
 	@scripts/install-packages virt-v2v
 	@mkdir -p build/bench && $(GO) build -trimpath -o build/bench/bench ./test/bench && build/bench/bench $(BENCH)
 
+fleet: build ## 100, 300 and 1,000 simulated servers on one controller: status, memory, CPU (root; 25 minutes)
+	@$(MAKE) --no-print-directory bench BENCH="-rounds 1 fleet-100 fleet-300 fleet-1000"
+
 stamp: build ## compare 200 points of each tracker tier with the frozen source, byte by byte
 	REHOST_POINTS=200 $(GO) test -timeout 60m -count=1 -v -run TestEveryPoint ./test/stamp
 
@@ -70,5 +73,5 @@ appliance: build ## build the conversion appliance's disk image
 clean: ## remove what was built here (the image cache stays)
 	rm -rf bin build
 
-.PHONY: help packages build demo test bench stamp chaos crash mutants kernels guest boot-matrix cloudinit storage check generate lint-fix appliance clean
+.PHONY: help packages build demo test bench fleet stamp chaos crash mutants kernels guest boot-matrix cloudinit storage check generate lint-fix appliance clean
 .DEFAULT_GOAL := help

@@ -35,7 +35,8 @@ type fleetFigures struct {
 	staged  float64          // seconds from the first agent's start until all servers were CONTINUOUS
 	roles   map[string]usage // at rest; CPU in seconds per second
 	status  []float64        // seconds of each rehost status
-	asked   float64          // CPU seconds of the controller for one of them
+	command float64          // CPU seconds of one of them
+	asked   float64          // CPU seconds of the controller for one of them, about
 }
 
 // fleets are the fleets of this run, small ones first, so that the growth from one to the next can be told.
@@ -106,6 +107,7 @@ func (r *fleet) measure(ctx context.Context) (fleetFigures, error) {
 				return fmt.Errorf("rehost status: %w: %s", err, out)
 			}
 			f.status = append(f.status, time.Since(began).Seconds())
+			f.command += (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds() / asks
 		}
 		return nil
 	})
@@ -117,7 +119,8 @@ func (r *fleet) measure(ctx context.Context) (fleetFigures, error) {
 		took += s
 	}
 	f.asked = (during[controllerProcess].cpu - f.roles[controllerProcess].cpu*took) / asks
-	say("  rehost status of all: %.2f s median, %.2f s worst; %.3f s of CPU in the controller", median(f.status), slices.Max(f.status), f.asked)
+	say("  rehost status of all: %.2f s median, %.2f s worst; %.2f s of CPU in the command, about %.2f s in the controller",
+		median(f.status), slices.Max(f.status), f.command, f.asked)
 	return f, nil
 }
 
