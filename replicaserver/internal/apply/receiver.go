@@ -38,13 +38,13 @@ type receiver struct {
 	out    chan received
 	kick   chan struct{} // there is something to purge
 
-	mu           sync.Mutex // guards the fields beneath
-	last         uint64     // seq of the last message handed on
-	lastConsumer uint64     // its number at the consumer
-	at           time.Time  // when
-	askAt        time.Time  // when the broker is asked next, unless something comes
-	askPause     time.Duration
-	born         time.Time // of the stream that it came from
+	mu           sync.Mutex    // guards the fields beneath
+	last         uint64        // seq of the last message handed on
+	lastConsumer uint64        // its number at the consumer
+	at           time.Time     // when
+	askAt        time.Time     // when the broker is asked next, unless something comes
+	askPause     time.Duration // from there to the question after it
+	born         time.Time     // of the stream that it came from
 	restart      context.CancelFunc
 	asking       bool
 	freeSeq      uint64    // the stream may be freed up to it
@@ -52,7 +52,7 @@ type receiver struct {
 }
 
 func newReceiver(js jetstream.JetStream, stream string, log hclog.Logger) *receiver {
-	return &receiver{js: js, stream: stream, log: log, out: make(chan received), kick: make(chan struct{}, 1), at: time.Now()}
+	return &receiver{js: js, stream: stream, log: log, out: make(chan received), kick: make(chan struct{}, 1), at: time.Now(), askPause: quietLimit}
 }
 
 func (c *receiver) run(ctx context.Context) {
@@ -130,15 +130,14 @@ func (c *receiver) forward(ctx context.Context, it jetstream.MessagesContext, bo
 }
 
 // watch makes the consumer anew when the stream has something that does not come. It asks the broker at most once at a
-// time, beside its caller.
+// time, beside its caller, and less and less often while nothing comes.
 func (c *receiver) watch(ctx context.Context, standing bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if standing {
-		c.at = time.Now() // nothing is taken, so nothing comes
-		return
-	}
 	now := time.Now()
+	if standing {
+		c.at = now // nothing is taken, so nothing comes
+	}
 	if now.Sub(c.at) < quietLimit {
 		c.askAt, c.askPause = now, quietLimit
 		return
@@ -146,7 +145,8 @@ func (c *receiver) watch(ctx context.Context, standing bool) {
 	if c.asking || now.Before(c.askAt) {
 		return
 	}
-	c.asking, c.askAt, c.askPause = true, now.Add(c.askPause), min(2*c.askPause, quietLongest)
+	c.asking, c.askAt = true, now.Add(c.askPause)
+	c.askPause = min(2*c.askPause, quietLongest)
 	go c.ask(ctx, c.last, c.born) // ends within apiLimit
 }
 
