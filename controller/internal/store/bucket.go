@@ -265,7 +265,7 @@ func (b *Bucket[T]) Delete(ctx context.Context, key string) error {
 	if _, ok := b.lookup(key); !ok {
 		return nil
 	}
-	if err := b.kv.Delete(ctx, key); err != nil {
+	if _, err := b.write(ctx, func() (uint64, error) { return 0, b.kv.Delete(ctx, key) }); err != nil {
 		return fmt.Errorf("delete %s in %s: %w", key, b.name, err)
 	}
 	if e, ok := b.lookup(key); ok {
