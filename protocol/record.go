@@ -1,6 +1,9 @@
 package protocol
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Server is the record of one source server.
 type Server struct {
@@ -162,6 +165,37 @@ type Job struct {
 	Cancel        *Cancellation `json:"cancel,omitempty"`
 	// Confirmed says that the operator stopped the writers of the sources whose fence is "confirmed".
 	Confirmed bool `json:"confirmed,omitempty"`
+	// Applications are what a cutover commits or rolls back as one: each server is in one of them.
+	Applications []JobApplication `json:"applications,omitempty"`
+}
+
+// JobApplication is the servers of an application in a cutover. A server that is in none is one by itself, without a name.
+type JobApplication struct {
+	Name    string   `json:"name,omitempty"`
+	Servers []string `json:"servers"`
+	Point   string   `json:"point,omitempty"` // id of the point that they take together
+	// Outcome is decided once, for all of its servers; empty: not yet.
+	Outcome Outcome   `json:"outcome,omitempty"`
+	Decided time.Time `json:"decided,omitzero"`
+	Why     string    `json:"why,omitempty"` // it is not committed, for people
+}
+
+// Outcome is what a cutover decides of an application.
+type Outcome string
+
+// Outcomes.
+const (
+	OutcomeCommitted  Outcome = "COMMITTED"   // the targets take over; what comes after the application may begin
+	OutcomeRolledBack Outcome = "ROLLED_BACK" // the sources go on, and the targets are terminated
+	OutcomeLeftOut    Outcome = "LEFT_OUT"    // nothing of it was begun
+)
+
+// String names the application for people.
+func (a JobApplication) String() string {
+	if a.Name != "" {
+		return "application " + a.Name
+	}
+	return "server " + strings.Join(a.Servers, ", ")
 }
 
 // Cancellation is an operator's wish that a job ends.
@@ -196,10 +230,12 @@ type JobStep struct {
 
 // JobEvent is one entry of a job's log.
 type JobEvent struct {
-	At      time.Time    `json:"at"`
-	Event   JobEventName `json:"event"`
-	Server  string       `json:"server,omitempty"`
-	Attempt int          `json:"attempt,omitempty"`
+	At     time.Time    `json:"at"`
+	Event  JobEventName `json:"event"`
+	Server string       `json:"server,omitempty"`
+	// Application is what is committed or rolled back, by [JobApplication.String].
+	Application string `json:"application,omitempty"`
+	Attempt     int    `json:"attempt,omitempty"`
 	// MaxAttempts are made of the step, as long as another one may help.
 	MaxAttempts int           `json:"max_attempts,omitempty"`
 	Took        time.Duration `json:"took_ns,omitempty"`  // from the step's first begin to its end

@@ -120,6 +120,8 @@ const (
 	EventCleanupStart    JobEventName = "CLEANUP_START"
 	EventCleanupEnd      JobEventName = "CLEANUP_END"
 	EventCleanupFail     JobEventName = "CLEANUP_FAIL"
+	EventCommit          JobEventName = "APPLICATION_COMMITTED"   // its targets take over
+	EventRollback        JobEventName = "APPLICATION_ROLLED_BACK" // decided: its sources go on, and its targets are terminated
 	EventJobCancel       JobEventName = "JOB_CANCEL"
 	EventJobEnd          JobEventName = "JOB_END"
 )

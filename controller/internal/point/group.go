@@ -23,7 +23,7 @@ func (p *Points) group(ctx context.Context, pt protocol.Point) ([]protocol.Point
 		if errors.Is(err, store.ErrNotFound) {
 			member = protocol.Point{
 				ID: pt.ID, Server: server, State: protocol.PointOrdered, Ordered: pt.Ordered, Origin: pt.Origin, Attempt: pt.Attempt, Attempts: pt.Attempts,
-				First: pt.First, Group: pt.Group, Members: pt.Members,
+				First: pt.First, Group: pt.Group, Members: pt.Members, Job: pt.Job,
 			}
 			err = p.create(ctx, member)
 		}

@@ -53,11 +53,14 @@ func New(cfg Config, st *store.Store, reports *observe.Reports, c Cloud, logger 
 	return &Points{cfg: cfg, store: st, reports: reports, cloud: c, logger: logger}
 }
 
-// Order records that a job wants a point. Ordering the same id again changes nothing.
-func (p *Points) Order(ctx context.Context, server, id, job string) error {
-	return p.create(ctx, protocol.Point{
-		ID: id, Server: server, State: protocol.PointOrdered, Ordered: time.Now(), Job: job, Origin: protocol.OriginJob,
-	})
+// Order records that a job wants a point, which says its id, its server, the job, and who takes it together with the server. Ordering the
+// same again changes nothing.
+func (p *Points) Order(ctx context.Context, pt protocol.Point) error {
+	pt.State, pt.Ordered, pt.Origin = protocol.PointOrdered, time.Now(), protocol.OriginJob
+	if len(pt.Members) < 2 {
+		pt.Group, pt.Members = "", nil
+	}
+	return p.create(ctx, pt)
 }
 
 // Get returns a point's record.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"rehost/controller/internal/store"
@@ -30,6 +31,9 @@ func (r *Runner) Cancel(ctx context.Context, req protocol.CancelRequest) (protoc
 		if j.Cancel == nil {
 			j.Cancel = &protocol.Cancellation{At: time.Now(), Reason: req.Reason}
 			j.Log = append(j.Log, protocol.JobEvent{At: j.Cancel.At, Event: protocol.EventJobCancel, Detail: req.Reason})
+			for _, a := range j.Applications {
+				giveUp(j, a.Servers[0], strings.TrimSuffix("the job was cancelled: "+req.Reason, ": "))
+			}
 		}
 		return nil
 	})
@@ -55,7 +59,7 @@ func (r *Runner) cut(job string) {
 // cuttable says whether a cancelled job ends the step: not what only cleans up, and nothing of a firm job.
 func (w *Work) cuttable(s step) bool { return s.when == onSuccess && !slices.Contains(firm, w.kind) }
 
-// cutOff says whether the step is over because the job was cancelled.
+// cutOff says whether the step is over because the job was cancelled, or the application rolled back.
 func (w *Work) cutOff(s step) bool {
 	return w.cuttable(s) && errors.Is(context.Cause(w.cancelled), errCancelled)
 }

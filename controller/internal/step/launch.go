@@ -196,14 +196,30 @@ func launch(ctx context.Context, w *Work) error {
 	if err := w.set(ctx, dataAddress, inst.Address(), dataStopped, stopped(inst)); err != nil {
 		return err
 	}
-	pt, err := w.points.Get(w.server, w.data(dataPoint))
+	l, err := w.launched()
 	if err != nil {
 		return err
 	}
-	w.progress(ctx)(fmt.Sprintf("%s at %s, %s, from point %s of %s ago", inst.ID, inst.Address(), detail, pt.ID, time.Since(pt.Taken).Round(time.Second)))
-	return w.recordLaunch(ctx, protocol.Launched{
-		Job: w.job, Point: pt.ID, Image: w.data(dataImage), Instance: inst.ID, Address: inst.Address(), At: time.Now(), Taken: pt.Taken,
+	w.progress(ctx)(fmt.Sprintf("%s at %s, %s, from point %s of %s ago", inst.ID, inst.Address(), detail, l.Point, time.Since(l.Taken).Round(time.Second)))
+	if w.kind == protocol.JobCutover { // it counts when it is committed
+		return nil
+	}
+	_, err = w.store.Servers.Update(ctx, w.server, func(r *protocol.Server) error {
+		if r.Test == nil || r.Test.Job != l.Job {
+			r.Test = &l
+		}
+		return nil
 	})
+	return err
+}
+
+// launched is what the job has launched, for the server's record.
+func (w *Work) launched() (protocol.Launched, error) {
+	s := w.state()
+	pt, err := w.points.Get(w.server, s.Data[dataPoint])
+	return protocol.Launched{
+		Job: w.job, Point: pt.ID, Image: s.Data[dataImage], Instance: s.Data[dataInstance], Address: s.Data[dataAddress], At: time.Now(), Taken: pt.Taken,
+	}, err
 }
 
 func stopped(inst cloud.Instance) string {
@@ -226,20 +242,6 @@ func (w *Work) awaitAddress(ctx context.Context, id string) (cloud.Instance, err
 	return inst, err
 }
 
-func (w *Work) recordLaunch(ctx context.Context, l protocol.Launched) error {
-	_, err := w.store.Servers.Update(ctx, w.server, func(r *protocol.Server) error {
-		target := &r.Test
-		if w.kind == protocol.JobCutover {
-			target = &r.Cutover
-		}
-		if *target == nil || (*target).Job != l.Job {
-			*target = &l
-		}
-		return nil
-	})
-	return err
-}
-
 // cleanup removes what only the conversion needed, and what nobody will use: a target of a failed test stays for inspection, one
 // of a failed cutover or of a cancelled job does not.
 func cleanup(ctx context.Context, w *Work) error {
@@ -247,22 +249,15 @@ func cleanup(ctx context.Context, w *Work) error {
 		return err
 	}
 	state := w.state()
-	switch outcome(state.Steps) {
-	case protocol.StepCancelled:
-	case protocol.StepFailed:
-		if w.kind == protocol.JobTest && state.Data[dataInstance] != "" && state.Data[dataAddress] != "" {
-			return nil
-		}
-	case protocol.StepSucceeded, protocol.StepNotStarted, protocol.StepInProgress, protocol.StepSkipped:
+	failed := outcome(state.Steps)
+	inspected := w.kind == protocol.JobTest && failed == protocol.StepFailed && state.Data[dataInstance] != "" && state.Data[dataAddress] != ""
+	if failed == protocol.StepSucceeded || inspected || w.application().Outcome == protocol.OutcomeCommitted {
 		return nil
 	}
 	if err := w.removeLaunch(ctx, w.job, state.Data[dataPoint]); err != nil {
 		return err
 	}
 	_, err := w.store.Servers.Update(ctx, w.server, func(r *protocol.Server) error {
-		if r.Cutover != nil && r.Cutover.Job == w.job {
-			r.Cutover = nil
-		}
 		if r.Test != nil && r.Test.Job == w.job {
 			r.Test = nil
 		}

@@ -3,6 +3,8 @@ package step
 import (
 	"context"
 	"errors"
+	"sync"
+	"time"
 
 	"rehost/controller/internal/wave"
 	"rehost/protocol"
@@ -14,6 +16,7 @@ type lineup struct {
 	job       protocol.Job
 	cancelled context.Context //nolint:containedctx // ends when the job is cancelled, beside that of the process
 	order     wave.Graph
+	units     map[string]*unit // of a cutover, by server
 	state     map[string]wave.Outcome
 	errs      []error // of servers whose records could not be written: the job is taken up again
 }
@@ -26,7 +29,12 @@ type arrival struct {
 
 // runServers takes all servers of a job to their ends. An error means that they are not there.
 func (r *Runner) runServers(ctx, cancelled context.Context, job protocol.Job) error {
-	l := &lineup{Runner: r, job: job, cancelled: cancelled, order: r.orderOf(job), state: map[string]wave.Outcome{}}
+	l := r.newLineup(ctx, cancelled, job)
+	ctx, end := context.WithCancel(ctx)
+	var watching sync.WaitGroup
+	watching.Go(func() { l.watch(ctx) })
+	defer watching.Wait()
+	defer end()
 	over := make(chan arrival)
 	running := 0
 	begin := func(server string, run func(w *Work) error) {
@@ -61,6 +69,42 @@ func (r *Runner) runServers(ctx, cancelled context.Context, job protocol.Job) er
 	}
 }
 
+func (r *Runner) newLineup(ctx, cancelled context.Context, job protocol.Job) *lineup {
+	l := &lineup{Runner: r, job: job, cancelled: cancelled, state: map[string]wave.Outcome{}, order: wave.Graph{}.Only(serversOf(job), job.Concurrency)}
+	if job.Kind == protocol.JobTest || job.Kind == protocol.JobCutover {
+		l.order = r.orderOf(r.store.Applied(), serversOf(job), job.Concurrency).Together(units(job))
+	}
+	l.units = newUnits(ctx, job, l.order)
+	return l
+}
+
+func serversOf(job protocol.Job) []string {
+	out := make([]string, 0, len(job.Servers))
+	for _, s := range job.Servers {
+		out = append(out, s.Server)
+	}
+	return out
+}
+
+// watch rolls back what must be, and cuts off the steps of units that are, until ctx ends.
+func (l *lineup) watch(ctx context.Context) {
+	ticker := time.NewTicker(l.cfg.Poll)
+	defer ticker.Stop()
+	cancelled := l.cancelled.Done()
+	for len(l.job.Applications) > 0 {
+		for _, a := range l.job.Applications {
+			l.work(a.Servers[0]).follow()
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-cancelled:
+			cancelled = nil
+		case <-ticker.C:
+		}
+	}
+}
+
 // next says which servers begin now, and which never will.
 func (l *lineup) next(ctx context.Context) ([]string, []wave.Held) {
 	if ctx.Err() != nil || len(l.errs) > 0 {
@@ -87,12 +131,16 @@ func (l *lineup) waiting(why string) []wave.Held {
 }
 
 func (l *lineup) work(server string) *Work {
-	return &Work{Runner: l.Runner, job: l.job.ID, kind: l.job.Kind, server: server, cancelled: l.cancelled}
+	w := &Work{Runner: l.Runner, job: l.job.ID, kind: l.job.Kind, server: server, cancelled: l.cancelled, unit: l.units[server]}
+	if w.unit != nil {
+		w.cancelled = w.unit.cancelled
+	}
+	return w
 }
 
 // run takes one server to its end, when all jobs together work on few enough. One that waits for that is left out when the job is cancelled.
 func (l *lineup) run(ctx context.Context, w *Work, slot bool) error {
-	if slot {
+	if slot && w.unit == nil { // the servers of a unit take turns, step by step
 		if !l.takeSlot(l.cancelled) {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
@@ -106,7 +154,11 @@ func (l *lineup) run(ctx context.Context, w *Work, slot bool) error {
 
 // outcome is what came of a server, for those that come after it. One that was skipped since its cutover is over already keeps nothing up.
 func (l *lineup) outcome(server string) wave.Outcome {
-	switch l.work(server).state().Status {
+	w := l.work(server)
+	if w.application().Outcome == protocol.OutcomeCommitted {
+		return wave.Done
+	}
+	switch w.state().Status {
 	case protocol.StepSucceeded:
 		return wave.Done
 	case protocol.StepSkipped:
@@ -127,16 +179,11 @@ func (r *Runner) over(server string) bool {
 	return err == nil && rec.Cutover != nil && rec.Job == ""
 }
 
-// orderOf is the order of a job's servers. Only what launches them has one beside the job's own.
-func (r *Runner) orderOf(job protocol.Job) wave.Graph {
-	servers := make([]string, 0, len(job.Servers))
-	for _, s := range job.Servers {
-		servers = append(servers, s.Server)
+// orderOf is the order of servers that are launched.
+func (r *Runner) orderOf(applied protocol.Fleet, servers []string, atOnce int) wave.Graph {
+	g, err := wave.NewGraph(applied)
+	if err != nil {
+		g = wave.Graph{}
 	}
-	if job.Kind == protocol.JobTest || job.Kind == protocol.JobCutover {
-		if g, err := wave.NewGraph(r.store.Applied()); err == nil {
-			return g.Only(servers, job.Concurrency)
-		}
-	}
-	return wave.Graph{}.Only(servers, job.Concurrency)
+	return g.Only(servers, atOnce)
 }

@@ -225,13 +225,19 @@ func (w *Work) leaveOut(ctx context.Context, job protocol.Job, why string) error
 		return w.runServer(ctx, job)
 	}
 	err := w.update(ctx, func(j *protocol.Job, s *protocol.JobServer) {
-		s.Status = protocol.StepCancelled
-		j.Log = append(j.Log, protocol.JobEvent{At: time.Now(), Event: protocol.EventServerSkipped, Server: w.server, Detail: why})
+		w.skip(j, s, why)
+		giveUp(j, w.server, w.server+" was left out: "+why)
 	})
 	if err != nil {
 		return err
 	}
+	w.follow()
 	return w.settle(ctx)
+}
+
+func (w *Work) skip(j *protocol.Job, s *protocol.JobServer, why string) {
+	s.Status = protocol.StepCancelled
+	j.Log = append(j.Log, protocol.JobEvent{At: time.Now(), Event: protocol.EventServerSkipped, Server: w.server, Detail: why})
 }
 
 func ended(s protocol.StepStatus) bool {
@@ -256,25 +262,44 @@ func (w *Work) claim(ctx context.Context, job protocol.Job) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return refusal == nil, w.update(ctx, func(j *protocol.Job, s *protocol.JobServer) {
-		if refusal != nil {
+	over := w.over(w.server) // then nothing is lacking
+	claimed := false
+	defer w.follow()
+	err = w.update(ctx, func(j *protocol.Job, s *protocol.JobServer) {
+		claimed = false
+		a := applicationOf(j, w.server)
+		switch {
+		case refusal != nil:
 			s.Status, s.Problem = protocol.StepSkipped, refusal
 			j.Log = append(j.Log, protocol.JobEvent{At: time.Now(), Event: protocol.EventServerSkipped, Server: w.server, Error: refusal.Message})
-			return
+			if !over {
+				giveUp(j, w.server, w.server+" was refused: "+refusal.Message)
+			}
+		case a != nil && a.Outcome != "" && s.Status == protocol.StepNotStarted: // meanwhile
+			w.skip(j, s, a.Why)
+		default:
+			s.Status, claimed = protocol.StepInProgress, true
 		}
-		s.Status = protocol.StepInProgress
 	})
+	return claimed, err
 }
 
 // settle lets go of the server; what the job achieved decides where the server stands now. A test that was cancelled says nothing.
 func (w *Work) settle(ctx context.Context) error {
 	status := w.state().Status
 	_, _, _, wanted := fleet.Settings(w.store.Applied(), w.server)
-	_, err := w.store.Servers.Update(ctx, w.server, func(rec *protocol.Server) error {
+	committed := w.application().Outcome == protocol.OutcomeCommitted
+	target, err := w.launched()
+	if committed && err != nil {
+		return err
+	}
+	_, err = w.store.Servers.Update(ctx, w.server, func(rec *protocol.Server) error {
 		if rec.Job != w.job {
 			return nil
 		}
 		switch {
+		case committed:
+			rec.Cutover = &target
 		case w.kind == protocol.JobTest && status == protocol.StepSucceeded:
 			rec.Tested = time.Now()
 		case w.kind == protocol.JobTest && status == protocol.StepFailed:
@@ -293,18 +318,31 @@ func (w *Work) settle(ctx context.Context) error {
 
 // runSteps takes the server from the first step that has not ended to the last.
 func (w *Work) runSteps(ctx context.Context) error {
-	w.quota.begin()
-	defer w.quota.end()
-	failed := false
+	if w.unit == nil {
+		w.quota.begin()
+		defer w.quota.end()
+	}
+	defer w.giveRoom()
+	bad := false // a step of this server has failed or was cut off
 	for i, s := range plans[w.kind] {
 		status := w.state().Steps[i].Status
+		failed := bad
+		if w.unit != nil { // one for all
+			failed = w.application().Outcome == protocol.OutcomeRolledBack
+		}
 		switch {
 		case status == protocol.StepFailed || status == protocol.StepCancelled:
-			failed = true
+			bad = true
 			continue
 		case ended(status):
 			continue
+		case failed && bad && s.when == onSuccess:
+			continue
 		case failed && s.when == onSuccess:
+			bad = true
+			if err := w.endStep(ctx, i, protocol.StepCancelled, "", nil); err != nil {
+				return err
+			}
 			continue
 		case !failed && s.when == onFailure:
 			if err := w.endStep(ctx, i, protocol.StepSkipped, "not needed", nil); err != nil {
@@ -316,7 +354,7 @@ func (w *Work) runSteps(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		failed = failed || !ok
+		bad = bad || !ok
 	}
 	return w.update(ctx, func(_ *protocol.Job, s *protocol.JobServer) { s.Status = outcome(s.Steps) })
 }
@@ -335,6 +373,9 @@ func outcome(steps []protocol.JobStep) protocol.StepStatus {
 func (w *Work) runStep(ctx context.Context, i int, s step) (bool, error) {
 	pause := w.cfg.Retry
 	again := false
+	if err := w.enter(ctx, s); err != nil && !w.cutOff(s) {
+		return false, err
+	}
 	for {
 		if w.cutOff(s) {
 			return false, w.endStep(ctx, i, protocol.StepCancelled, "", nil)

@@ -33,8 +33,12 @@ func fence(ctx context.Context, w *Work) error {
 
 // unfence lets the source's writers go on: the cutover has failed.
 func unfence(ctx context.Context, w *Work) error {
-	if rec, err := w.record(); err != nil || !rec.Fence {
+	if rec, err := w.record(); err != nil || !rec.Fence && w.data(dataReleasing) == "" {
 		return either(err, &skip{"the source was not fenced"})
+	}
+	// Before the record forgets: a run that is cut off after that must still wait for the agent.
+	if err := w.set(ctx, dataReleasing, "yes"); err != nil {
+		return err
 	}
 	if err := w.orderFence(ctx, false); err != nil {
 		return &protocol.Problem{
@@ -72,29 +76,18 @@ func (w *Work) orderFence(ctx context.Context, on bool) error {
 // takePoint has a fresh point taken, for a cutover behind the fence. A failed point is not
 // repaired: the next run takes a new one.
 func takePoint(ctx context.Context, w *Work) error {
-	id := w.data(dataPoint)
-	if w.data(dataChosen) != "" {
+	if id := w.data(dataPoint); w.data(dataChosen) != "" {
 		return w.useChosen(ctx, id)
 	}
-	if id != "" {
-		if pt, err := w.points.Get(w.server, id); err == nil && (pt.State == protocol.PointLost || pt.State == protocol.PointRemoved) {
-			id = ""
-		}
+	id, members, err := w.orderPoint(ctx)
+	if err != nil {
+		return err
 	}
-	if id == "" {
-		if err := w.awaitContinuous(ctx); err != nil {
-			return err
-		}
-		id = newID("p")
-		if err := w.set(ctx, dataPoint, id); err != nil {
-			return err
-		}
-	}
-	if err := w.points.Order(ctx, w.server, id, w.job); err != nil {
+	if err := w.points.Order(ctx, protocol.Point{ID: id, Server: w.server, Job: w.job, Group: w.application().Name, Members: members}); err != nil {
 		return err
 	}
 	var pt protocol.Point
-	err := await.Until(ctx, w.cfg.Poll, func() (bool, error) {
+	err = await.Until(ctx, w.cfg.Poll, func() (bool, error) {
 		var err error
 		if pt, err = w.points.Get(w.server, id); err != nil {
 			return false, err
@@ -114,6 +107,44 @@ func takePoint(ctx context.Context, w *Work) error {
 	return nil
 }
 
+// orderPoint returns the point to be taken, and the servers that take it together: those of the application whose point nobody chose.
+// One that was lost is followed by another one, for all of them.
+func (w *Work) orderPoint(ctx context.Context) (id string, members []string, err error) {
+	job, err := w.store.Jobs.Get(w.job)
+	if err != nil {
+		return "", nil, err
+	}
+	old, members := w.data(dataPoint), []string{w.server}
+	if a := applicationOf(&job, w.server); a != nil {
+		old, members = a.Point, nil
+		for _, s := range job.Servers {
+			if slices.Contains(a.Servers, s.Server) && s.Data[dataChosen] == "" {
+				members = append(members, s.Server)
+			}
+		}
+	}
+	next := old
+	if pt, err := w.points.Get(w.server, old); old == "" || err == nil && (pt.State == protocol.PointLost || pt.State == protocol.PointRemoved) {
+		for _, s := range members {
+			if err := w.awaitContinuous(ctx, s); err != nil {
+				return "", nil, err
+			}
+		}
+		next = newID("p")
+	}
+	err = w.update(ctx, func(j *protocol.Job, js *protocol.JobServer) {
+		id = next
+		if a := applicationOf(j, w.server); a != nil {
+			if a.Point == old {
+				a.Point = next
+			}
+			id = a.Point // another one of them may have been faster
+		}
+		hand(js, dataPoint, id)
+	})
+	return id, members, err
+}
+
 // refuseUnfenced drops a point that may lack what was written until the fence.
 func (w *Work) refuseUnfenced(ctx context.Context, pt protocol.Point) error {
 	settings, _, err := w.settings()
@@ -130,30 +161,30 @@ func (w *Work) refuseUnfenced(ctx context.Context, pt protocol.Point) error {
 	return problem
 }
 
-// awaitContinuous waits until a point can be taken within the freeze budget.
-func (w *Work) awaitContinuous(ctx context.Context) error {
-	progress := w.progress(ctx)
-	rec, err := w.record()
+// awaitContinuous waits until a point of a server can be taken within the freeze budget.
+func (w *Work) awaitContinuous(ctx context.Context, server string) error {
+	progress := func(waits string) { w.progress(ctx)(server + " is waiting for " + waits) }
+	rec, err := w.store.Servers.Get(server)
 	if err != nil {
 		return err
 	}
 	return await.Until(ctx, w.cfg.Poll, func() (bool, error) {
-		report, at, _ := w.reports.Agent(w.server)
+		report, at, _ := w.reports.Agent(server)
 		if silent := time.Since(at); silent > w.cfg.AgentLost {
 			return false, &protocol.Problem{
-				Code: protocol.ProblemAgentUnreachable, Message: fmt.Sprintf("the agent of %s has not been heard of for %s", w.server, silent.Round(time.Second)),
+				Code: protocol.ProblemAgentUnreachable, Message: fmt.Sprintf("the agent of %s has not been heard of for %s", server, silent.Round(time.Second)),
 				Hint: "look on the source: systemctl status rehost-agent",
 			}
 		}
 		if rec.Fence && !report.Fenced { // the source was restarted, say: its agent fences it again
-			progress("waiting for the fence")
+			progress("the fence")
 			return false, nil
 		}
 		if report.Replication == protocol.ReplicationContinuous || report.Replication == protocol.ReplicationSnapshot {
 			return true, nil
 		}
 		if report.Replication != "" {
-			progress("waiting for CONTINUOUS, now " + string(report.Replication))
+			progress("CONTINUOUS, now " + string(report.Replication))
 		}
 		return false, nil
 	})

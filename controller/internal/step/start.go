@@ -41,6 +41,9 @@ func (r *Runner) Start(ctx context.Context, req protocol.StartRequest) (protocol
 	if req.Concurrency > 0 {
 		job.Concurrency = req.Concurrency
 	}
+	if req.Kind == protocol.JobCutover {
+		job.Applications = applications(r.orderOf(applied, plan.Servers, job.Concurrency), r.over)
+	}
 	chosen, err := r.choose(plan, req)
 	if err != nil {
 		return protocol.Job{}, err
@@ -84,12 +87,13 @@ func (r *Runner) refusal(applied protocol.Fleet, plan wave.Plan, req protocol.St
 	var reasons []string
 	var first *protocol.Problem
 	done := 0
+	allOver := !slices.ContainsFunc(plan.Servers, func(s string) bool { return !r.over(s) }) // if so, each says what can be done with it
 	for _, name := range plan.Servers {
 		rec, err := r.store.Servers.Get(name)
 		if err != nil {
 			rec = protocol.Server{Name: name, Lifecycle: protocol.NotReady}
 		}
-		if rec.Lifecycle == protocol.Cutover || (req.Kind == protocol.JobTerminate && rec.Test == nil) {
+		if rec.Lifecycle == protocol.Cutover || (req.Kind == protocol.JobTerminate && rec.Test == nil) || (req.Kind == protocol.JobCutover && r.over(name) && !allOver) {
 			done++
 			continue
 		}

@@ -29,14 +29,18 @@ type step struct {
 	deadline time.Duration             // of one run
 	longer   func(*Work) time.Duration // what comes on top of it; nil: nothing
 	when     when
-	start    protocol.JobEventName // events for the job's log; empty: none
-	end      protocol.JobEventName
-	fail     protocol.JobEventName
-	run      func(ctx context.Context, w *Work) error
+	// awaits returns when the other servers of the application are so far that the step may begin; nil: it waits for none.
+	awaits func(ctx context.Context, w *Work) error
+	light  bool                  // in a cutover it takes no room from those that are worked on
+	start  protocol.JobEventName // events for the job's log; empty: none
+	end    protocol.JobEventName
+	fail   protocol.JobEventName
+	run    func(ctx context.Context, w *Work) error
 }
 
-// Names of the steps that work with an instance.
+// Names of steps that others refer to.
 const (
+	stepNameFence   = "fence"
 	stepNameConvert = "convert"
 	stepNameLaunch  = "launch"
 	stepNameCheck   = "check"
@@ -44,8 +48,13 @@ const (
 
 // The steps. Deadlines are for a real cloud, where a first snapshot may take hours.
 var (
-	stepFence = step{name: "fence", attempts: 1, deadline: 2 * time.Minute, run: fence, start: protocol.EventFenceStart, end: protocol.EventFenceEnd}
-	stepPoint = step{name: "point", attempts: 5, deadline: 20 * time.Minute, run: takePoint, start: protocol.EventSnapshotStart, fail: protocol.EventSnapshotFail}
+	stepFence = step{
+		name: stepNameFence, attempts: 1, deadline: 2 * time.Minute, awaits: allBegun, light: true, run: fence, start: protocol.EventFenceStart, end: protocol.EventFenceEnd,
+	}
+	stepPoint = step{
+		name: "point", attempts: 5, deadline: 20 * time.Minute, awaits: past(stepNameFence), light: true, run: takePoint,
+		start: protocol.EventSnapshotStart, fail: protocol.EventSnapshotFail,
+	}
 	stepSnap  = step{name: "snapshot", attempts: 1, deadline: 12 * time.Hour, run: awaitSnapshots, end: protocol.EventSnapshotEnd, fail: protocol.EventSnapshotFail}
 	stepClone = step{name: "clone", attempts: 5, deadline: 30 * time.Minute, run: makeClones, fail: protocol.EventConversionFail}
 	stepConv  = step{
@@ -55,14 +64,15 @@ var (
 	stepImage  = step{name: "image", attempts: 5, deadline: 4 * time.Hour, run: makeImage, fail: protocol.EventLaunchFailed}
 	stepRetire = step{name: "retire", attempts: 5, deadline: 20 * time.Minute, run: retirePrevious, fail: protocol.EventCleanupFail}
 	stepLaunch = step{
-		name: stepNameLaunch, attempts: 3, deadline: 20 * time.Minute, run: launch,
+		name: stepNameLaunch, attempts: 3, deadline: 20 * time.Minute, awaits: launchedBefore, run: launch,
 		start: protocol.EventLaunchStart, end: protocol.EventLaunchEnd, fail: protocol.EventLaunchFailed,
 	}
 	stepCheck = step{
 		name: stepNameCheck, attempts: 1, deadline: time.Hour, run: check,
 		start: protocol.EventCheckStart, end: protocol.EventCheckEnd, fail: protocol.EventCheckFail,
 	}
-	stepUnfence = step{name: "unfence", attempts: 10, deadline: time.Minute, when: onFailure, run: unfence, end: protocol.EventSourceReleased}
+	stepCommit  = step{name: "commit", attempts: 10, deadline: time.Minute, awaits: past(stepNameCheck), light: true, run: commit}
+	stepUnfence = step{name: "unfence", attempts: 10, deadline: time.Minute, when: onFailure, light: true, run: unfence, end: protocol.EventSourceReleased}
 	stepCleanup = step{
 		name: "cleanup", attempts: 5, deadline: 20 * time.Minute, when: always, run: cleanup,
 		start: protocol.EventCleanupStart, end: protocol.EventCleanupEnd, fail: protocol.EventCleanupFail,
@@ -91,7 +101,7 @@ var (
 // plans are the steps of each kind of job, in order.
 var plans = map[protocol.JobKind][]step{
 	protocol.JobTest:      {stepPoint, stepSnap, stepClone, stepConv, stepImage, stepRetire, stepLaunch, stepCheck, stepCleanup},
-	protocol.JobCutover:   {stepFence, stepPoint, stepSnap, stepClone, stepConv, stepImage, stepRetire, stepLaunch, stepCheck, stepUnfence, stepCleanup},
+	protocol.JobCutover:   {stepFence, stepPoint, stepSnap, stepClone, stepConv, stepImage, stepRetire, stepLaunch, stepCheck, stepCommit, stepUnfence, stepCleanup},
 	protocol.JobFinalize:  {stepDisconnect, stepRelease, stepRemove, stepIdle, stepFinalize},
 	protocol.JobRevert:    {stepWithdraw, stepResume, stepUntest},
 	protocol.JobTerminate: {stepTerminate},
@@ -112,6 +122,7 @@ const (
 	dataImage              = "image"
 	dataInstance           = "instance"
 	dataAddress            = "address"
+	dataReleasing          = "releasing" // the source's writers were ordered to go on
 	dataWithdrawn          = "withdrawn" // the cutover was taken back, and the test stays
 	dataStopped            = "stopped"   // the instance was launched and stopped, as its launch block wants it
 )

@@ -19,8 +19,10 @@ type Work struct {
 	job    string
 	kind   protocol.JobKind
 	server string
-	// cancelled ends when the job is cancelled, and with the process.
+	unit   *unit // of a cutover; nil in other jobs
+	// cancelled ends when the job is cancelled or the unit is rolled back, and with the process.
 	cancelled context.Context //nolint:containedctx // of the whole job, beside that of the process
+	working   bool            // it has room; of a unit's servers only
 	step      int             // index of the running step
 	attempt   int             // of the running step, from 1
 }
@@ -106,6 +108,7 @@ func instance(s step, js protocol.JobServer) string {
 // endStep records how a step ended, in the same write as the log's entry.
 func (w *Work) endStep(ctx context.Context, i int, status protocol.StepStatus, detail string, problem *protocol.Problem) error {
 	s := plans[w.kind][i]
+	defer w.follow()
 	return w.update(ctx, func(j *protocol.Job, js *protocol.JobServer) {
 		st := &js.Steps[i]
 		st.Status, st.Detail, st.Problem, st.Ended = status, detail, problem, time.Now()
@@ -115,6 +118,7 @@ func (w *Work) endStep(ctx context.Context, i int, status protocol.StepStatus, d
 			if js.Problem == nil {
 				js.Problem = problem
 			}
+			decide(j, w.server, protocol.OutcomeRolledBack, fmt.Sprintf("%s failed at %s: %s", w.server, s.name, problem.Message))
 		case status == protocol.StepCancelled:
 			j.Log = append(j.Log, protocol.JobEvent{At: st.Ended, Event: protocol.EventJobCancel, Server: w.server, Attempt: st.Attempts, Instance: instance(s, *js), Detail: s.name + " ended"})
 		case (status == protocol.StepSucceeded || status == protocol.StepSkipped && s.start != "") && s.end != "":
@@ -130,17 +134,19 @@ func (w *Work) data(key string) string { return w.state().Data[key] }
 
 // set hands on values: pairs of key and value, in one write.
 func (w *Work) set(ctx context.Context, pairs ...string) error {
-	return w.update(ctx, func(_ *protocol.Job, js *protocol.JobServer) {
-		if js.Data == nil {
-			js.Data = map[string]string{}
+	return w.update(ctx, func(_ *protocol.Job, js *protocol.JobServer) { hand(js, pairs...) })
+}
+
+func hand(js *protocol.JobServer, pairs ...string) {
+	if js.Data == nil {
+		js.Data = map[string]string{}
+	}
+	for i := 0; i+1 < len(pairs); i += 2 {
+		js.Data[pairs[i]] = pairs[i+1]
+		if pairs[i+1] == "" {
+			delete(js.Data, pairs[i])
 		}
-		for i := 0; i+1 < len(pairs); i += 2 {
-			js.Data[pairs[i]] = pairs[i+1]
-			if pairs[i+1] == "" {
-				delete(js.Data, pairs[i])
-			}
-		}
-	})
+	}
 }
 
 // progress returns a callback that shows how far the running step is. It is only for people, so a write that fails is left out.

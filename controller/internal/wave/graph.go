@@ -30,6 +30,24 @@ type Node struct {
 	After []string
 	// Limits are the names of the limits that it counts for while it runs.
 	Limits []string
+	// Unit is what begins as a whole; empty: the server by itself. Launch are the servers of it that are launched and checked before.
+	Unit   string
+	Launch []string
+}
+
+func (n Node) unit() string {
+	if n.Unit == "" {
+		return serverGroup(n.Server)
+	}
+	return n.Unit
+}
+
+// groups are those that the server keeps open until it is done.
+func (n Node) groups() []string {
+	if n.Unit == "" || slices.Contains(n.In, n.Unit) {
+		return n.In
+	}
+	return append(slices.Clone(n.In), n.Unit) // the configuration has changed since the job began
 }
 
 // Graph says what comes after what, and how many servers run at once.

@@ -167,6 +167,95 @@ func TestNextIsWhatASlowModelSays(t *testing.T) {
 	}
 }
 
+// TestTheServersOfAnApplicationBeginTogether lets applications of random fleets run, and has the order judged from the configuration.
+func TestTheServersOfAnApplicationBeginTogether(t *testing.T) {
+	r := seed(t)
+	for range 60 {
+		f := anyFleet(r, 3, 1+r.IntN(4), 1+r.IntN(3), 1+r.IntN(4))
+		g, err := NewGraph(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, state, g := model{f}, map[string]Outcome{}, g.Cutover()
+		for {
+			begin, held := g.Next(state, nil)
+			wantTogether(t, m, state, begin)
+			for _, s := range begin {
+				state[s] = Running
+			}
+			for _, h := range held {
+				state[h.Server] = LeftOut
+			}
+			if len(begin)+len(held) == 0 && !finishOne(r, f, state) {
+				break
+			}
+		}
+		for _, s := range f.Servers {
+			if o := state[s.Name]; o == Waiting || o == Running {
+				t.Fatalf("%s never ends: %d", s.Name, o)
+			}
+		}
+	}
+}
+
+// wantTogether checks what begins: whole applications, each after those before it, with room for all of its servers or with nothing beside it.
+func wantTogether(t *testing.T, m model, state map[string]Outcome, begin []string) {
+	t.Helper()
+	running := map[string]int{}
+	for s, o := range state {
+		if o == Running {
+			running[m.wave(s).Name]++
+		}
+	}
+	for len(begin) > 0 {
+		a, w := m.application(begin[0]), m.wave(begin[0])
+		size := len(a.Servers)
+		for _, s := range begin[:min(size, len(begin))] {
+			if !slices.Contains(a.Servers, s) || state[s] != Waiting {
+				t.Fatalf("%s begins in the midst of application %s: %v", s, a.Name, begin)
+			}
+			for _, b := range m.before(s) {
+				if !slices.Contains(a.Servers, b) && state[b] != Done {
+					t.Fatalf("%s begins before %s is done", s, b)
+				}
+			}
+		}
+		if n := running[w.Name]; len(begin) < size || n > 0 && n+size > w.Concurrency {
+			t.Fatalf("application %s begins with %d of %d servers beside %d, and wave %s may have %d", a.Name, len(begin), size, n, w.Name, w.Concurrency)
+		}
+		running[w.Name] += size
+		begin = begin[size:]
+	}
+}
+
+// TestAnApplicationThatHasBegunIsNotHeldUp: those that wait for the others have begun, in an earlier process.
+func TestAnApplicationThatHasBegunIsNotHeldUp(t *testing.T) {
+	f := protocol.Fleet{
+		Servers:      []protocol.ServerSettings{{Name: "db-1"}, {Name: "web-1", After: []string{"db-1"}}, {Name: "web-2"}, {Name: "mx-1"}},
+		Applications: []protocol.ApplicationSettings{{Name: "shop", Servers: []string{"db-1", "web-1", "web-2"}}, {Name: "mail", Servers: []string{"mx-1"}}},
+	}
+	g, err := NewGraph(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g = g.Only([]string{"mx-1", "db-1", "web-1", "web-2"}, 2).Cutover()
+	for state, want := range map[string]string{
+		"": "db-1 web-1 web-2", "mx-1": "", "db-1": "web-1 web-2", "mx-1 db-1": "web-1 web-2",
+	} {
+		running := map[string]Outcome{}
+		for s := range strings.FieldsSeq(state) {
+			running[s] = Running
+		}
+		if begin, _ := g.Next(running, nil); strings.Join(begin, " ") != want {
+			t.Errorf("while %q run, %v begin, want %q", state, begin, want)
+		}
+	}
+	begin, held := g.Next(map[string]Outcome{"db-1": LeftOut}, nil)
+	if len(begin) != 1 || len(held) != 2 || held[0].Why != "of its application shop, server db-1 was left out" {
+		t.Errorf("with db-1 left out %v begin, and %v are held", begin, held)
+	}
+}
+
 // finishOne ends one of the running servers, well or not.
 func finishOne(r *rand.Rand, f protocol.Fleet, state map[string]Outcome) bool {
 	var running []string

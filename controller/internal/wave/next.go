@@ -11,29 +11,54 @@ type Held struct{ Server, Why string }
 // Next says which servers are to begin now and which never will, given where each stands. closed says why a server must not
 // begin yet although its turn has come, or ""; nil: nothing is closed. Nothing is begun in both answers, and what is
 // left out has to be recorded before Next is asked again.
+//
+// The servers of a unit begin together: when there is room for all of them, or when nothing else runs. Those of a unit that has begun
+// begin at once, since the others wait for them.
 func (g Graph) Next(state map[string]Outcome, closed func(server string) string) (begin []string, leftOut []Held) {
 	stand := g.standing(state)
-	running := map[string]int{}
+	running, begun, units := map[string]int{}, map[string]bool{}, map[string][]Node{}
 	for _, n := range g.Nodes {
-		if state[n.Server] == Running {
+		switch state[n.Server] {
+		case Running:
 			count(running, n)
+			begun[n.unit()] = true
+		case Waiting:
+			units[n.unit()] = append(units[n.unit()], n)
+		case Done, Failed, LeftOut:
 		}
 	}
 	for _, n := range g.Nodes {
-		if state[n.Server] != Waiting {
+		unit := units[n.unit()]
+		delete(units, n.unit())
+		if len(unit) == 0 {
 			continue
 		}
-		group, over := stand.first(n.After, true)
-		switch _, waits := stand.first(n.After, false); {
+		group, over, waits := stand.of(unit)
+		switch {
+		case over && group == n.unit():
+			leftOut = append(leftOut, held(unit, fmt.Sprintf("of its %s, %s", group, stand.broken[group]))...)
 		case over:
-			leftOut = append(leftOut, Held{n.Server, fmt.Sprintf("it comes after %s, of which %s", group, stand.broken[group])})
-		case waits, !g.room(running, n), closed != nil && closed(n.Server) != "":
-		default:
-			begin = append(begin, n.Server)
-			count(running, n)
+			leftOut = append(leftOut, held(unit, fmt.Sprintf("it comes after %s, of which %s", group, stand.broken[group]))...)
+		case begun[n.unit()] || !waits && g.room(running, unit) && !shut(unit, closed):
+			for _, m := range unit {
+				begin = append(begin, m.Server)
+				count(running, m)
+			}
 		}
 	}
 	return begin, leftOut
+}
+
+func held(unit []Node, why string) []Held {
+	out := make([]Held, 0, len(unit))
+	for _, n := range unit {
+		out = append(out, Held{n.Server, why})
+	}
+	return out
+}
+
+func shut(unit []Node, closed func(server string) string) bool {
+	return closed != nil && slices.ContainsFunc(unit, func(n Node) bool { return closed(n.Server) != "" })
 }
 
 func count(running map[string]int, n Node) {
@@ -42,8 +67,17 @@ func count(running map[string]int, n Node) {
 	}
 }
 
-func (g Graph) room(running map[string]int, n Node) bool {
-	return !slices.ContainsFunc(n.Limits, func(l string) bool { return running[l] >= g.Limits[l] })
+func (g Graph) room(running map[string]int, unit []Node) bool {
+	more := map[string]int{}
+	for _, n := range unit {
+		count(more, n)
+	}
+	for l, n := range more {
+		if running[l] > 0 && running[l]+n > g.Limits[l] {
+			return false
+		}
+	}
+	return true
 }
 
 // standing is how far groups are.
@@ -55,7 +89,7 @@ type standing struct {
 func (g Graph) standing(state map[string]Outcome) standing {
 	s := standing{map[string]bool{}, map[string]string{}}
 	for _, n := range g.Nodes {
-		for _, in := range n.In {
+		for _, in := range n.groups() {
 			switch state[n.Server] {
 			case Done:
 			case Failed:
@@ -70,12 +104,18 @@ func (g Graph) standing(state map[string]Outcome) standing {
 	return s
 }
 
-// first names the first of the groups that is broken, or that is open.
-func (s standing) first(groups []string, broken bool) (string, bool) {
-	for _, g := range groups {
-		if broken && s.broken[g] != "" || !broken && s.open[g] {
-			return g, true
+// of says whether a unit has to wait, or never begins because of a group.
+func (s standing) of(unit []Node) (group string, over, waits bool) {
+	if s.broken[unit[0].unit()] != "" {
+		return unit[0].unit(), true, false
+	}
+	for _, n := range unit {
+		for _, g := range n.After {
+			if s.broken[g] != "" {
+				return g, true, false
+			}
+			waits = waits || s.open[g]
 		}
 	}
-	return "", false
+	return "", false, waits
 }

@@ -16,8 +16,12 @@ var guesses = map[string]time.Duration{
 	"image": time.Minute, "launch": time.Minute, "check": 2 * time.Minute, "cleanup": time.Minute,
 }
 
-// lastDown is the step at whose end a cut-over server serves again.
-const lastDown = "check"
+// The steps that divide a cutover.
+const (
+	lastTogether  = "point"  // at whose end the servers of an application do not wait for each other any more
+	firstLaunched = "launch" // before which those that a server comes after are checked
+	lastDown      = "check"  // at whose end a cut-over server serves again
+)
 
 // What a prediction rests on, from the best to the worst.
 const (
@@ -56,7 +60,9 @@ func NewHistory(jobs []protocol.Job) History {
 
 // Prediction is how long the cutover of a server will take.
 type Prediction struct {
-	Down  time.Duration // from the fence to the end of the checks
+	Point time.Duration // from the fence to the end of the point
+	Ready time.Duration // until its target can be launched
+	Down  time.Duration // until the end of the checks
 	Whole time.Duration // and what is cleaned up behind it
 	Basis string
 }
@@ -70,7 +76,13 @@ func (h History) Predict(steps []string, f Facts) Prediction {
 		if basis == basisGuess || p.Basis == basisOwn {
 			p.Basis = basis
 		}
+		if p.Ready == 0 && (step == firstLaunched || step == lastDown) {
+			p.Ready = p.Whole
+		}
 		p.Whole += took
+		if step == lastTogether {
+			p.Point = p.Whole
+		}
 		if down {
 			p.Down += took
 		}
@@ -96,33 +108,4 @@ func median(seen []time.Duration) time.Duration {
 	newest := slices.Clone(seen[max(0, len(seen)-remembered):])
 	slices.Sort(newest)
 	return newest[len(newest)/2]
-}
-
-// Span is a time since the begin of a job.
-type Span struct{ Begin, End time.Duration }
-
-// Timeline is when each server begins and ends when all goes well: what [Graph.Next] would do, as fast as it may.
-func (g Graph) Timeline(takes func(server string) time.Duration) map[string]Span {
-	out, state := map[string]Span{}, map[string]Outcome{}
-	for now := time.Duration(0); ; {
-		begin, _ := g.Next(state, nil)
-		for _, s := range begin {
-			state[s], out[s] = Running, Span{now, now + takes(s)}
-		}
-		next, running := time.Duration(0), false
-		for s, o := range state {
-			if o == Running && (!running || out[s].End < next) {
-				next, running = out[s].End, true
-			}
-		}
-		if !running {
-			return out
-		}
-		now = next
-		for s, o := range state {
-			if o == Running && out[s].End == now {
-				state[s] = Done
-			}
-		}
-	}
 }

@@ -36,7 +36,7 @@ func Runbook(f protocol.Fleet, name string, c Circumstances) (protocol.Runbook, 
 	if group, server, unmet := whole.Unmet(left, c.Over); unmet {
 		out.Notes = append(out.Notes, fmt.Sprintf("it comes after %s, whose server %s is not cut over", group, server))
 	}
-	w := &writer{fleet: f, graph: whole.Only(left, plan.Concurrency), c: c, predicted: map[string]Prediction{}, out: &out}
+	w := &writer{fleet: f, graph: whole.Only(left, plan.Concurrency).Cutover(), c: c, predicted: map[string]Prediction{}, out: &out}
 	w.predict()
 	out.Gates = Judge(settingsOf(f, name).Gates, c.Facts, w.took, c.Now)
 	out.Start = c.Now
@@ -51,7 +51,7 @@ func Runbook(f protocol.Fleet, name string, c Circumstances) (protocol.Runbook, 
 
 // Need is how long the cutover of a wave's servers is predicted to take.
 func Need(g Graph, c Circumstances) time.Duration {
-	w := &writer{graph: g, c: c, predicted: map[string]Prediction{}}
+	w := &writer{graph: g.Cutover(), c: c, predicted: map[string]Prediction{}}
 	w.predict()
 	return w.took
 }
@@ -79,7 +79,7 @@ func (w *writer) predict() {
 		}
 		w.predicted[n.Server] = w.c.History.Predict(w.c.Steps, facts)
 	}
-	w.spans = w.graph.Timeline(func(s string) time.Duration { return w.predicted[s].Whole })
+	w.spans = w.graph.Timeline(func(s string) Prediction { return w.predicted[s] })
 	for _, s := range w.spans {
 		w.took = max(w.took, s.End)
 	}
@@ -128,7 +128,7 @@ func (w *writer) add(s protocol.RunbookStep) int {
 func (w *writer) server(n Node, begin int, numbers map[string]int) int {
 	after := []int{begin}
 	for _, m := range w.graph.Nodes {
-		if slices.ContainsFunc(n.After, func(a string) bool { return slices.Contains(m.In, a) }) {
+		if slices.Contains(n.Launch, m.Server) || slices.ContainsFunc(n.After, func(a string) bool { return slices.Contains(m.In, a) }) {
 			after = append(after, numbers[m.Server])
 		}
 	}
@@ -150,7 +150,7 @@ func (w *writer) server(n Node, begin int, numbers map[string]int) int {
 	span := w.spans[n.Server]
 	return w.add(protocol.RunbookStep{
 		What: "cut over " + n.Server, After: after, Who: who, Begin: w.out.Start.Add(span.Begin), End: w.out.Start.Add(span.End), Success: success,
-		Back: "a failure releases the source; later: rehost server revert " + n.Server,
+		Back: "a failure rolls " + n.unit() + " back: the source goes on; after the commit: rehost server revert " + n.Server,
 	})
 }
 
@@ -160,14 +160,14 @@ func (w *writer) downtimes() {
 	sums := map[string]*down{}
 	var order []string
 	for _, n := range w.graph.Nodes {
-		span, p := w.spans[n.Server], w.predicted[n.Server]
+		span := w.spans[n.Server]
 		for _, g := range n.In {
 			d := sums[g]
 			if d == nil {
 				d = &down{from: span.Begin}
 				sums[g], order = d, append(order, g)
 			}
-			d.from, d.to = min(d.from, span.Begin), max(d.to, span.Begin+p.Down)
+			d.from, d.to = min(d.from, span.Begin), max(d.to, span.Checked)
 		}
 	}
 	for _, kind := range []string{"server ", "application ", "wave "} {

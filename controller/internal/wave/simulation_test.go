@@ -55,7 +55,7 @@ func newProgramme(t *testing.T, r *rand.Rand) *programme {
 		t.Fatal(err)
 	}
 	p := &programme{
-		r: r, fleet: f, graph: g, waveOf: map[string]protocol.WaveSettings{}, members: map[string][]string{}, takes: map[string]time.Duration{},
+		r: r, fleet: f, graph: g.Cutover(), waveOf: map[string]protocol.WaveSettings{}, members: map[string][]string{}, takes: map[string]time.Duration{},
 		facts: map[string]Facts{}, state: map[string]Outcome{}, ends: map[string]time.Time{}, now: time.Date(2026, 12, 1, 12, 0, 0, 0, time.UTC),
 	}
 	for _, w := range f.Waves {
@@ -92,15 +92,8 @@ func (p *programme) note(server string, to Outcome, why string) {
 func (p *programme) run(t *testing.T) {
 	t.Helper()
 	for over := p.now.AddDate(1, 0, 0); p.now.Before(over); p.now = p.now.Add(10 * time.Minute) {
-		for s, o := range p.state {
-			if o != Running || p.ends[s].After(p.now) {
-				continue
-			}
-			if p.r.IntN(100) == 0 {
-				p.note(s, Failed, "a check has failed")
-			} else {
-				p.note(s, Done, "")
-			}
+		for _, a := range p.fleet.Applications {
+			p.decide(a)
 		}
 		p.disturb()
 		begin, held := p.graph.Next(p.state, p.verdict)
@@ -116,6 +109,29 @@ func (p *programme) run(t *testing.T) {
 		}
 	}
 	t.Fatal("the programme does not end within a year")
+}
+
+// decide ends an application when all of its servers are checked: all of them or none.
+func (p *programme) decide(a protocol.ApplicationSettings) {
+	failed := ""
+	for _, s := range a.Servers {
+		if p.state[s] != Running || p.ends[s].After(p.now) {
+			return
+		}
+		if p.r.IntN(100) == 0 {
+			failed = s
+		}
+	}
+	for _, s := range a.Servers {
+		switch failed {
+		case "":
+			p.note(s, Done, "")
+		case s:
+			p.note(s, Failed, "a check has failed")
+		default:
+			p.note(s, LeftOut, "rolled back: a check of "+failed+" has failed")
+		}
+	}
 }
 
 // disturb lets some servers lag behind, and others be tested.
@@ -137,6 +153,7 @@ func TestAProgrammeOf2000ServersEndsAndKeepsItsGates(t *testing.T) {
 	for _, m := range p.log {
 		c.check(m)
 	}
+	c.wantWholeApplications(p.fleet)
 	count := map[Outcome]int{}
 	for _, s := range p.fleet.Servers {
 		count[c.state[s.Name]]++
@@ -169,7 +186,7 @@ func newChecker(t *testing.T, p *programme) *checker {
 		applications[a.Name] = a.Servers
 	}
 	for _, s := range p.fleet.Servers {
-		c.before[s.Name] = append(c.before[s.Name], s.After)
+		c.before[s.Name] = nil // those of its own application are only launched before
 	}
 	for _, a := range p.fleet.Applications {
 		for _, s := range a.Servers {
@@ -196,7 +213,7 @@ func (c *checker) check(m moment) {
 		}
 		c.began(m)
 	case LeftOut:
-		if was != Waiting || m.why == "" || !c.brokenBefore(m.server) {
+		if m.why == "" || was != Running && (was != Waiting || !c.brokenBefore(m.server)) {
 			c.t.Errorf("%s is left out without a cause: %q", m.server, m.why)
 		}
 	case Done, Failed:
@@ -205,6 +222,18 @@ func (c *checker) check(m moment) {
 		}
 	case Waiting:
 		c.t.Errorf("%s waits again", m.server)
+	}
+}
+
+// wantWholeApplications: all servers of an application are done, or none.
+func (c *checker) wantWholeApplications(f protocol.Fleet) {
+	c.t.Helper()
+	for _, a := range f.Applications {
+		for _, s := range a.Servers {
+			if (c.state[s] == Done) != (c.state[a.Servers[0]] == Done) {
+				c.t.Errorf("of application %s, %s is %d and %s is %d", a.Name, s, c.state[s], a.Servers[0], c.state[a.Servers[0]])
+			}
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -211,5 +212,5 @@ func eventLine(e protocol.JobEvent) string {
 	if e.Took > 0 {
 		words = append(words, "in "+progress.Short(e.Took))
 	}
-	return fmt.Sprintf("%s  %-20s  %s  %s", stamp(e.At), e.Event, e.Server, oneLine(strings.Join(words, " ")))
+	return fmt.Sprintf("%s  %-20s  %s  %s", stamp(e.At), e.Event, cmp.Or(e.Server, e.Application), oneLine(strings.Join(words, " ")))
 }

@@ -161,6 +161,11 @@ func jobHead(env Env, job protocol.Job) error {
 func jobTail(env Env, job protocol.Job) error {
 	var p printer
 	ok, failed, skipped, cancelled := tally(job)
+	for _, a := range job.Applications {
+		if a.Outcome != "" {
+			p.line("%s: %s", a, oneLine(decision(a)))
+		}
+	}
 	for _, s := range job.Servers {
 		if s.Problem != nil {
 			p.line("%s: %s", s.Server, oneLine(s.Problem.Message))
@@ -169,7 +174,7 @@ func jobTail(env Env, job protocol.Job) error {
 			}
 			continue
 		}
-		if at := s.Data["address"]; at != "" {
+		if at := s.Data["address"]; at != "" && s.Status != protocol.StepCancelled {
 			p.line("%s: instance %s at %s", s.Server, s.Data["instance"], at)
 		}
 	}
@@ -185,6 +190,15 @@ func jobTail(env Env, job protocol.Job) error {
 	}
 	p.line("job %s ended: %s", job.ID, text)
 	return p.flush(env.Stdout)
+}
+
+// decision is what a cutover has decided of an application, and why.
+func decision(a protocol.JobApplication) string {
+	words := map[protocol.Outcome]string{protocol.OutcomeCommitted: "committed", protocol.OutcomeRolledBack: "rolled back", protocol.OutcomeLeftOut: "left out"}
+	if a.Why == "" {
+		return words[a.Outcome]
+	}
+	return words[a.Outcome] + ": " + a.Why
 }
 
 // tally counts the servers of a job by outcome. One that has none of its own when its job ended has failed.

@@ -31,7 +31,8 @@ func jobVerbs() []jobVerb {
 		{
 			use: "cutover", kind: protocol.JobCutover,
 			short: "Stop the sources' writers and launch the servers in the cloud",
-			long: "Fence each source (its writers stop), take a last point, convert and launch (MGN: StartCutover). Nothing written before the fence is lost;\n" +
+			long: "Fence the sources of an application (their writers stop), take one last point of all, convert, launch and check (MGN: StartCutover). When all of its\n" +
+				"checks have passed it is committed; otherwise all of its sources go on and its targets are terminated. Nothing written before the fence is lost;\n" +
 				"the source stays as it is, stopped, until the server is finalized, or reverted. A server that no test of has passed needs --force REASON.",
 			warning: "The writers on these servers will be stopped, and their work goes on in the cloud:",
 		},

@@ -1,0 +1,175 @@
+package controller
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"rehost/internal/cloud"
+	"rehost/protocol"
+)
+
+// two is the chain of three servers in one application, and a server of another one that comes after it.
+func (w *world) two() protocol.Fleet {
+	f := w.chain()
+	f.Servers = append(f.Servers, protocol.ServerSettings{Name: "mx-1", Replication: "default", Launch: "web", Checks: []string{"page", "login"}, Fence: "hook"})
+	f.Applications = append(f.Applications, protocol.ApplicationSettings{Name: "mail", Servers: []string{"mx-1"}})
+	f.Waves[0].Applications = []string{"shop", "mail"}
+	return f
+}
+
+// twoTested brings them to where tests of all have passed.
+func (w *world) twoTested() {
+	w.t.Helper()
+	w.apply(w.two())
+	for _, s := range w.two().Servers {
+		w.agent(s.Name)
+	}
+	w.awaitEach(protocol.ReadyForTest)
+	job := w.awaitJob(w.start(protocol.JobTest).ID)
+	if got, want := outcomes(job), "web-3 SUCCEEDED, web-2 SUCCEEDED, web-1 SUCCEEDED, mx-1 SUCCEEDED"; got != want && strings.Count(got, "SUCCEEDED") != 4 {
+		w.t.Fatalf("got %s, want %s", got, want)
+	}
+	w.awaitEach(protocol.ReadyForCutover)
+}
+
+func (w *world) records() []protocol.Server {
+	w.t.Helper()
+	s, err := ask[protocol.StatusRequest, protocol.Status](w, protocol.VerbStatus, protocol.StatusRequest{})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var out []protocol.Server
+	for _, s := range s.Servers {
+		out = append(out, s.Record)
+	}
+	return out
+}
+
+func (w *world) awaitEach(want protocol.Lifecycle) {
+	w.t.Helper()
+	w.await("all "+string(want), func() bool {
+		all := w.records()
+		return len(all) == 4 && !slices.ContainsFunc(all, func(r protocol.Server) bool { return r.Lifecycle != want })
+	})
+}
+
+// decided is what became of a job's applications.
+func decided(job protocol.Job) map[string]protocol.Outcome {
+	out := map[string]protocol.Outcome{}
+	for _, a := range job.Applications {
+		out[a.Name] = a.Outcome
+	}
+	return out
+}
+
+func stepOf(job protocol.Job, server, step string) protocol.JobStep {
+	for _, s := range job.Servers {
+		for _, st := range s.Steps {
+			if s.Server == server && st.Name == step {
+				return st
+			}
+		}
+	}
+	return protocol.JobStep{}
+}
+
+// TestAnApplicationIsCutOverAsOne kills the controller at each record of the job: all sources are fenced before one point of all, and they are launched
+// in their order.
+func TestAnApplicationIsCutOverAsOne(t *testing.T) {
+	w := newWorld(t)
+	m := w.mortal()
+	w.twoTested()
+	w.watch(m.kill, protocol.BucketJobs)
+	job := w.awaitJob(w.start(protocol.JobCutover).ID)
+	if diff := cmp.Diff(map[string]protocol.Outcome{"shop": protocol.OutcomeCommitted, "mail": protocol.OutcomeCommitted}, decided(job)); diff != "" {
+		t.Fatalf("(-want +got):\n%s\n%s", diff, outcomes(job))
+	}
+	points := map[string]bool{}
+	for _, s := range job.Servers {
+		points[s.Data["point"]] = true
+	}
+	if len(points) != 2 {
+		t.Errorf("each application takes one point, and there are: %v", points)
+	}
+	for _, name := range []string{"web-1", "web-2", "web-3"} {
+		for _, other := range []string{"web-1", "web-2", "web-3"} {
+			if stepOf(job, name, "point").Started.Before(stepOf(job, other, "fence").Ended) {
+				t.Errorf("the point of %s was begun before %s was fenced", name, other)
+			}
+			if stepOf(job, name, "commit").Started.Before(stepOf(job, other, "check").Ended) {
+				t.Errorf("%s was committed before %s was checked", name, other)
+			}
+		}
+	}
+	for name, before := range map[string]string{"web-1": "web-2", "web-2": "web-3"} {
+		if stepOf(job, name, "launch").Started.Before(stepOf(job, before, "check").Ended) {
+			t.Errorf("%s was launched before %s was checked", name, before)
+		}
+	}
+	for _, s := range job.Servers {
+		for _, st := range s.Steps {
+			if st.Attempts > 1 {
+				t.Errorf("%s: step %s was tried %d times: a kill is no failure", s.Server, st.Name, st.Attempts)
+			}
+		}
+	}
+	w.awaitEach(protocol.CuttingOver)
+	if kills := m.end(); kills < 40 {
+		t.Errorf("the controller was killed %d times only", kills)
+	}
+}
+
+// TestAnApplicationIsRolledBackAsOne has a server fail: its application goes back as it was, what does not depend on it is committed, and what failed
+// is cut over with what is left later.
+func TestAnApplicationIsRolledBackAsOne(t *testing.T) {
+	w := newWorld(t)
+	m := w.mortal()
+	w.twoTested()
+	w.cloud.mu.Lock()
+	w.cloud.brokenFor = "web-2"
+	w.cloud.mu.Unlock()
+	w.awaitJob(w.start(protocol.JobTerminate).ID)
+	w.watch(m.kill, protocol.BucketJobs)
+	job := w.awaitJob(w.start(protocol.JobCutover).ID)
+	m.end()
+	defer w.controller(t.Context())()
+	if diff := cmp.Diff(map[string]protocol.Outcome{"shop": protocol.OutcomeRolledBack, "mail": protocol.OutcomeCommitted}, decided(job)); diff != "" {
+		t.Fatalf("(-want +got):\n%s\n%s", diff, outcomes(job))
+	}
+	for name, want := range map[string]protocol.StepStatus{"web-1": protocol.StepCancelled, "web-2": protocol.StepFailed, "web-3": protocol.StepCancelled, "mx-1": protocol.StepSucceeded} {
+		i := slices.IndexFunc(job.Servers, func(s protocol.JobServer) bool { return s.Server == name })
+		if s := job.Servers[i]; s.Status != want {
+			t.Errorf("%s is %s, want %s", name, s.Status, want)
+		}
+		if st := stepOf(job, name, "unfence"); (st.Status == protocol.StepSucceeded) != (name != "mx-1") {
+			t.Errorf("the release of %s is %s", name, st.Status)
+		}
+	}
+	why := slices.IndexFunc(job.Log, func(e protocol.JobEvent) bool { return e.Event == protocol.EventRollback })
+	if why < 0 || job.Log[why].Application != "application shop" || job.Log[why].Detail != "web-2 failed at convert: no kernel found" {
+		t.Errorf("the log does not say why: %+v", job.Log)
+	}
+	for _, r := range w.records() {
+		if want := r.Name == "mx-1"; r.Fence != want || (r.Cutover != nil) != want || r.Job != "" {
+			t.Errorf("%s: fence %v, cutover %+v, job %q", r.Name, r.Fence, r.Cutover, r.Job)
+		}
+	}
+	want := map[string]int{
+		cloud.RoleReplicaServer: 1, cloud.RoleStagingVolume: 8, cloud.RolePointSnapshot: 2, cloud.RoleConvertedSnapshot: 1, cloud.RoleImage: 1, cloud.RoleTarget: 1,
+	}
+	if diff := cmp.Diff(want, w.cloud.left()); diff != "" {
+		t.Errorf("what there is of the cutover, mail's only (-want +got):\n%s", diff)
+	}
+	w.cloud.mu.Lock()
+	w.cloud.brokenFor = ""
+	w.cloud.mu.Unlock()
+	// The wave once more: what is cut over stays as it is.
+	job = w.awaitJob(w.start(protocol.JobCutover).ID)
+	if got := decided(job)["shop"]; got != protocol.OutcomeCommitted {
+		t.Errorf("the second attempt: shop is %s; %s", got, outcomes(job))
+	}
+	w.awaitEach(protocol.CuttingOver)
+}
