@@ -58,6 +58,10 @@ const (
 // InboxPrefix is the reply prefix of one identity; each may subscribe to its own only.
 func InboxPrefix(role, name string) string { return "_INBOX_" + role + "_" + name }
 
+// RecordFormat is what the buckets and the audit log say of what is in them. A controller does not start on records of a greater one. It is
+// to be raised when an older controller would misread a record, not when it would only miss a new field: such a record it does not rewrite.
+const RecordFormat = 1
+
 // Buckets of the control plane. Every record is JSON and is changed by compare-and-swap only.
 const (
 	BucketServers     = "rehost_servers"     // key: server; value: [Server]

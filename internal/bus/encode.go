@@ -53,6 +53,17 @@ func Decode(data []byte, v any) error {
 	return json.Unmarshal(text, v)
 }
 
+// DecodeKnown is [Decode] for what is going to be written back: what v has no place for is an error, since it would be lost.
+func DecodeKnown(data []byte, v any) error {
+	text, err := unpack(data)
+	if err != nil {
+		return err
+	}
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	return d.Decode(v)
+}
+
 // unpack returns the JSON of what [Encode] made.
 func unpack(data []byte) ([]byte, error) {
 	if !bytes.HasPrefix(data, packed) {

@@ -23,13 +23,17 @@ const CodeStreamFull jetstream.ErrorCode = 10077
 func buckets() []jetstream.KeyValueConfig {
 	var all []jetstream.KeyValueConfig
 	for _, name := range protocol.Buckets {
-		all = append(all, jetstream.KeyValueConfig{Bucket: name, History: 2, Storage: jetstream.FileStorage})
+		all = append(all, jetstream.KeyValueConfig{Bucket: name, History: 2, Storage: jetstream.FileStorage, Metadata: metadata()})
 	}
 	return all
 }
 
-// EnsureBuckets creates the buckets that are missing and brings the others to what is declared.
+// EnsureBuckets creates the buckets that are missing and brings the others to what is declared. When a newer version has written
+// to one of them, it changes none.
 func EnsureBuckets(ctx context.Context, js jetstream.JetStream) error {
+	if err := CheckFormat(ctx, js); err != nil {
+		return err
+	}
 	for _, cfg := range buckets() {
 		if _, err := js.CreateOrUpdateKeyValue(ctx, cfg); err != nil {
 			return fmt.Errorf("ensure bucket %s: %w", cfg.Bucket, err)
@@ -44,12 +48,12 @@ const (
 	AuditBytes = int64(1) << 30       // some 500,000 requests
 )
 
-// EnsureAudit makes sure that there is an audit log. Nobody can delete of it, the controller included; what is in it only ages.
+// EnsureAudit makes sure that there is an audit log; [EnsureBuckets] comes first. Nobody can delete of it, the controller included; what is in it only ages.
 func EnsureAudit(ctx context.Context, js jetstream.JetStream) (jetstream.Stream, error) {
 	stream, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
 		Name: protocol.AuditStream, Subjects: []string{protocol.AuditSubject}, Description: "who changed what, when and why",
 		Storage: jetstream.FileStorage, Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardOld,
-		MaxAge: AuditAge, MaxBytes: AuditBytes, DenyDelete: true, DenyPurge: true, Replicas: 1,
+		MaxAge: AuditAge, MaxBytes: AuditBytes, DenyDelete: true, DenyPurge: true, Replicas: 1, Metadata: metadata(),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("ensure the audit log: %w", err)

@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"rehost/internal/bus"
+	"rehost/internal/hint"
 )
 
 // Errors of a bucket; both are found with errors.Is.
@@ -156,6 +157,14 @@ func (b *Bucket[T]) decode(key string, value []byte) (T, error) {
 	return v, nil
 }
 
+// known decodes a record that is going to be rewritten. What a newer version put into it must not be lost by that.
+func (b *Bucket[T]) known(key string, value []byte) (v T, err error) {
+	if err := bus.DecodeKnown(value, &v); err != nil {
+		return v, hint.Wrap(fmt.Errorf("rewrite record %s of %s: %w", key, b.name, err), "a newer version of rehost wrote it, and it stays as it is: start that version of rehost-controller")
+	}
+	return v, nil
+}
+
 // List returns the records whose key starts with prefix, in the order of their keys. What
 // [Bucket.Get] says of sharing holds here too.
 func (b *Bucket[T]) List(prefix string) ([]T, error) {
@@ -199,7 +208,7 @@ func (b *Bucket[T]) Create(ctx context.Context, key string, v T) error {
 // Update changes a record by compare-and-swap: change sees the latest one and may be called
 // again when another was faster, so it must depend on nothing but its argument. An error of
 // change ends the update and comes back as it is. A record that change leaves as it was is
-// not written. It returns the record as it is now.
+// not written, and one with fields that this version does not know is not rewritten: that is an error. It returns the record as it is now.
 func (b *Bucket[T]) Update(ctx context.Context, key string, change func(*T) error) (T, error) {
 	var none T
 	for range maxConflicts {
@@ -207,7 +216,7 @@ func (b *Bucket[T]) Update(ctx context.Context, key string, change func(*T) erro
 		if !ok {
 			return none, fmt.Errorf("%s %s: %w", b.name, key, ErrNotFound)
 		}
-		v, err := b.decode(key, e.value)
+		v, err := b.known(key, e.value)
 		if err != nil {
 			return none, err
 		}

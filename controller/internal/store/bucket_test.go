@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 
@@ -10,6 +11,7 @@ import (
 
 	"rehost/controller/internal/store"
 	"rehost/internal/bus/bustest"
+	"rehost/internal/hint"
 	"rehost/protocol"
 )
 
@@ -76,5 +78,39 @@ func TestUpdatesOfTwoControllersAreAllKept(t *testing.T) {
 	}
 	if err := one.Create(ctx, "web-1", protocol.Server{Name: "web-1"}); err != nil {
 		t.Errorf("created again: %v", err)
+	}
+}
+
+// TestAFieldOfANewerVersionIsNotLost rewrites other records, and refuses the one that has it.
+func TestAFieldOfANewerVersionIsNotLost(t *testing.T) {
+	s := bustest.Start(t)
+	js, err := jetstream.New(bustest.Connect(t, s, protocol.RoleController, "main"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	kv, err := js.KeyValue(t.Context(), protocol.BucketServers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const newer = `{"name":"web-1","orbit":{"height_km":400}}`
+	for key, text := range map[string]string{"web-1": newer, "web-2": `{"name":"web-2"}`} {
+		if _, err := kv.PutString(t.Context(), key, text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b := bucket(t, js)
+	touch := func(r *protocol.Server) error { r.Stream = "x"; return nil }
+	_, err = b.Update(t.Context(), "web-1", touch)
+	if err == nil || !strings.Contains(err.Error(), "web-1 of "+protocol.BucketServers) || !strings.Contains(err.Error(), "orbit") || hint.Of(err) == "" {
+		t.Errorf("got %v, hint %q", err, hint.Of(err))
+	}
+	if r, err := b.Get("web-1"); err != nil || r.Name != "web-1" {
+		t.Errorf("it can be read: got %+v, %v", r, err)
+	}
+	if _, err := b.Update(t.Context(), "web-2", touch); err != nil {
+		t.Error(err)
+	}
+	if e, err := kv.Get(t.Context(), "web-1"); err != nil || string(e.Value()) != newer {
+		t.Errorf("the record is %s now, %v", e.Value(), err)
 	}
 }
