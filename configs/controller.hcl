@@ -35,6 +35,13 @@ jobs {
   # servers = 20 # worked on at once; a wave's concurrency bounds its own job
 }
 
+# Who is told of events: any number of these blocks (docs/operations.md, "Webhooks").
+# webhook "ops" {
+#   url         = "https://example.com/hook"
+#   secret_file = "/etc/rehost/ops.secret"
+#   events      = ["server.*", "job.*"] # all
+# }
+
 log {
   # level  = "info" # trace, debug, info, warn, error
   # format = "json" # or text

@@ -9,6 +9,7 @@ import (
 	"rehost/controller/internal/point"
 	"rehost/controller/internal/staging"
 	"rehost/controller/internal/step"
+	"rehost/controller/internal/webhook"
 	"rehost/internal/broker"
 	"rehost/internal/bus"
 	"rehost/internal/cloud"
@@ -25,9 +26,13 @@ type Config struct {
 	ReplicaBus      []string     // the bus's URLs as replication servers reach it; empty: as everyone
 	OperatorContext string       // file for the operator's context; empty: operator.json in Dir
 	JobServers      int          // worked on by all jobs at once; 0: 20
+	Webhooks        []Webhook
 	Cloud           cloud.Config
 	Timing          Timing
 }
+
+// Webhook declares who is told of events.
+type Webhook = webhook.Config
 
 // Timing is how patient the controller is; zero values get the defaults of [DefaultTiming].
 type Timing struct {
@@ -37,6 +42,8 @@ type Timing struct {
 	AgentLost   time.Duration // a silence after which an agent counts as gone
 	ReplicaLost time.Duration // the same for a replication server
 	ReplicaBoot time.Duration // from launch to the first report of a replication server
+
+	Lasting time.Duration // how long a state of replication must last before it is recorded, and is an event
 
 	ReplicaRelease time.Duration // how long a replication server may take to give a replica up that is moved
 
@@ -50,7 +57,7 @@ type Timing struct {
 func DefaultTiming() Timing {
 	return Timing{
 		Tick: 500 * time.Millisecond, Poll: 250 * time.Millisecond, Retry: 2 * time.Second, AgentLost: 15 * time.Second,
-		ReplicaLost: 15 * time.Second, ReplicaRelease: 2 * time.Minute, ReplicaBoot: 10 * time.Minute, PointHeld: 10 * time.Minute,
+		ReplicaLost: 15 * time.Second, ReplicaRelease: 2 * time.Minute, ReplicaBoot: 10 * time.Minute, Lasting: 10 * time.Second, PointHeld: 10 * time.Minute,
 		PointTaken: 2 * time.Minute, SnapshotRead: 20 * time.Second,
 	}
 }
@@ -63,6 +70,7 @@ func (t *Timing) fill() {
 		{&t.Retry, &d.Retry},
 		{&t.AgentLost, &d.AgentLost},
 		{&t.ReplicaLost, &d.ReplicaLost},
+		{&t.Lasting, &d.Lasting},
 		{&t.ReplicaRelease, &d.ReplicaRelease},
 		{&t.ReplicaBoot, &d.ReplicaBoot},
 		{&t.PointHeld, &d.PointHeld},

@@ -3,7 +3,8 @@
 // block of data: agents and replication servers do that, as it orders.
 //
 // Goroutines: one for each record bucket's mirror, one reconcile loop with at most one worker
-// per server, one for the jobs with one per job and server in work, and those of the bus.
+// per server, one for the jobs with one per job and server in work, one for the
+// events, some for each webhook, and those of the bus.
 package controller
 
 import (
@@ -20,12 +21,14 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"rehost/controller/internal/audit"
+	"rehost/controller/internal/event"
 	"rehost/controller/internal/observe"
 	"rehost/controller/internal/operator"
 	"rehost/controller/internal/point"
 	"rehost/controller/internal/staging"
 	"rehost/controller/internal/step"
 	"rehost/controller/internal/store"
+	"rehost/controller/internal/webhook"
 	"rehost/internal/barrier"
 	"rehost/internal/broker"
 	"rehost/internal/bus"
@@ -54,6 +57,9 @@ type controller struct {
 	runner    *step.Runner
 	desk      *operator.Desk
 	audit     *audit.Log
+	events    *event.Publisher
+	webhooks  *webhook.Webhooks
+	lasting   observe.Lasting
 	orders    orders
 	looks     *looks
 	shares    shares
@@ -102,7 +108,11 @@ func Run(ctx context.Context, cfg Config, deps Deps) error {
 	if err != nil {
 		return err
 	}
-	c := wire(cfg, deps, at.Bus, authority, server, nc, js, st, log)
+	events, err := event.Open(ctx, js, st, deps.Logger.Named("event"))
+	if err != nil {
+		return err
+	}
+	c := wire(cfg, deps, at.Bus, authority, server, nc, js, st, log, events)
 	return c.run(ctx, deps.Ready)
 }
 
@@ -144,9 +154,12 @@ func saveOperator(cfg Config, server *broker.Server) error {
 	return bus.SaveContext(path, bus.Context{Bus: server.Bus(), Identity: id})
 }
 
-func wire(cfg Config, deps Deps, at protocol.Bus, authority *broker.Authority, server *broker.Server, nc *nats.Conn, js jetstream.JetStream, st *store.Store, log *audit.Log) *controller {
+func wire(cfg Config, deps Deps, at protocol.Bus, authority *broker.Authority, server *broker.Server, nc *nats.Conn, js jetstream.JetStream, st *store.Store, log *audit.Log, events *event.Publisher) *controller {
 	t := cfg.Timing
-	c := &controller{cfg: cfg, logger: deps.Logger, authority: authority, bus: at, nc: nc, store: st, audit: log, reports: observe.NewReports(), looks: newLooks()}
+	c := &controller{
+		cfg: cfg, logger: deps.Logger, authority: authority, bus: at, nc: nc, store: st, audit: log, reports: observe.NewReports(), looks: newLooks(),
+		events: events, webhooks: webhook.New(cfg.Webhooks, js, st, deps.Logger.Named("webhook")), lasting: observe.Lasting{For: t.Lasting},
+	}
 	forReplicas := at
 	if len(cfg.ReplicaBus) > 0 {
 		forReplicas.Servers = cfg.ReplicaBus
@@ -165,7 +178,7 @@ func wire(cfg Config, deps Deps, at protocol.Bus, authority *broker.Authority, s
 	if server != nil {
 		revoker = server
 	}
-	c.desk = operator.NewDesk(operator.Config{LostAfter: t.AgentLost, ReplicaLost: t.ReplicaLost, Bus: at}, st, c.reports, c.runner, c.points, c.staging, deps.Cloud, log, tokens, revoker)
+	c.desk = operator.NewDesk(operator.Config{LostAfter: t.AgentLost, ReplicaLost: t.ReplicaLost, Bus: at}, st, c.reports, c.runner, c.points, c.staging, deps.Cloud, log, events, tokens, revoker)
 	return c
 }
 
@@ -186,6 +199,8 @@ func (c *controller) run(ctx context.Context, ready func(protocol.Bus)) error {
 		}
 		group.Go(func() error { return ended(ctx, c.runner.Run(ctx)) })
 		group.Go(func() error { return ended(ctx, c.reconcile(ctx)) })
+		group.Go(func() error { return ended(ctx, c.events.Run(ctx)) })
+		group.Go(func() error { return ended(ctx, c.webhooks.Run(ctx)) })
 		c.logger.Info("controller ready", "bus", c.bus.Servers)
 		if ready != nil {
 			ready(c.bus)

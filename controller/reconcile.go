@@ -182,6 +182,9 @@ func (c *controller) advance(ctx context.Context, name string, wanted bool) (pro
 		if reason = lifecycle.Advance(r, wanted, time.Now()); r.Lifecycle == protocol.NotReady && r.Generation == "" && r.Wanted == protocol.WantDisconnect {
 			r.Wanted = protocol.WantNothing // it is back
 		}
+		if state, known := c.desk.Replication(*r); known {
+			r.Replication = c.lasting.See(name, r.Replication, state, time.Now())
+		}
 		return nil
 	})
 	if err == nil && reason != "" {

@@ -54,6 +54,8 @@ type world struct {
 	taken       time.Duration // how long the cloud may take for snapshots; 0: long
 	takenAgo    time.Duration // the age of points when they are taken
 	read        time.Duration // how long it may take for a range of one; 0: long
+
+	webhooks []Webhook
 }
 
 func newWorld(t *testing.T) *world {
@@ -294,8 +296,8 @@ func (w *world) controller(parent context.Context) (stop func()) {
 	w.t.Helper()
 	ctx, cancel := context.WithCancel(parent)
 	external := bustest.Context(w.t, w.bus, protocol.RoleController, "main")
-	cfg := Config{External: &external, Timing: Timing{
-		Tick: 20 * time.Millisecond, Poll: 10 * time.Millisecond, Retry: 20 * time.Millisecond, AgentLost: 3 * time.Second, ReplicaLost: lost, ReplicaRelease: 2 * time.Second, PointHeld: 10 * time.Second, PointTaken: w.taken, SnapshotRead: w.read,
+	cfg := Config{External: &external, Webhooks: w.webhooks, Timing: Timing{
+		Lasting: 20 * time.Millisecond, Tick: 20 * time.Millisecond, Poll: 10 * time.Millisecond, Retry: 20 * time.Millisecond, AgentLost: 3 * time.Second, ReplicaLost: lost, ReplicaRelease: 2 * time.Second, PointHeld: 10 * time.Second, PointTaken: w.taken, SnapshotRead: w.read,
 	}}
 	ready, ended := make(chan struct{}), make(chan error, 1)
 	log := hclog.New(&hclog.LoggerOptions{Output: w.t.Output(), Level: hclog.Debug, DisableTime: true})

@@ -31,6 +31,7 @@ const (
 	VerbRunbook   Verb = "runbook"   // RunbookRequest -> Runbook
 	VerbVersion   Verb = "version"   // VersionRequest -> VersionReply
 	VerbAudit     Verb = "audit"     // AuditRequest -> AuditReply
+	VerbEvents    Verb = "events"    // EventsRequest -> EventsReply
 )
 
 // Reader is a request that may change nothing. One that does not say so of itself changes something, and is kept in the audit log.

@@ -42,11 +42,12 @@ const (
 	ProblemConversion         ProblemCode = "conversion"
 	ProblemLaunch             ProblemCode = "launch"
 	ProblemCheck              ProblemCode = "check"
+	ProblemWebhook            ProblemCode = "webhook"
 )
 
 // ProblemCodes lists every code, for the test that compares them with the documentation.
 var ProblemCodes = []ProblemCode{
 	ProblemInternal, ProblemInvalid, ProblemUnknown, ProblemConflict, ProblemNotAllowed, ProblemAgentUnreachable, ProblemAgentDisk,
 	ProblemTracker, ProblemSourceRead, ProblemIntegrity, ProblemFreeze, ProblemFence, ProblemPoint, ProblemReplicaUnreachable, ProblemVolume,
-	ProblemVolumeTooSmall, ProblemStreamFull, ProblemCloud, ProblemCredentials, ProblemConversion, ProblemLaunch, ProblemCheck,
+	ProblemVolumeTooSmall, ProblemStreamFull, ProblemCloud, ProblemCredentials, ProblemConversion, ProblemLaunch, ProblemCheck, ProblemWebhook,
 }

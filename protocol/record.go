@@ -36,7 +36,10 @@ type Server struct {
 	Archived   time.Time       `json:"archived,omitzero"`     // since when status leaves it out
 	Revoked    time.Time       `json:"revoked,omitzero"`      // identities that its agent got before are not let in
 	Remark     *Remark         `json:"remark,omitempty"`
-	Problem    *Problem        `json:"problem,omitempty"`
+	// Replication is the state that lasted; the status tells the present one.
+	Replication Replication  `json:"replication,omitempty"`
+	Transitions []Transition `json:"transitions,omitempty"` // the newest ones; the store writes them
+	Problem     *Problem     `json:"problem,omitempty"`
 }
 
 // Move is a server's way from one replication server to another one, as an operator ordered it.
@@ -253,6 +256,7 @@ type Status struct {
 	Applications []string        `json:"applications"`
 	Replicas     []ReplicaServer `json:"replication_servers"`
 	Jobs         []Job           `json:"jobs"` // running, and the newest ended one
+	Webhooks     []Webhook       `json:"webhooks,omitempty"`
 	Problems     []Problem       `json:"problems,omitempty"`
 }
 

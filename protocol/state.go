@@ -125,3 +125,12 @@ const (
 	EventJobCancel       JobEventName = "JOB_CANCEL"
 	EventJobEnd          JobEventName = "JOB_END"
 )
+
+// JobEvents lists the names that are fixed; a step without one has its own name with _FAIL behind it.
+var JobEvents = []JobEventName{
+	EventJobStart, EventServerSkipped, EventFenceStart, EventFenceEnd, EventSourceReleased, EventSnapshotStart,
+	EventSnapshotEnd, EventSnapshotFail, EventPreviousPoint, EventConversionStart, EventConversionEnd,
+	EventConversionFail, EventLaunchStart, EventLaunchEnd, EventLaunchFailed, EventCheckStart, EventCheckEnd,
+	EventCheckFail, EventCleanupStart, EventCleanupEnd, EventCleanupFail, EventCommit, EventRollback, EventJobCancel,
+	EventJobEnd,
+}

@@ -1,5 +1,7 @@
 package protocol
 
+import "strings"
+
 // Subjects and names on the bus. A sender's identity is a token of the subject, so
 // that a permission on the subject is the proof of the identity.
 
@@ -55,6 +57,22 @@ const (
 	AuditSubject = "rehost.v1.audit"
 )
 
+// The events: a stream, and the subjects on which they are published. Only a controller may.
+const (
+	EventStream   = "rehost_events"
+	EventSubjects = "rehost.v1.event.>"
+)
+
+// EventSubject is where an event is published: what it is about, and its type without the prefix.
+func EventSubject(e Event) string {
+	return "rehost.v1.event." + e.About() + "." + strings.TrimPrefix(e.Type, EventTypePrefix)
+}
+
+// ServerEventSubjects are those of all events about a server.
+func ServerEventSubjects(server string) string {
+	return "rehost.v1.event." + EventsOfServer(server) + ".>"
+}
+
 // InboxPrefix is the reply prefix of one identity; each may subscribe to its own only.
 func InboxPrefix(role, name string) string { return "_INBOX_" + role + "_" + name }
 
@@ -71,9 +89,12 @@ const (
 	BucketStaging     = "rehost_staging"     // key: replication server; value: [ReplicaServer]
 	BucketCheckpoints = "rehost_checkpoints" // key: server.generation; value: [Checkpoint]
 	BucketEnrolments  = "rehost_enrolments"  // key: hash of a token; value: [Enrolment]
+	BucketTold        = "rehost_told"        // key: what an event's record is, such as server.web-1; value: [Told]
+	BucketWebhooks    = "rehost_webhooks"    // key: webhook; value: [Webhook]
 )
 
 // Buckets lists every bucket.
 var Buckets = []string{
 	BucketServers, BucketPoints, BucketJobs, BucketFleet, BucketStaging, BucketCheckpoints, BucketEnrolments,
+	BucketTold, BucketWebhooks,
 }

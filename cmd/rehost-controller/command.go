@@ -91,6 +91,9 @@ func load(path string) (controller.Config, config.Log, error) {
 			RoleARN: file.Cloud.RoleARN, ExternalID: file.Cloud.ExternalID,
 		},
 	}
+	for _, w := range file.Webhooks {
+		cfg.Webhooks = append(cfg.Webhooks, controller.Webhook{Name: w.Name, URL: w.URL, SecretFile: w.SecretFile, Events: w.Events})
+	}
 	if file.Bus.External != nil {
 		return cfg, file.Log, hint.New("a bus that others run is not supported yet", "use bus { embedded {} } in "+path)
 	}
@@ -138,6 +141,11 @@ func check(ctx context.Context, path string, stdout io.Writer) error {
 	}
 	if err := client.Check(ctx); err != nil {
 		return err
+	}
+	for _, w := range cfg.Webhooks {
+		if err := w.Check(); err != nil {
+			return hint.Wrap(fmt.Errorf("webhook %s: %w", w.Name, err), hint.Of(err))
+		}
 	}
 	endpoint := cfg.Cloud.Endpoint
 	if endpoint == "" {

@@ -55,7 +55,7 @@ var grants = []grant{
 	{role: protocol.RoleController, publish: []string{">"}, subscribe: []string{">"}},
 }
 
-// recordsAPI is JetStream's API for the buckets and the audit log. A bucket is a stream, and wildcards match whole tokens only, so
+// recordsAPI is JetStream's API for the buckets, the audit log and the events. A bucket is a stream, and wildcards match whole tokens only, so
 // "block streams" cannot be allowed by their prefix: all streams are, and the others are denied one by one.
 func recordsAPI() []string {
 	var all []string
@@ -69,8 +69,10 @@ func recordsAPI() []string {
 			all = append(all, "$JS.API."+api+"."+stream, "$JS.API."+api+"."+stream+".>")
 		}
 	}
-	for _, api := range []string{"STREAM.PURGE", "STREAM.INFO", "STREAM.MSG.GET", "DIRECT.GET", "CONSUMER.*", "CONSUMER.*.*"} {
-		all = append(all, "$JS.API."+api+"."+protocol.AuditStream, "$JS.API."+api+"."+protocol.AuditStream+".>")
+	for _, stream := range []string{protocol.AuditStream, protocol.EventStream} {
+		for _, api := range []string{"STREAM.PURGE", "STREAM.INFO", "STREAM.MSG.GET", "DIRECT.GET", "CONSUMER.*", "CONSUMER.*.*"} {
+			all = append(all, "$JS.API."+api+"."+stream, "$JS.API."+api+"."+stream+".>")
+		}
 	}
 	return all
 }

@@ -61,6 +61,27 @@ func EnsureAudit(ctx context.Context, js jetstream.JetStream) (jetstream.Stream,
 	return stream, nil
 }
 
+// The stream of events forgets its oldest ones when one of these bounds is met.
+const (
+	EventAge   = 90 * 24 * time.Hour
+	EventBytes = int64(256) << 20 // some 300,000 events
+	// eventTwice is within which the stream knows that it has an event: one that is told again after a restart is in it once then.
+	eventTwice = 10 * time.Minute
+)
+
+// EnsureEvents makes sure that there is a stream of events.
+func EnsureEvents(ctx context.Context, js jetstream.JetStream) (jetstream.Stream, error) {
+	stream, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+		Name: protocol.EventStream, Subjects: []string{protocol.EventSubjects}, Description: "what happened, as CloudEvents",
+		Storage: jetstream.FileStorage, Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardOld,
+		MaxAge: EventAge, MaxBytes: EventBytes, Duplicates: eventTwice, Replicas: 1,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("ensure the stream of events: %w", err)
+	}
+	return stream, nil
+}
+
 // blocksStream declares the stream of one generation of a server's replica.
 func blocksStream(server, generation string, maxBytes int64) jetstream.StreamConfig {
 	if maxBytes <= 0 {

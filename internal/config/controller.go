@@ -13,6 +13,7 @@ type Controller struct {
 	Cloud      Cloud
 	ReplicaBus []string // the bus's URLs as replication servers see them; empty: as the controller does
 	Jobs       Jobs
+	Webhooks   []Webhook
 	Log        Log
 }
 
@@ -65,6 +66,7 @@ type controllerFile struct {
 	Cloud      cloudBlock          `hcl:"cloud,block"`
 	ReplicaBus *replicaBusBlock    `hcl:"replica_bus,block"`
 	Jobs       *jobsBlock          `hcl:"jobs,block"`
+	Webhooks   []webhookBlock      `hcl:"webhook,block"`
 	Log        *logBlock           `hcl:"log,block"`
 }
 
@@ -129,6 +131,7 @@ func (f *controllerFile) read(r *reader, c *Controller) {
 	if f.Jobs != nil {
 		r.integer(f.Jobs.Servers, &c.Jobs.Servers, 1, 200)
 	}
+	c.Webhooks = r.webhooks(f.Webhooks)
 	r.log(f.Log, &c.Log)
 }
 

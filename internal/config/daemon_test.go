@@ -81,8 +81,8 @@ func TestControllerExample(t *testing.T) {
 	want := DefaultController()
 	want.Cloud.Region = "eu-central-1"
 	want.ReplicaBus = []string{"tls://10.0.0.5:4222"}
-	// The other kind of bus is commented too, and an empty path is no path.
-	leaveOut := []string{"bus-1", "ca_file", "identity_file", "authority_dir", "credentials_file"}
+	// The other kind of bus is commented too, as are whole blocks, and an empty path is no path.
+	leaveOut := []string{"bus-1", "ca_file", "identity_file", "authority_dir", "credentials_file", "example.com/hook", "ops.secret", "job.*"}
 	for _, path := range []string{"../../configs/controller.hcl", exampleWithDefaults(t, "../../configs/controller.hcl", leaveOut...)} {
 		got, err := LoadController(path)
 		if err != nil {
@@ -115,6 +115,39 @@ cloud {
 	}
 	want := Cloud{Region: "eu-central-1", RoleARN: "arn:aws:iam::123456789012:role/team/rehost-controller", ExternalID: "of-the-customer"}
 	if diff := cmp.Diff(want, got.Cloud); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestWebhooks(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "controller.hcl")
+	text := `
+bus {
+  embedded {}
+}
+cloud { region = "eu-central-1" }
+webhook "ops" {
+  url         = "https://example.com/hook?key=1"
+  secret_file = "/etc/rehost/ops.secret"
+  events      = ["server.*", "job.check_fail"]
+}
+webhook "all" {
+  url         = "http://127.0.0.1:8080"
+  secret_file = "/etc/rehost/all.secret"
+}
+`
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got, err := LoadController(file)
+	if err != nil {
+		t.Fatalf("%s", diagnostics(t, err))
+	}
+	want := []Webhook{
+		{Name: "ops", URL: "https://example.com/hook?key=1", SecretFile: "/etc/rehost/ops.secret", Events: []string{"server.*", "job.check_fail"}},
+		{Name: "all", URL: "http://127.0.0.1:8080", SecretFile: "/etc/rehost/all.secret"},
+	}
+	if diff := cmp.Diff(want, got.Webhooks); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

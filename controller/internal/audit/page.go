@@ -7,8 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
-
+	"rehost/internal/bus"
 	"rehost/protocol"
 )
 
@@ -55,31 +54,16 @@ type numbered struct {
 
 // read returns the next messages of the stream and the id of the last one.
 func (l *Log) read(ctx context.Context, req protocol.AuditRequest) (out []numbered, last uint64, err error) {
-	from := jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: req.After + 1}
-	if req.After == 0 && !req.Since.IsZero() {
-		from = jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverByStartTimePolicy, OptStartTime: &req.Since}
-	}
-	consumer, err := l.stream.OrderedConsumer(ctx, from)
+	messages, err := bus.Page(ctx, l.stream, bus.From{After: req.After, Since: req.Since}, pageMessages)
 	if err != nil {
-		return nil, 0, fmt.Errorf("read the audit log: %w", err)
+		return nil, 0, err
 	}
-	batch, err := consumer.FetchNoWait(pageMessages)
-	if err != nil {
-		return nil, 0, fmt.Errorf("read the audit log: %w", err)
-	}
-	for msg := range batch.Messages() {
-		meta, err := msg.Metadata()
-		if err != nil {
-			return nil, 0, fmt.Errorf("read the audit log: %w", err)
-		}
-		n := numbered{id: meta.Sequence.Stream}
-		if err := json.Unmarshal(msg.Data(), &n.message); err != nil {
+	for _, m := range messages {
+		n := numbered{id: m.Place}
+		if err := json.Unmarshal(m.Data, &n.message); err != nil {
 			return nil, 0, fmt.Errorf("read entry %d of the audit log: %w", n.id, err)
 		}
 		out, last = append(out, n), n.id
-	}
-	if err := batch.Error(); err != nil {
-		return nil, 0, fmt.Errorf("read the audit log: %w", err)
 	}
 	return out, last, nil
 }

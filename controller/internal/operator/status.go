@@ -49,6 +49,11 @@ func (d *Desk) Status(_ context.Context, req protocol.StatusRequest) (protocol.S
 			out.Problems = append(out.Problems, report.Problems...)
 		}
 	}
+	var failing []protocol.Problem
+	if out.Webhooks, failing, err = d.webhooks(out.At); err != nil {
+		return out, err
+	}
+	out.Problems = append(out.Problems, failing...)
 	out.Jobs, err = d.jobs()
 	return out, err
 }
@@ -68,11 +73,9 @@ func (d *Desk) server(r protocol.Server, inWave string) (protocol.ServerStatus, 
 		}
 	}
 	report, at, known := d.reports.Agent(r.Name)
-	_, replicaAt, _ := d.reports.ReplicaServer(r.Replica)
-	replication, problem := observe.Conclude(observe.View{
-		Record: r, Agent: report, AgentAge: time.Since(at), AgentKnown: known, ReplicaAge: time.Since(replicaAt),
-		Twins: d.reports.Twins(r.Name), Replacing: d.replacing(r), Snapshot: snapshot, LostAfter: d.cfg.LostAfter, ReplicaLost: d.cfg.ReplicaLost,
-	})
+	view := d.viewOf(r)
+	view.Snapshot = snapshot
+	replication, problem := observe.Conclude(view)
 	s.Replication = replication
 	var problems []protocol.Problem
 	if problem != nil {
@@ -100,6 +103,24 @@ func (d *Desk) server(r protocol.Server, inWave string) (protocol.ServerStatus, 
 	s.Findings = protocol.CountFindings(d.found(r.Name, r.Survey, replicated, launch).Findings)
 	s.Advice = staging.Advice(r, replicated, report)
 	return s, problems, nil
+}
+
+// viewOf is what is known of a server's replication, but for its points.
+func (d *Desk) viewOf(r protocol.Server) observe.View {
+	report, at, known := d.reports.Agent(r.Name)
+	_, replicaAt, _ := d.reports.ReplicaServer(r.Replica)
+	return observe.View{
+		Record: r, Agent: report, AgentAge: time.Since(at), AgentKnown: known, ReplicaAge: time.Since(replicaAt),
+		Twins: d.reports.Twins(r.Name), Replacing: d.replacing(r), LostAfter: d.cfg.LostAfter, ReplicaLost: d.cfg.ReplicaLost,
+	}
+}
+
+// Replication concludes the state of a server's replication, but for CREATING_SNAPSHOT, which passes. It is not known while this process
+// has neither heard of the server's agent nor waited for it.
+func (d *Desk) Replication(r protocol.Server) (state protocol.Replication, known bool) {
+	v := d.viewOf(r)
+	state, _ = observe.Conclude(v)
+	return state, v.AgentKnown || v.AgentAge > v.LostAfter
 }
 
 // replacing says why a server's replication server is being replaced, or "".

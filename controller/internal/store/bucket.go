@@ -33,10 +33,12 @@ const maxWrites = 16
 
 // Bucket holds the records of one kind. Reads come from the mirror, which [Bucket.Run] keeps.
 type Bucket[T any] struct {
-	name  string
-	kv    jetstream.KeyValue
-	ready chan struct{}
-	slots chan struct{} // of writes under way
+	name    string
+	kv      jetstream.KeyValue
+	ready   chan struct{}
+	slots   chan struct{}            // of writes under way
+	note    func(before T, after *T) // adds to a record what a change of it says; nil: nothing
+	changed func(key string)         // nil: nobody asks
 
 	mu      sync.Mutex
 	entries map[string]entry[T]
@@ -102,11 +104,22 @@ func (b *Bucket[T]) watchEnded(ctx context.Context) error {
 // Ready is closed when the mirror holds all that was in the bucket at the start.
 func (b *Bucket[T]) Ready() <-chan struct{} { return b.ready }
 
+// Follow makes the bucket call changed with the key of each record that it learns of, there from the start or changed, after the
+// mirror has it. It must return at once. Call it before Run.
+func (b *Bucket[T]) Follow(changed func(key string)) { b.changed = changed }
+
 func (b *Bucket[T]) remember(key string, revision uint64, value []byte) {
+	if b.keep(key, revision, value) && b.changed != nil {
+		b.changed(key)
+	}
+}
+
+// keep takes a record into the mirror, unless what is there is newer.
+func (b *Bucket[T]) keep(key string, revision uint64, value []byte) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.entries[key].revision >= revision {
-		return
+		return false
 	}
 	e := entry[T]{revision: revision, value: value}
 	var v T
@@ -117,6 +130,7 @@ func (b *Bucket[T]) remember(key string, revision uint64, value []byte) {
 		b.keys = slices.Insert(b.keys, i, key)
 	}
 	b.entries[key] = e
+	return true
 }
 
 func (b *Bucket[T]) lookup(key string) (entry[T], bool) {
@@ -190,6 +204,10 @@ func (b *Bucket[T]) List(prefix string) ([]T, error) {
 
 // Create writes a record that must not exist, or returns [ErrExists].
 func (b *Bucket[T]) Create(ctx context.Context, key string, v T) error {
+	if b.note != nil {
+		var none T
+		b.note(none, &v)
+	}
 	text, err := bus.Encode(v)
 	if err != nil {
 		return fmt.Errorf("encode record %s of %s: %w", key, b.name, err)
@@ -222,6 +240,9 @@ func (b *Bucket[T]) Update(ctx context.Context, key string, change func(*T) erro
 		}
 		if err := change(&v); err != nil {
 			return none, err
+		}
+		if b.note != nil {
+			b.note(*e.decoded, &v)
 		}
 		text, err := bus.Encode(v)
 		if err != nil {

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
@@ -21,6 +22,8 @@ type Store struct {
 	Fleet      *Bucket[protocol.Fleet]
 	Staging    *Bucket[protocol.ReplicaServer]
 	Enrolments *Bucket[protocol.Enrolment]
+	Told       *Bucket[protocol.Told]
+	Webhooks   *Bucket[protocol.Webhook]
 }
 
 // Open makes sure that the buckets exist, and binds them.
@@ -45,11 +48,17 @@ func Open(ctx context.Context, js jetstream.JetStream) (*Store, error) {
 			s.Enrolments, err = NewBucket[protocol.Enrolment](ctx, js, protocol.BucketEnrolments)
 			return
 		},
+		func() (err error) { s.Told, err = NewBucket[protocol.Told](ctx, js, protocol.BucketTold); return },
+		func() (err error) {
+			s.Webhooks, err = NewBucket[protocol.Webhook](ctx, js, protocol.BucketWebhooks)
+			return
+		},
 	} {
 		if err := bind(); err != nil {
 			return nil, err
 		}
 	}
+	s.Servers.note = func(before protocol.Server, after *protocol.Server) { transitions(before, after, time.Now()) }
 	return s, nil
 }
 
@@ -57,7 +66,7 @@ func Open(ctx context.Context, js jetstream.JetStream) (*Store, error) {
 func (s *Store) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for _, run := range []func(context.Context) error{
-		s.Servers.Run, s.Points.Run, s.Jobs.Run, s.Fleet.Run, s.Staging.Run, s.Enrolments.Run,
+		s.Servers.Run, s.Points.Run, s.Jobs.Run, s.Fleet.Run, s.Staging.Run, s.Enrolments.Run, s.Told.Run, s.Webhooks.Run,
 	} {
 		group.Go(func() error { return run(ctx) })
 	}
@@ -67,7 +76,7 @@ func (s *Store) Run(ctx context.Context) error {
 // WaitReady waits until all mirrors are filled.
 func (s *Store) WaitReady(ctx context.Context) error {
 	for _, ready := range []<-chan struct{}{
-		s.Servers.Ready(), s.Points.Ready(), s.Jobs.Ready(), s.Fleet.Ready(), s.Staging.Ready(), s.Enrolments.Ready(),
+		s.Servers.Ready(), s.Points.Ready(), s.Jobs.Ready(), s.Fleet.Ready(), s.Staging.Ready(), s.Enrolments.Ready(), s.Told.Ready(), s.Webhooks.Ready(),
 	} {
 		select {
 		case <-ready:

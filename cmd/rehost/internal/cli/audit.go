@@ -55,17 +55,22 @@ func newAudit(env Env, c *client) *cobra.Command {
 
 // showAudit writes page after page. One that is not followed ends with the newest entry.
 func showAudit(ctx context.Context, c *client, req protocol.AuditRequest, forever bool, write func([]protocol.AuditEntry) error) error {
+	return pages(ctx, c, forever, func(ctx context.Context) (bool, error) {
+		page, err := ask[protocol.AuditRequest, protocol.AuditReply](ctx, c, protocol.VerbAudit, req)
+		if err != nil {
+			return false, err
+		}
+		req.After = page.Next
+		return page.More, write(page.Entries)
+	})
+}
+
+// pages asks for page after page until there is none now, and then goes on with what comes if it is to do so forever.
+func pages(ctx context.Context, c *client, forever bool, next func(context.Context) (more bool, err error)) error {
 	return follow(ctx, c, 0, func(ctx context.Context) (bool, error) {
 		for {
-			page, err := ask[protocol.AuditRequest, protocol.AuditReply](ctx, c, protocol.VerbAudit, req)
-			if err == nil {
-				err = write(page.Entries)
-			}
-			if err != nil {
+			if more, err := next(ctx); err != nil || !more {
 				return !forever, err
-			}
-			if req.After = page.Next; !page.More {
-				return !forever, nil
 			}
 		}
 	})

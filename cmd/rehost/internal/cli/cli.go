@@ -127,7 +127,7 @@ func newRoot(env Env) *cobra.Command {
 		newDev(env), newLocalCloud(env), newConvert(env),
 		newFmt(env), newImport(env), newExport(env), newValidate(env), newPlan(env, c), newApply(env, c),
 		newStatus(env, c), newServer(env, c), newWave(env, c), newJob(env, c), newPoint(env, c), newSweep(env, c), newVerify(env, c),
-		newAdmin(env, c), newVersion(env, c),
+		newEvents(env, c), newAdmin(env, c), newVersion(env, c),
 	)
 	group(root)
 	root.SetHelpTemplate(root.HelpTemplate() + exitText)

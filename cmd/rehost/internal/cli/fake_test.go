@@ -63,6 +63,7 @@ func startFake(tb testing.TB) (contextFile string, server *broker.Server) {
 		bus.Handle("runbook", protocol.OperatorSubject(protocol.VerbRunbook, "*"), f.runbook),
 		bus.Handle("token", protocol.OperatorSubject(protocol.VerbToken, "*"), f.token),
 		bus.Handle("audit", protocol.OperatorSubject(protocol.VerbAudit, "*"), f.audit),
+		bus.Handle("events", protocol.OperatorSubject(protocol.VerbEvents, "*"), f.events),
 		bus.Handle("version", protocol.OperatorSubject(protocol.VerbVersion, "*"), f.version),
 	)
 	if err != nil {
