@@ -144,6 +144,9 @@ func (f *Facts) lookInto(root *Root, dir string) error {
 		return fmt.Errorf("inspect %s: %d files", dir, len(names))
 	}
 	for _, name := range names {
+		if guest.IsStaged(name) {
+			continue // a killed conversion's, which goes when the next one begins
+		}
 		if err := f.look(root, path.Join(dir, name)); err != nil {
 			return err
 		}

@@ -1,6 +1,9 @@
 package convert
 
 import (
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -11,7 +14,7 @@ import (
 // TestAKilledConversionLeavesNoFilesOfItsOwn stops conversions where a kill is worst: all is written beside its place, and
 // nothing is in its place yet. What comes next must find that: another conversion, or an undo.
 func TestAKilledConversionLeavesNoFilesOfItsOwn(t *testing.T) {
-	dir, root := newGuest(t, debian(t))
+	dir, root := newGuest(t, managed(t))
 	before := snapshot(t, dir)
 	convertTree(t, root)
 	want := snapshot(t, dir)
@@ -23,7 +26,7 @@ func TestAKilledConversionLeavesNoFilesOfItsOwn(t *testing.T) {
 		"and is undone": func(root *Root) map[string]string { must(t, Undo(root)); return before },
 	} {
 		t.Run(name, func(t *testing.T) {
-			dir, root := newGuest(t, debian(t))
+			dir, root := newGuest(t, managed(t))
 			for range 2 {
 				plan, err := planFor(t, root, protocol.ConversionSettings{})
 				must(t, err)
@@ -41,6 +44,36 @@ func TestAKilledConversionLeavesNoFilesOfItsOwn(t *testing.T) {
 				t.Errorf("(-want +got):\n%s", d)
 			}
 		})
+	}
+}
+
+// managed is a guest with NetworkManager, in whose folder every file counts, whatever its name is.
+func managed(tb testing.TB) tree {
+	tb.Helper()
+	files := debian(tb)
+	files["etc/network/interfaces"] = "auto lo\n"
+	files["etc/systemd/system/multi-user.target.wants/NetworkManager.service"] = "-> /usr/lib/systemd/system/NetworkManager.service"
+	files[keyfileDir[1:]+"/ens3.nmconnection"] = "[connection]\nid=ens3\ntype=ethernet\ninterface-name=ens3\n"
+	return files
+}
+
+func TestAPlanIsRefusedWhenAFileHasChangedSince(t *testing.T) {
+	for _, name := range []string{"boot/initrd.img-" + testKernel, "etc/fstab"} {
+		dir, root := newGuest(t, debian(t))
+		plan, err := planFor(t, root, protocol.ConversionSettings{})
+		must(t, err)
+		path := filepath.Join(dir, name)
+		data, err := os.ReadFile(path)
+		must(t, err)
+		data[len(data)/2] ^= 1 // as long as it was
+		must(t, os.WriteFile(path, data, 0o600))
+		before := snapshot(t, dir)
+		if _, err := Apply(root, plan); err == nil || !strings.Contains(err.Error(), "/"+name+": it changed since the plan was made") {
+			t.Errorf("%s: got %v", name, err)
+		}
+		if d := cmp.Diff(before, snapshot(t, dir)); d != "" {
+			t.Errorf("%s: (-before +after):\n%s", name, d)
+		}
 	}
 }
 

@@ -192,6 +192,9 @@ func tempName(p string, n int) string {
 	return path.Join(path.Dir(p), name)
 }
 
+// IsStaged says whether a file name is that of new content that waits to be put in its place.
+func IsStaged(name string) bool { return strings.HasPrefix(name, tempPrefix) }
+
 // Unstage removes what a killed run has staged for a file and not put in its place.
 func (r *Root) Unstage(name string) error {
 	p, err := r.Resolve(name)
