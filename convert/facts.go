@@ -113,6 +113,7 @@ type Initrd struct {
 	Modules     []ModuleFile      `json:"-"`     // what it lacks: drivers, their dependencies and the index
 	Names       []string          `json:"names"` // names of the modules in Modules
 	state       []byte            // of the hash after the whole image, to go on from
+	stamp       string            // of the file when it was read
 }
 
 // sumWith returns the sha256 of the image with data at its end.

@@ -39,7 +39,7 @@ func (p *planner) initramfs() error {
 		if in.Compression == string(cpio.LZ4) {
 			pad += 4
 		}
-		e := Edit{Data: append(make([]byte, pad), archive...), OldSize: in.Size}
+		e := Edit{Data: append(make([]byte, pad), archive...), OldSize: in.Size, stamp: in.stamp}
 		after, err := in.sumWith(e.Data)
 		if err != nil {
 			return err

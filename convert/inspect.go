@@ -30,6 +30,7 @@ func Inspect(root *Root, disks []Disk) (Facts, error) { return InspectAgain(root
 
 // InspectAgain is [Inspect] that reads only those initramfs images that are not in scans as they are now, and puts them there.
 func InspectAgain(root *Root, disks []Disk, scans Scans) (Facts, error) {
+	defer root.Steady()()
 	f := Facts{Disks: disks, Files: map[string]File{}, folders: map[string]bool{}, scans: scans}
 	for _, list := range [][]string{lookedAt, bootFiles, assemblyFiles, networkFiles, serviceFiles(), cloudInitFiles, firstBootFiles, selinuxFiles, boundFiles} {
 		for _, p := range list {
@@ -118,10 +119,15 @@ func (f *Facts) look(root *Root, p string) error {
 	return nil
 }
 
+// isProgram says whether a file counts by being there: no plan looks into it, and an emulated processor takes a tenth of a second to hash one.
+func isProgram(p string) bool {
+	return slices.Contains([]string{"/bin", "/sbin", "/usr/bin", "/usr/sbin"}, path.Dir(p)) && !slices.Contains(agentBinaries, p)
+}
+
 // read takes the content of a small file and the hash of any.
 func (f *File) read(root *Root, p string) (err error) {
 	switch {
-	case !f.Mode.IsRegular():
+	case !f.Mode.IsRegular(), isProgram(p):
 	case f.Size <= maxText:
 		f.Data, err = root.ReadFile(p, maxText)
 		f.Sum = sum(f.Data)

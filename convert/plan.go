@@ -22,6 +22,7 @@ type Edit struct {
 	Mode    fs.FileMode `json:"mode,omitempty"`   // of a new file
 	Target  string      `json:"target,omitempty"` // of a link
 	OldSize int64       `json:"old_size"`         // of a file that grows
+	stamp   string      // of a file that grows, when its sum was taken; empty: not known
 }
 
 // Actions of a change.

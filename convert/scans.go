@@ -27,12 +27,13 @@ func (s Scans) scan(in *Initrd, f *os.File, version string) error {
 	}
 	if old, ok := s[in.Path]; ok && old.Stamp == mark {
 		*in = old.Initrd
-		in.Conf, in.state = old.Conf, old.State
+		in.Conf, in.state, in.stamp = old.Conf, old.State, mark
 		return nil
 	}
 	if err := in.scan(f, version); err != nil {
 		return err
 	}
+	in.stamp = mark
 	if s != nil {
 		s[in.Path] = Scan{Stamp: mark, Initrd: *in, Conf: in.Conf, State: in.state}
 	}

@@ -29,6 +29,8 @@ const (
 	// volumeWait is how long volumes may take to be attached after the start.
 	volumeWait = 4 * time.Minute
 	poll       = 50 * time.Millisecond
+	// readAhead in KiB is for files of some megabytes, read once and whole: a request takes an emulated disk a millisecond, and one of EBS too.
+	readAhead = "2048"
 	// grace is what is left for the report once the work was called off.
 	grace = 10 * time.Second
 )
@@ -128,6 +130,7 @@ func waitVolumes(ctx context.Context, disks []protocol.ConversionDisk) ([]storag
 				continue
 			}
 			found = append(found, storage.Device{Volume: d.Volume, Boot: d.Boot, Path: "/dev/" + name})
+			_ = os.WriteFile(filepath.Join("/sys/block", name, "queue/read_ahead_kb"), []byte(readAhead), 0) // only faster with it
 		}
 		if len(lacking) == 0 {
 			slices.SortStableFunc(found, func(a, b storage.Device) int {

@@ -5,6 +5,7 @@
 package guest
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -29,6 +30,7 @@ type Root struct {
 	dir     *os.Root
 	touched map[uint64]*os.File // a folder for each filesystem that was changed
 	staged  map[string]int      // how often each path has been staged
+	folders map[string]string   // where folders are with their links followed; nil: not remembered
 }
 
 // Open opens the guest whose root is mounted at dir.
@@ -49,6 +51,13 @@ func (r *Root) Close() error {
 	return r.dir.Close()
 }
 
+// Steady remembers where folders are until the function that it returns is called: in between nothing is mounted, and no
+// folder or link changes its place. To find each folder for each file anew takes longer than to read the files.
+func (r *Root) Steady() (end func()) {
+	r.folders = map[string]string{}
+	return func() { r.folders = nil }
+}
+
 // Resolve returns the path of name with all links followed inside the guest.
 // Missing parts stay as they are, so that the result can be created.
 func (r *Root) Resolve(name string) (string, error) { return r.resolve(name, true) }
@@ -64,7 +73,23 @@ func (r *Root) parent(name string) (string, error) { return r.resolve(name, fals
 // excepted unless last is set), so [os.Root] only has to keep us inside.
 func (r *Root) resolve(name string, last bool) (string, error) {
 	todo := split(name)
-	var done []string
+	if r.folders == nil || len(todo) == 0 || slices.Contains(todo, "..") {
+		return r.walk(name, nil, todo, last)
+	}
+	folder := path.Join(todo[:len(todo)-1]...)
+	at, known := r.folders[folder]
+	if !known {
+		var err error
+		if at, err = r.walk(name, nil, split(folder), true); err != nil {
+			return "", err
+		}
+		r.folders[folder] = at
+	}
+	return r.walk(name, split(at), todo[len(todo)-1:], last)
+}
+
+// walk goes from a resolved folder to what is left of name.
+func (r *Root) walk(name string, done, todo []string, last bool) (string, error) {
 	for links := 0; len(todo) > 0; {
 		part := todo[0]
 		todo = todo[1:]
@@ -209,14 +234,19 @@ func (r *Root) ReadFile(name string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	defer func() { _ = f.Close() }()
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	info, err := f.Stat()
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
-	if int64(len(data)) > limit {
+	var data bytes.Buffer
+	data.Grow(int(min(info.Size(), limit)) + bytes.MinRead) // no more than once: an emulated processor is slow to move memory
+	if _, err := data.ReadFrom(io.LimitReader(f, limit+1)); err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	if int64(data.Len()) > limit {
 		return nil, fmt.Errorf("read %s: larger than %d bytes", name, limit)
 	}
-	return data, nil
+	return data.Bytes(), nil
 }
 
 // Truncate cuts a regular file to size.

@@ -2,8 +2,10 @@ package guest
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -106,5 +108,45 @@ func TestReadFileHasALimit(t *testing.T) {
 	}
 	if _, err := r.ReadFile("/", 10); !errors.Is(err, ErrNotRegular) {
 		t.Errorf("got %v, want %v", err, ErrNotRegular)
+	}
+}
+
+// What is remembered of folders leads to the same places, with links in the folders and links that are files.
+func TestASteadyRootResolvesAlike(t *testing.T) {
+	dir := t.TempDir()
+	for _, d := range []string{"usr/lib/a/b", "etc"} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for link, to := range map[string]string{"lib": "usr/lib", "etc/abs": "/usr/lib/a", "etc/up": "../../../usr", "usr/lib/a/loop": "loop", "etc/file": "/nowhere/x"} {
+		if err := os.Symlink(to, filepath.Join(dir, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = r.Close() }()
+	names := []string{"/", "/lib", "/lib/a/b/c", "/etc/abs/b/x", "/etc/abs/../a", "/etc/up/lib/a", "/etc/file", "/lib/a/loop/x", "/etc/abs/loop", "/missing/x", "etc//abs/./b"}
+	type place struct{ resolved, located, err1, err2 string }
+	look := func() (out []place) {
+		for _, n := range names {
+			var p place
+			var err1, err2 error
+			p.resolved, err1 = r.Resolve(n)
+			p.located, err2 = r.Locate(n)
+			p.err1, p.err2 = fmt.Sprint(err1), fmt.Sprint(err2)
+			out = append(out, p)
+		}
+		return out
+	}
+	want := look()
+	end := r.Steady()
+	first, again := look(), look()
+	end()
+	if !slices.Equal(want, first) || !slices.Equal(want, again) {
+		t.Errorf("got\n%+v\n%+v, want\n%+v", first, again, want)
 	}
 }
