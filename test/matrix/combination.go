@@ -26,7 +26,7 @@ type combination struct {
 // Why a control fails.
 var (
 	noRoot   = regexp.MustCompile(`ALERT!.*does not exist\.\s+Dropping to a shell`)
-	noRootD  = regexp.MustCompile(`Job dev-(disk|mapper)[^\n]*running \([34]\ds / no limit\)`) // dracut's systemd waits for ever
+	noRootD  = regexp.MustCompile(`Job dev-(disk|mapper)[^\n]*running \(([3-5]\ds|\d+min( \d+s)?) / no limit\)|Warning: Could not boot`) // dracut's systemd waits for ever, or dracut gives up
 	noLoader = regexp.MustCompile(`BdsDxe: (No bootable option|failed to load)|UEFI Interactive Shell`)
 	stuck    = regexp.MustCompile(`Timed out waiting for device[^\n]*sdb|You are in emergency mode`)
 	login    = regexp.MustCompile(`matrix login:`)
