@@ -203,6 +203,7 @@ func TestAMigrationSurvivesKillsOfEveryRole(t *testing.T) {
 	}
 	waitFor(t, m, protocol.ReplicationContinuous)
 
+	addScripts(t, m)
 	if err := m.Command(t.Context(), "wave", "test", migration.Wave, "--yes", "--detach"); err != nil {
 		t.Fatal(err)
 	}
@@ -214,8 +215,68 @@ func TestAMigrationSurvivesKillsOfEveryRole(t *testing.T) {
 		t.Fatal(err)
 	}
 	jobSucceeds(t, m)
+	scriptsRan(t, m)
 	equalAtPoint(t, m)
 	cutOver(t, m)
+}
+
+// owned are scripts of the server's owner; that of the first boot says what that of the conversion left, and a check waits for it.
+const owned = `
+script "leave" {
+    phase   = "after-conversion"
+    content = "#!/bin/sh\necho \"$REHOST_PURPOSE of $REHOST_SERVER\" | tee /etc/owned\n"
+  }
+  script "read" {
+    content = "#!/bin/sh\necho \"left: $(cat /etc/owned)\"\n"
+  }
+`
+
+// addScripts applies the demo's configuration with scripts in its launch block.
+func addScripts(t *testing.T, m *migration.Migration) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(repo, "configs", "demo", "fleet.hcl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	with := strings.Replace(string(text), "  instance_type", owned+"  instance_type", 1)
+	with = strings.Replace(with, "checks = [", "checks = [check.owned, ", 1) + `
+check "owned" {
+  kind     = "console"
+  contains = "first boot: done, 0 failed"
+}
+`
+	path := filepath.Join(t.TempDir(), "fleet.hcl")
+	if err := os.WriteFile(path, []byte(with), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Command(t.Context(), "apply", "--yes", path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// scriptsRan looks at what the scripts said: in the job, and on the console of the instance.
+func scriptsRan(t *testing.T, m *migration.Migration) {
+	t.Helper()
+	job, err := m.Job(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := job.Servers[0]
+	if len(s.Scripts) != 1 || s.Scripts[0].Outcome != protocol.ScriptSucceeded || strings.TrimSpace(s.Scripts[0].Output) != "test of "+migration.Server {
+		t.Errorf("the conversion's script: %+v", s.Scripts)
+	}
+	status, err := m.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	cloud, err := m.Driver(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	console, err := cloud.ConsoleOutput(t.Context(), status.Record.Test.Instance)
+	if err != nil || !strings.Contains(console, "left: test of "+migration.Server) {
+		t.Errorf("the first boot's script is not on the console, %v:\n%s", err, console)
+	}
 }
 
 // cutOver completes the migration: every record that the source wrote is on the target, and nothing is left but that.
