@@ -50,6 +50,8 @@ type Timing struct {
 	PointHeld  time.Duration // from a point's order until the replica stands still at it
 	PointTaken time.Duration // from there until the cloud has created the snapshots
 
+	WayBack time.Duration // before a cutover's deadline, beside the time that a release of a source was seen to take
+
 	SnapshotRead time.Duration // how long the cloud may take to show a range of a snapshot to an agent, which waits for 30 s
 }
 
@@ -58,7 +60,7 @@ func DefaultTiming() Timing {
 	return Timing{
 		Tick: 500 * time.Millisecond, Poll: 250 * time.Millisecond, Retry: 2 * time.Second, AgentLost: 15 * time.Second,
 		ReplicaLost: 15 * time.Second, ReplicaRelease: 2 * time.Minute, ReplicaBoot: 10 * time.Minute, Lasting: 10 * time.Second, PointHeld: 10 * time.Minute,
-		PointTaken: 2 * time.Minute, SnapshotRead: 20 * time.Second,
+		PointTaken: 2 * time.Minute, SnapshotRead: 20 * time.Second, WayBack: 30 * time.Second,
 	}
 }
 
@@ -76,6 +78,7 @@ func (t *Timing) fill() {
 		{&t.PointHeld, &d.PointHeld},
 		{&t.PointTaken, &d.PointTaken},
 		{&t.SnapshotRead, &d.SnapshotRead},
+		{&t.WayBack, &d.WayBack},
 	} {
 		if *f.value == 0 {
 			*f.value = *f.fallback

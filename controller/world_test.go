@@ -297,7 +297,7 @@ func (w *world) controller(parent context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(parent)
 	external := bustest.Context(w.t, w.bus, protocol.RoleController, "main")
 	cfg := Config{External: &external, Webhooks: w.webhooks, Timing: Timing{
-		Lasting: 20 * time.Millisecond, Tick: 20 * time.Millisecond, Poll: 10 * time.Millisecond, Retry: 20 * time.Millisecond, AgentLost: 3 * time.Second, ReplicaLost: lost, ReplicaRelease: 2 * time.Second, PointHeld: 10 * time.Second, PointTaken: w.taken, SnapshotRead: w.read,
+		Lasting: 20 * time.Millisecond, Tick: 20 * time.Millisecond, Poll: 10 * time.Millisecond, Retry: 20 * time.Millisecond, AgentLost: 3 * time.Second, ReplicaLost: lost, ReplicaRelease: 2 * time.Second, PointHeld: 10 * time.Second, PointTaken: w.taken, SnapshotRead: w.read, WayBack: time.Second,
 	}}
 	ready, ended := make(chan struct{}), make(chan error, 1)
 	log := hclog.New(&hclog.LoggerOptions{Output: w.t.Output(), Level: hclog.Debug, DisableTime: true})

@@ -262,6 +262,8 @@ type StartRequest struct {
 
 	Concurrency   int  `json:"concurrency,omitempty"`     // servers at once; 0: the wave's, or a default
 	StopOnFailure bool `json:"stop_on_failure,omitempty"` // begin no further server when one has failed
+	// Deadline of a cutover: what is not committed shortly before is rolled back; zero: the end of its waves' windows, if they have some.
+	Deadline time.Time `json:"deadline,omitzero"`
 }
 
 // MaxPointAge is the age from which on nothing is launched from a chosen point without a reason.

@@ -168,6 +168,8 @@ type Job struct {
 	Cancel        *Cancellation `json:"cancel,omitempty"`
 	// Confirmed says that the operator stopped the writers of the sources whose fence is "confirmed".
 	Confirmed bool `json:"confirmed,omitempty"`
+	// Deadline is when each application of a cutover must be committed, or its sources writable again; zero: never.
+	Deadline time.Time `json:"deadline,omitzero"`
 	// Applications are what a cutover commits or rolls back as one: each server is in one of them.
 	Applications []JobApplication `json:"applications,omitempty"`
 }

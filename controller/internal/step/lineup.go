@@ -17,6 +17,7 @@ type lineup struct {
 	cancelled context.Context //nolint:containedctx // ends when the job is cancelled, beside that of the process
 	order     wave.Graph
 	units     map[string]*unit // of a cutover, by server
+	history   wave.History     // when the job was taken up
 	state     map[string]wave.Outcome
 	errs      []error // of servers whose records could not be written: the job is taken up again
 }
@@ -75,6 +76,9 @@ func (r *Runner) newLineup(ctx, cancelled context.Context, job protocol.Job) *li
 		l.order = r.orderOf(r.store.Applied(), serversOf(job), job.Concurrency).Together(units(job))
 	}
 	l.units = newUnits(ctx, job, l.order)
+	if jobs, err := r.store.Jobs.List(""); err == nil { // without one the margin must do
+		l.history = wave.NewHistory(jobs)
+	}
 	return l
 }
 
@@ -93,7 +97,7 @@ func (l *lineup) watch(ctx context.Context) {
 	cancelled := l.cancelled.Done()
 	for len(l.job.Applications) > 0 {
 		for _, a := range l.job.Applications {
-			l.work(a.Servers[0]).follow()
+			l.judge(ctx, l.work(a.Servers[0]))
 		}
 		select {
 		case <-ctx.Done():
@@ -103,6 +107,19 @@ func (l *lineup) watch(ctx context.Context) {
 		case <-ticker.C:
 		}
 	}
+}
+
+// judge looks at one application, by the work on one of its servers.
+func (l *lineup) judge(ctx context.Context, w *Work) {
+	if a := w.application(); a.Outcome == "" {
+		if why := l.late(a, time.Now()); why != "" {
+			err := w.update(ctx, func(j *protocol.Job, _ *protocol.JobServer) { giveUp(j, w.server, why) })
+			if err != nil && ctx.Err() == nil {
+				l.logger.Warn("roll back", "job", l.job.ID, "application", a.String(), "error", err) // at the next look
+			}
+		}
+	}
+	w.follow()
 }
 
 // next says which servers begin now, and which never will.

@@ -53,6 +53,7 @@ type Config struct {
 	Retry     time.Duration // first pause after a failed run of a step; doubled up to a minute
 	AgentLost time.Duration // a silence longer than this counts as gone
 	Servers   int           // worked on at once, by all jobs together
+	WayBack   time.Duration // margin before a deadline in which the sources of what is not committed are released
 }
 
 // Runner runs jobs. Of each at most its concurrency of servers are worked on, and of all together at most [Config.Servers].
@@ -147,7 +148,7 @@ func (r *Runner) runJob(ctx, cancelled context.Context, id string) error {
 	job, err := r.store.Jobs.Update(ctx, id, func(j *protocol.Job) error {
 		if j.Status == protocol.JobPending {
 			j.Status = protocol.JobStarted
-			j.Log = append(j.Log, protocol.JobEvent{At: time.Now(), Event: protocol.EventJobStart, Detail: string(j.Kind) + " of " + j.Of.String()})
+			j.Log = append(j.Log, protocol.JobEvent{At: time.Now(), Event: protocol.EventJobStart, Detail: string(j.Kind) + " of " + j.Of.String() + until(*j)})
 		}
 		return nil
 	})
@@ -171,6 +172,13 @@ func (r *Runner) runJob(ctx, cancelled context.Context, id string) error {
 	})
 	r.logger.Info("job ended", "job", id, "status", job.Status)
 	return err
+}
+
+func until(j protocol.Job) string {
+	if j.Deadline.IsZero() {
+		return ""
+	}
+	return ", until " + j.Deadline.Format(time.RFC3339)
 }
 
 // takeSlot waits until another server may be worked on, by all jobs together. It says false when ctx ended first.

@@ -41,6 +41,10 @@ func (r *Runner) Start(ctx context.Context, req protocol.StartRequest) (protocol
 	if req.Concurrency > 0 {
 		job.Concurrency = req.Concurrency
 	}
+	var late *protocol.Problem
+	if job.Deadline, late = r.deadline(applied, plan, req, job.Created); late != nil {
+		return protocol.Job{}, late
+	}
 	if req.Kind == protocol.JobCutover {
 		job.Applications = applications(r.orderOf(applied, plan.Servers, job.Concurrency), r.over)
 	}

@@ -104,6 +104,9 @@ func TestAWindowThatIsOpenLetsTheCutoverBegin(t *testing.T) {
 	if g := Judge(s, nil, 6*time.Hour, now); !g[0].Open {
 		t.Errorf("closed: %+v", g)
 	}
+	if got := Closes(append(s.Windows, protocol.WindowSettings{From: 11 * time.Hour, To: 20 * time.Hour, Zone: "UTC"}, protocol.WindowSettings{From: 13 * time.Hour, To: 23 * time.Hour, Zone: "UTC"}), now); !got.Equal(at(t, "2026-12-01T20:00:00Z")) {
+		t.Errorf("of those that are open the last one closes at %s", got)
+	}
 	g := Judge(s, nil, 7*time.Hour, now)
 	if g[0].Open || g[0].Why != "it opens Wed 2026-12-02 08:00 UTC, until Wed 2026-12-02 18:00 UTC" {
 		t.Errorf("got %+v", g)

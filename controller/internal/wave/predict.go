@@ -91,6 +91,15 @@ func (h History) Predict(steps []string, f Facts) Prediction {
 	return p
 }
 
+// Took is how long a step of a server takes, as far as it was seen; 0: never.
+func (h History) Took(server, step string) time.Duration {
+	took, basis := h.step(server, step)
+	if basis == basisGuess {
+		return 0
+	}
+	return took
+}
+
 func (h History) step(server, step string) (time.Duration, string) {
 	if seen := h.own[server+" "+step]; len(seen) > 0 {
 		return median(seen), basisOwn

@@ -96,6 +96,20 @@ func Fitting(windows []protocol.WindowSettings, now time.Time, need time.Duratio
 	}
 }
 
+// Closes is when the last one of the windows that are open now closes; zero: none is open.
+func Closes(windows []protocol.WindowSettings, now time.Time) time.Time {
+	var out time.Time
+	for _, w := range windows {
+		for o := range Openings(w, now) {
+			if o.From.After(now) {
+				break
+			}
+			out = later(out, o.To)
+		}
+	}
+	return out
+}
+
 func later(a, b time.Time) time.Time {
 	if a.After(b) {
 		return a

@@ -65,6 +65,8 @@ type jobFlags struct {
 	sure    consent
 	detach  bool
 	timeout time.Duration
+
+	deadline string
 }
 
 func newJobVerb(env Env, c *client, v jobVerb, of selector) *cobra.Command {
@@ -86,6 +88,7 @@ func newJobVerb(env Env, c *client, v jobVerb, of selector) *cobra.Command {
 		cmd.Flags().StringToStringVar(&req.Points, "point", nil, "launch a server from an earlier point: `SERVER=POINT`, or SERVER=newest (again for each server)")
 	}
 	if v.kind == protocol.JobCutover {
+		cmd.Flags().StringVar(&f.deadline, "deadline", "", "roll back what is not committed by then: a `time` of the day such as 04:00, or a duration such as 2h (default: when the wave's window closes)")
 		cmd.Flags().BoolVar(&req.Confirmed, "writers-stopped", false, "the writers of servers with fence = \"confirmed\" are stopped")
 	}
 	outputFlag(cmd, &f.output)
@@ -95,9 +98,32 @@ func newJobVerb(env Env, c *client, v jobVerb, of selector) *cobra.Command {
 			return usage(hint.New(fmt.Sprintf("--concurrency %d is negative", req.Concurrency), "leave it out, or give a number from 1 on"))
 		}
 		req.Selection = of.read(args)
+		var err error
+		if req.Deadline, err = deadline(f.deadline, time.Now()); err != nil {
+			return err
+		}
 		return startJob(cmd, env, c, v, req, f)
 	}
 	return cmd
+}
+
+// deadline reads a time of the day, the next one, or a duration from now on.
+func deadline(text string, now time.Time) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	if d, err := time.ParseDuration(text); err == nil && d > 0 {
+		return now.Add(d), nil
+	}
+	clock, err := time.Parse("15:04", text)
+	if err != nil {
+		return time.Time{}, usage(hint.New(fmt.Sprintf("--deadline %q is neither a time of the day nor a duration", text), "write it as 04:00 or as 90m"))
+	}
+	at := time.Date(now.Year(), now.Month(), now.Day(), clock.Hour(), clock.Minute(), 0, 0, now.Location())
+	if !at.After(now) {
+		at = at.AddDate(0, 0, 1)
+	}
+	return at, nil
 }
 
 func startJob(cmd *cobra.Command, env Env, c *client, v jobVerb, req protocol.StartRequest, f jobFlags) error {
