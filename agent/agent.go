@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -180,6 +181,13 @@ func Run(ctx context.Context, cfg Config, deps Deps) (err error) {
 	}
 	forget := false
 	defer func() { err = errors.Join(err, source.Close(forget)) }()
+	// Before the bus, which may be gone: a fence must not outlast its time for that.
+	fence := newFence(cfg, source.Host.BootID, deps.Logger)
+	watched, endWatch := context.WithCancel(ctx)
+	var watching sync.WaitGroup
+	watching.Go(func() { fence.watch(watched) })
+	defer watching.Wait()
+	defer endWatch()
 	identity, err := Enrol(ctx, cfg)
 	if err != nil {
 		return err
@@ -189,7 +197,7 @@ func Run(ctx context.Context, cfg Config, deps Deps) (err error) {
 		return err
 	}
 	defer nc.Close()
-	a := newRunner(cfg, deps, source, nc)
+	a := newRunner(cfg, deps, source, nc, fence)
 	forget, err = a.run(ctx)
 	if forget {
 		err = errors.Join(err, os.RemoveAll(cfg.serverRunDir()))

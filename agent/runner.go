@@ -48,13 +48,14 @@ type shipping struct {
 	done       chan error
 }
 
-func newRunner(cfg Config, deps Deps, source *Source, nc *nats.Conn) *runner {
+func newRunner(cfg Config, deps Deps, source *Source, nc *nats.Conn, fence *fence) *runner {
 	r := &runner{cfg: cfg, deps: deps, log: deps.Logger, source: source, nc: nc, notify: deps.Notify, changed: make(chan struct{}, 1)}
 	if r.notify == nil {
 		r.notify = func(string) {}
 	}
 	r.id = rand.Text()
-	r.fence = newFence(cfg, source.Host.BootID, r.log, r.poke)
+	r.fence = fence
+	fence.told(r.poke)
 	r.survey = &surveyor{look: source.Survey, server: cfg.Server, log: r.log.Named("survey"), changed: r.poke}
 	return r
 }
@@ -163,11 +164,7 @@ func (r *runner) state() protocol.AgentReport {
 			rep.Survey = survey
 		}
 	}
-	fenced, problem := r.fence.state()
-	rep.Fenced = fenced
-	if problem != nil {
-		rep.Problems = append(rep.Problems, *problem)
-	}
+	r.fence.report(&rep)
 	return rep
 }
 
@@ -184,7 +181,7 @@ func (r *runner) follow(ctx context.Context, o protocol.AgentOrder) error {
 		}
 		r.poke()
 	}
-	r.fence.want(ctx, &r.tasks, o.Fence)
+	r.fence.want(ctx, &r.tasks, o)
 	r.survey.want(ctx, &r.tasks, o.Survey)
 	if r.current == nil {
 		return nil
@@ -215,7 +212,7 @@ func (r *runner) startShipping(ctx context.Context, generation string) error {
 	shipper, err := ship.New(cfg, ship.Deps{
 		// A second shipper of this process continues the tracker that the first one had.
 		Tracker: r.source.Tracker, Resumed: r.source.Resumed || r.started > 0,
-		Conn: r.nc, Freezer: r.source.Freezer, Free: r.source.Free, Check: r.source.Check, Scratch: r.source.Scratch, Writes: r.source.Writes, Fenced: func() bool { fenced, _ := r.fence.state(); return fenced },
+		Conn: r.nc, Freezer: r.source.Freezer, Free: r.source.Free, Check: r.source.Check, Scratch: r.source.Scratch, Writes: r.source.Writes, Fenced: r.fence.fenced,
 		PreFreeze: r.preFreeze, PostThaw: r.postThaw, Logger: r.log.Named("ship"),
 	})
 	if err != nil {

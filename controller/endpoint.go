@@ -49,8 +49,9 @@ func (c *controller) agentOrder(server string) protocol.AgentOrder {
 		return order.Unknown(server)
 	}
 	applied := c.store.Applied()
-	_, replication, launch, _ := fleet.Settings(applied, server)
+	settings, replication, launch, _ := fleet.Settings(applied, server)
 	o := order.Agent(rec, replication, launch)
+	o.FenceMax = settings.FenceMax
 	if report, _, _ := c.reports.Agent(server); report.Survey != nil {
 		o.SurveyHeld = report.SurveyID
 	}

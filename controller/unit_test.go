@@ -198,3 +198,25 @@ func TestTheDeadlineRollsBack(t *testing.T) {
 		t.Logf("%s was writable %s after the decision", name, stepOf(job, name, "unfence").Ended.Sub(job.Applications[0].Decided))
 	}
 }
+
+// TestNothingIsCommittedBehindAFenceThatHasEnded: the last agent that is asked to keep its fence has let its writers go, when all is checked.
+func TestNothingIsCommittedBehindAFenceThatHasEnded(t *testing.T) {
+	w := newWorld(t)
+	defer w.controller(t.Context())()
+	w.twoTested()
+	w.mu.Lock()
+	w.lapsing = "web-2"
+	w.mu.Unlock()
+	job := w.awaitJob(w.start(protocol.JobCutover).ID)
+	if diff := cmp.Diff(map[string]protocol.Outcome{"shop": protocol.OutcomeRolledBack, "mail": protocol.OutcomeCommitted}, decided(job)); diff != "" {
+		t.Fatalf("(-want +got):\n%s\n%s", diff, outcomes(job))
+	}
+	if a := job.Applications[0]; !strings.Contains(a.Why+job.Applications[1].Why, "the fence of web-2 has ended by itself") {
+		t.Errorf("it is not said why: %+v", job.Applications)
+	}
+	for _, r := range w.records() {
+		if want := r.Name == "mx-1"; r.Fence != want || r.FenceKeep != want || (r.Cutover != nil) != want {
+			t.Errorf("%s: fence %v, kept %v, cutover %+v", r.Name, r.Fence, r.FenceKeep, r.Cutover)
+		}
+	}
+}

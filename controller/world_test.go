@@ -51,6 +51,7 @@ type world struct {
 	findings []protocol.Finding // of the agents' surveys; nil: they make none
 
 	brokenFence bool          // the agent's fence hook fails
+	lapsing     string        // its fence ends by itself when it is to be kept
 	taken       time.Duration // how long the cloud may take for snapshots; 0: long
 	takenAgo    time.Duration // the age of points when they are taken
 	read        time.Duration // how long it may take for a range of one; 0: long
@@ -173,10 +174,15 @@ func (w *world) obey(report *protocol.AgentReport, order protocol.AgentOrder) {
 	report.Problems = nil
 	if order.Fence != report.Fenced && w.brokenFence {
 		report.Problems = []protocol.Problem{{Code: protocol.ProblemFence, Message: "the hook failed"}}
-	} else if order.Fence != report.Fenced {
-		report.Fenced = order.Fence
+	} else if order.Fence != report.Fenced && (!report.FenceLapsed || !order.Fence) {
+		report.Fenced, report.FenceLapsed = order.Fence, false
 		w.fences = append(w.fences, order.Fence)
 	}
+	report.FenceID = order.FenceID
+	if report.Fenced && order.FenceKeep && report.Server == w.lapsing {
+		report.Fenced, report.FenceLapsed = false, true
+	}
+	report.FenceKept = report.Fenced && order.FenceKeep
 	p := order.Point
 	if p == nil || report.Server == w.slow || slices.ContainsFunc(report.Points, func(r protocol.PointReport) bool { return r.ID == p.ID }) {
 		return

@@ -20,7 +20,10 @@ type AgentReport struct {
 	Remaining   time.Duration `json:"remaining_ns"` // predicted time until all is durable; 0 when unknown or done
 	Durable     Position      `json:"durable"`
 	Fenced      bool          `json:"fenced"`
-	Points      []PointReport `json:"points,omitempty"` // outcome of the points ordered lately
+	FenceID     string        `json:"fence_id,omitempty"`     // of the order that the fence is for; an older agent names none
+	FenceKept   bool          `json:"fence_kept,omitempty"`   // it does not end by itself any more
+	FenceLapsed bool          `json:"fence_lapsed,omitempty"` // it has ended by itself: its time was over, or the host was restarted
+	Points      []PointReport `json:"points,omitempty"`       // outcome of the points ordered lately
 	Verify      *VerifyReport `json:"verify,omitempty"`
 	SurveyID    string        `json:"survey_id,omitempty"` // of the newest one; empty: there is none
 	Survey      *Survey       `json:"survey,omitempty"`    // the newest one, unless the last order says that the controller holds it
@@ -109,16 +112,19 @@ const (
 
 // AgentOrder is the reply to an [AgentReport]: the whole of what the agent shall do now.
 type AgentOrder struct {
-	Wanted     Wanted       `json:"wanted"`
-	Generation string       `json:"generation"`
-	Window     int64        `json:"window_bytes"` // unacknowledged bytes at most; 0: the agent's default
-	Fence      bool         `json:"fence"`        // stop the source's writers (the fence hook); false: release them
-	Point      *PointOrder  `json:"point,omitempty"`
-	Problem    *Problem     `json:"problem,omitempty"` // why the agent is not wanted, when it is not
-	Verify     *VerifyOrder `json:"verify,omitempty"`
-	Bandwidth  int64        `json:"bandwidth_bytes"` // bytes of frames per second at most; 0: unlimited
-	Survey     *SurveyOrder `json:"survey,omitempty"`
-	SurveyHeld string       `json:"survey_held,omitempty"` // id of the survey that need not be reported again
+	Wanted     Wanted        `json:"wanted"`
+	Generation string        `json:"generation"`
+	Window     int64         `json:"window_bytes"`           // unacknowledged bytes at most; 0: the agent's default
+	Fence      bool          `json:"fence"`                  // stop the source's writers (the fence hook); false: release them
+	FenceID    string        `json:"fence_id,omitempty"`     // one that has lapsed is not begun again
+	FenceMax   time.Duration `json:"fence_max_ns,omitempty"` // after which the agent releases them by itself; 0: never
+	FenceKeep  bool          `json:"fence_keep,omitempty"`   // the fence is not to end by itself any more
+	Point      *PointOrder   `json:"point,omitempty"`
+	Problem    *Problem      `json:"problem,omitempty"` // why the agent is not wanted, when it is not
+	Verify     *VerifyOrder  `json:"verify,omitempty"`
+	Bandwidth  int64         `json:"bandwidth_bytes"` // bytes of frames per second at most; 0: unlimited
+	Survey     *SurveyOrder  `json:"survey,omitempty"`
+	SurveyHeld string        `json:"survey_held,omitempty"` // id of the survey that need not be reported again
 }
 
 // PointOrder asks for one point. It is repeated until a [PointReport] of its id comes.

@@ -157,6 +157,8 @@ type ServerSettings struct {
 	Checks      []string `json:"checks"`
 	After       []string `json:"after,omitempty"` // servers of the same application that come first
 	Fence       string   `json:"fence"`           // hook: the agent's fence hook stops the writers; confirmed: the operator did
+	// FenceMax is how long a hook's fence lasts at most when nothing is committed; 0: for ever.
+	FenceMax time.Duration `json:"fence_max_ns,omitempty"`
 }
 
 // ApplicationSettings is an application block.

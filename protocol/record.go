@@ -19,9 +19,11 @@ type Server struct {
 	Zone       string          `json:"zone,omitempty"` // availability zone of the volumes
 	Initiation []Initiation    `json:"initiation"`
 	FirstByte  time.Time       `json:"first_byte"`
-	Continuous time.Time       `json:"continuous"` // when the initial sync was first complete
-	Wanted     Wanted          `json:"wanted"`     // what the agent is ordered to do
-	Fence      bool            `json:"fence"`      // wanted
+	Continuous time.Time       `json:"continuous"`           // when the initial sync was first complete
+	Wanted     Wanted          `json:"wanted"`               // what the agent is ordered to do
+	Fence      bool            `json:"fence"`                // wanted
+	FenceID    string          `json:"fence_id,omitempty"`   // the job that wants it
+	FenceKeep  bool            `json:"fence_keep,omitempty"` // and that it does not end by itself any more
 	PointOrder *PointOrder     `json:"point_order,omitempty"`
 	Verify     *VerifyOrder    `json:"verify_order,omitempty"` // the newest comparison that was ordered
 	Survey     string          `json:"survey,omitempty"`       // id of the newest survey that an operator asked for

@@ -107,6 +107,7 @@ server "web-1" {
   # replication = replication.default
   # disks       = []     # those of the agent's own configuration
   # fence       = "hook" # or confirmed: the operator has stopped the writers
+  # fence_max   = "1h"   # of a fence that is not committed; then the agent lets the writers go by itself
 }
 
 server "web-2" {

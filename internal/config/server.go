@@ -3,6 +3,7 @@ package config
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/hcl/v2"
 
@@ -20,6 +21,7 @@ func DefaultServer() protocol.ServerSettings {
 		Disks:       []string{},
 		Checks:      []string{},
 		Fence:       "hook",
+		FenceMax:    time.Hour,
 	}
 }
 
@@ -32,6 +34,7 @@ type serverBlock struct {
 	Disks       *hcl.Attribute `hcl:"disks,optional"`
 	Checks      *hcl.Attribute `hcl:"checks,optional"`
 	Fence       *hcl.Attribute `hcl:"fence,optional"`
+	FenceMax    *hcl.Attribute `hcl:"fence_max,optional"`
 	After       *hcl.Attribute `hcl:"after,optional"`
 }
 
@@ -43,6 +46,7 @@ func (b serverBlock) read(r *reader) protocol.ServerSettings {
 	r.disks(b.Disks, &s.Disks)
 	r.refs(b.Checks, "check", &s.Checks)
 	r.oneOf(b.Fence, &s.Fence, "hook", "confirmed")
+	r.duration(b.FenceMax, &s.FenceMax, time.Minute, 24*time.Hour)
 	r.refs(b.After, "server", &s.After)
 	r.inherits(b.Replication, b.At, "replication", b.Name)
 	r.inherits(b.Launch, b.At, "launch", b.Name)

@@ -14,7 +14,7 @@ import (
 func Agent(r protocol.Server, replication protocol.ReplicationSettings, launch protocol.LaunchSettings) protocol.AgentOrder {
 	survey := preflight.SurveyOrder(r.Survey, launch)
 	o := protocol.AgentOrder{
-		Wanted: r.Wanted, Generation: r.Generation, Window: replication.Window, Fence: r.Fence, Point: r.PointOrder, Verify: r.Verify,
+		Wanted: r.Wanted, Generation: r.Generation, Window: replication.Window, Fence: r.Fence, FenceID: r.FenceID, FenceKeep: r.FenceKeep, Point: r.PointOrder, Verify: r.Verify,
 		Survey: &survey,
 	}
 	return o

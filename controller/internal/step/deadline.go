@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"rehost/controller/internal/fleet"
 	"rehost/controller/internal/wave"
 	"rehost/protocol"
 )
@@ -76,6 +77,23 @@ func (l *lineup) late(a protocol.JobApplication, now time.Time) string {
 	back := l.wayBack(a)
 	if d := l.job.Deadline; !d.IsZero() && d.Sub(now) < back {
 		return fmt.Sprintf("the deadline %s is near, and %s are kept for the way back", d.Format(time.RFC3339), back.Round(time.Second))
+	}
+	job, err := l.store.Jobs.Get(l.job.ID)
+	if err != nil {
+		return ""
+	}
+	applied := l.store.Applied()
+	for _, s := range job.Servers {
+		if !slices.Contains(a.Servers, s.Server) || s.Status != protocol.StepInProgress {
+			continue
+		}
+		if report, _, _ := l.reports.Agent(s.Server); lapsed(report, job.ID) {
+			return lapse(s.Server).Message
+		}
+		settings, _, _, _ := fleet.Settings(applied, s.Server)
+		if fenced := s.Steps[0].Started; settings.Fence != fleet.FenceConfirmed && settings.FenceMax > 0 && !fenced.IsZero() && fenced.Add(settings.FenceMax).Sub(now) < back {
+			return fmt.Sprintf("the fence of %s lasts for %s at most, and %s are kept for the way back", s.Server, settings.FenceMax, back.Round(time.Second))
+		}
 	}
 	return ""
 }

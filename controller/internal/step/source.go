@@ -58,7 +58,14 @@ func either(err, other error) error {
 }
 
 func (w *Work) orderFence(ctx context.Context, on bool) error {
-	if _, err := w.store.Servers.Update(ctx, w.server, func(r *protocol.Server) error { r.Fence = on; return nil }); err != nil {
+	_, err := w.store.Servers.Update(ctx, w.server, func(r *protocol.Server) error {
+		r.Fence, r.FenceKeep = on, false
+		if on {
+			r.FenceID = w.job
+		}
+		return nil
+	})
+	if err != nil {
 		return err
 	}
 	ordered := time.Now()
@@ -69,7 +76,44 @@ func (w *Work) orderFence(ctx context.Context, on bool) error {
 				return false, &p
 			}
 		}
-		return ok && at.After(ordered) && report.Fenced == on, nil
+		if on && lapsed(report, w.job) {
+			return false, lapse(w.server)
+		}
+		return ok && at.After(ordered) && report.Fenced == on && (!on || report.FenceID == "" || report.FenceID == w.job), nil
+	})
+}
+
+// lapsed says that the fence which a job ordered has ended by itself.
+func lapsed(report protocol.AgentReport, job string) bool {
+	return report.FenceLapsed && report.FenceID == job
+}
+
+func lapse(server string) *protocol.Problem {
+	return &protocol.Problem{
+		Code: protocol.ProblemFence, Server: server, Message: "the fence of " + server + " has ended by itself: its fence_max was over, or the source was restarted",
+		Hint: "what was written since is not in the point: cut it over once more, or raise fence_max in its server block",
+	}
+}
+
+// keep has the agent promise that the fence does not end by itself any more. When it has, nothing is committed: the agent makes one of both true, for good.
+func keep(ctx context.Context, w *Work) error {
+	rec, err := w.record()
+	if err != nil || !rec.Fence {
+		return either(err, &skip{"the operator says that the writers are stopped"})
+	}
+	if report, _, _ := w.reports.Agent(w.server); report.FenceID == "" {
+		return &skip{"the agent is of a version whose fence does not end by itself"}
+	}
+	if _, err := w.store.Servers.Update(ctx, w.server, func(r *protocol.Server) error { r.FenceKeep = true; return nil }); err != nil {
+		return err
+	}
+	ordered := time.Now()
+	return await.Until(ctx, w.cfg.Poll, func() (bool, error) {
+		report, at, _ := w.reports.Agent(w.server)
+		if lapsed(report, w.job) {
+			return false, &final{lapse(w.server)}
+		}
+		return at.After(ordered) && report.FenceKept && report.FenceID == w.job, nil
 	})
 }
 

@@ -41,6 +41,7 @@ type step struct {
 // Names of steps that others refer to.
 const (
 	stepNameFence   = "fence"
+	stepNameKeep    = "keep"
 	stepNameConvert = "convert"
 	stepNameLaunch  = "launch"
 	stepNameCheck   = "check"
@@ -71,7 +72,8 @@ var (
 		name: stepNameCheck, attempts: 1, deadline: time.Hour, run: check,
 		start: protocol.EventCheckStart, end: protocol.EventCheckEnd, fail: protocol.EventCheckFail,
 	}
-	stepCommit  = step{name: "commit", attempts: 10, deadline: time.Minute, awaits: past(stepNameCheck), light: true, run: commit}
+	stepKeep    = step{name: stepNameKeep, attempts: 1, deadline: 2 * time.Minute, awaits: past(stepNameCheck), light: true, run: keep}
+	stepCommit  = step{name: "commit", attempts: 10, deadline: time.Minute, awaits: past(stepNameKeep), light: true, run: commit}
 	stepUnfence = step{name: "unfence", attempts: 10, deadline: time.Minute, when: onFailure, light: true, run: unfence, end: protocol.EventSourceReleased}
 	stepCleanup = step{
 		name: "cleanup", attempts: 5, deadline: 20 * time.Minute, when: always, run: cleanup,
@@ -101,7 +103,7 @@ var (
 // plans are the steps of each kind of job, in order.
 var plans = map[protocol.JobKind][]step{
 	protocol.JobTest:      {stepPoint, stepSnap, stepClone, stepConv, stepImage, stepRetire, stepLaunch, stepCheck, stepCleanup},
-	protocol.JobCutover:   {stepFence, stepPoint, stepSnap, stepClone, stepConv, stepImage, stepRetire, stepLaunch, stepCheck, stepCommit, stepUnfence, stepCleanup},
+	protocol.JobCutover:   {stepFence, stepPoint, stepSnap, stepClone, stepConv, stepImage, stepRetire, stepLaunch, stepCheck, stepKeep, stepCommit, stepUnfence, stepCleanup},
 	protocol.JobFinalize:  {stepDisconnect, stepRelease, stepRemove, stepIdle, stepFinalize},
 	protocol.JobRevert:    {stepWithdraw, stepResume, stepUntest},
 	protocol.JobTerminate: {stepTerminate},
