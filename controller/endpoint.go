@@ -82,7 +82,7 @@ func (c *controller) replicaOrder(name string) (protocol.ReplicaOrder, error) {
 	if !rs.Lost.IsZero() {
 		return protocol.ReplicaOrder{Replicas: []protocol.ReplicaAssignment{}}, nil // too late: another one takes over
 	}
-	var servers []protocol.Server
+	servers := make([]protocol.Server, 0, len(rs.Servers))
 	for _, server := range slices.Sorted(slices.Values(rs.Servers)) {
 		switch r, err := c.store.Servers.Get(server); {
 		case err == nil:

@@ -62,11 +62,7 @@ func (c *controller) reconcile(ctx context.Context) error {
 	ticker := time.NewTicker(c.cfg.Timing.Tick)
 	defer ticker.Stop()
 	for {
-		names, err := c.names()
-		if err != nil {
-			return err
-		}
-		for _, name := range c.looks.due(names, c.store.Fleet.Revision(store.AppliedKey), c.store.Servers.Revision, time.Now()) {
+		for _, name := range c.looks.due(c.names(), c.store.Fleet.Revision(store.AppliedKey), c.store.Servers.Revision, time.Now()) {
 			w.try(name, func() { c.look(ctx, name) })
 		}
 		w.try(retireKey, func() { c.complain(ctx, "", c.staging.Retire(ctx)) })
@@ -80,22 +76,19 @@ func (c *controller) reconcile(ctx context.Context) error {
 }
 
 // names lists the servers that are configured, and those that have a record.
-func (c *controller) names() ([]string, error) {
-	servers, err := c.store.Servers.List("")
-	if err != nil {
-		return nil, err
-	}
-	var names []string
-	known := map[string]bool{}
-	for _, s := range c.store.Applied().Servers {
+func (c *controller) names() []string {
+	configured, recorded := c.store.Applied().Servers, c.store.Servers.Keys()
+	names := make([]string, 0, max(len(configured), len(recorded)))
+	known := make(map[string]bool, len(configured))
+	for _, s := range configured {
 		names, known[s.Name] = append(names, s.Name), true
 	}
-	for _, r := range servers {
-		if !known[r.Name] {
-			names = append(names, r.Name)
+	for _, name := range recorded {
+		if !known[name] {
+			names = append(names, name)
 		}
 	}
-	return names, nil
+	return names
 }
 
 // watch looks at servers of which something was heard, until the next tick. It returns true when ctx has ended.

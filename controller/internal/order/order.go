@@ -31,7 +31,7 @@ func Unknown(server string) protocol.AgentOrder {
 // Replica is the order for a replication server. servers are those on its list, or more; awaited says whether the replica
 // of a server shall stand still at a point.
 func Replica(name string, servers []protocol.Server, report protocol.ReplicaReport, awaited func(server, point string) bool) protocol.ReplicaOrder {
-	out := protocol.ReplicaOrder{Replicas: []protocol.ReplicaAssignment{}}
+	out := protocol.ReplicaOrder{Replicas: make([]protocol.ReplicaAssignment, 0, len(servers))}
 	for _, r := range servers {
 		if r.Replica != name || !staging.Paired(r) {
 			continue

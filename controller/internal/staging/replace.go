@@ -136,14 +136,13 @@ func (s *Staging) fence(ctx context.Context, rs protocol.ReplicaServer) error {
 // leave takes a server from a replication server that was given up, as soon as that one is fenced. It returns true
 // while that is awaited. Volumes, stream and generation stay as they are: another replication server goes on from the checkpoint.
 func (s *Staging) leave(ctx context.Context, rec protocol.Server) (waiting bool, err error) {
-	all, err := s.store.Staging.List("")
+	lost, err := s.store.Staging.Find(func(rs *protocol.ReplicaServer) bool {
+		return !rs.Lost.IsZero() && slices.Contains(rs.Servers, rec.Name)
+	})
 	if err != nil {
 		return false, err
 	}
-	for _, rs := range all {
-		if rs.Lost.IsZero() || !slices.Contains(rs.Servers, rec.Name) {
-			continue
-		}
+	for _, rs := range lost {
 		// One that never came up is tried again, but not in a hurry: the next one may fare like it.
 		// Of one that has only room reserved for the server nothing is awaited: no volume was attached to it.
 		if rs.Name == rec.Replica && (rs.Fenced.IsZero() || (rs.LastSeen.IsZero() && time.Since(rs.Lost) < s.cfg.ReplicaBoot)) {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sort"
 	"strings"
 	"sync"
 
@@ -184,22 +185,66 @@ func (b *Bucket[T]) known(key string, value []byte) (v T, err error) {
 func (b *Bucket[T]) List(prefix string) ([]T, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	first, _ := slices.BinarySearch(b.keys, prefix)
-	out := []T{}
-	for _, k := range b.keys[first:] {
-		if !strings.HasPrefix(k, prefix) {
-			break
-		}
-		switch e := b.entries[k]; {
-		case e.value == nil: // deleted
-		case e.decoded == nil:
-			_, err := b.decode(k, e.value)
+	keys := b.with(prefix)
+	out := make([]T, 0, len(keys))
+	for _, k := range keys {
+		v, err := b.readable(k)
+		if err != nil {
 			return nil, err
-		default:
-			out = append(out, *e.decoded)
+		}
+		if v != nil {
+			out = append(out, *v)
 		}
 	}
 	return out, nil
+}
+
+// Find is [Bucket.List] of the records that match says true of. It copies no others, for who asks often and finds little.
+// match must not call the bucket.
+func (b *Bucket[T]) Find(match func(*T) bool) ([]T, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var out []T
+	for _, k := range b.keys {
+		v, err := b.readable(k)
+		if err != nil {
+			return nil, err
+		}
+		if v != nil && match(v) {
+			out = append(out, *v)
+		}
+	}
+	return out, nil
+}
+
+// Keys returns the keys of all records, in their order.
+func (b *Bucket[T]) Keys() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	out := make([]string, 0, len(b.keys))
+	for _, k := range b.keys {
+		if b.entries[k].value != nil {
+			out = append(out, k)
+		}
+	}
+	return out
+}
+
+// with returns the keys that start with prefix, also of deleted records. The caller holds the lock.
+func (b *Bucket[T]) with(prefix string) []string {
+	first, _ := slices.BinarySearch(b.keys, prefix)
+	keys := b.keys[first:]
+	return keys[:sort.Search(len(keys), func(i int) bool { return !strings.HasPrefix(keys[i], prefix) })]
+}
+
+// readable returns a record of the mirror, nil if it is deleted, or says why it cannot be read. The caller holds the lock.
+func (b *Bucket[T]) readable(key string) (*T, error) {
+	e := b.entries[key]
+	if e.value == nil || e.decoded != nil {
+		return e.decoded, nil
+	}
+	_, err := b.decode(key, e.value)
+	return nil, err
 }
 
 // Create writes a record that must not exist, or returns [ErrExists].

@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -112,5 +113,48 @@ func TestAFieldOfANewerVersionIsNotLost(t *testing.T) {
 	}
 	if e, err := kv.Get(t.Context(), "web-1"); err != nil || string(e.Value()) != newer {
 		t.Errorf("the record is %s now, %v", e.Value(), err)
+	}
+}
+
+func TestWhatIsDeletedIsNeitherListedNorFound(t *testing.T) {
+	s := bustest.Start(t)
+	js, err := jetstream.New(bustest.Connect(t, s, protocol.RoleController, "main"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := bucket(t, js)
+	for _, name := range []string{"web-2", "db-1", "web-1", "web-3", "xyz"} {
+		if err := b.Create(t.Context(), name, protocol.Server{Name: name}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.Delete(t.Context(), "web-3"); err != nil {
+		t.Fatal(err)
+	}
+	names := func(all []protocol.Server, err error) (out []string) {
+		if err != nil {
+			t.Error(err)
+		}
+		for _, r := range all {
+			out = append(out, r.Name)
+		}
+		return out
+	}
+	named := func(all ...string) func(*protocol.Server) bool {
+		return func(r *protocol.Server) bool { return slices.Contains(all, r.Name) }
+	}
+	for _, tt := range []struct {
+		what      string
+		got, want []string
+	}{
+		{"list", names(b.List("")), []string{"db-1", "web-1", "web-2", "xyz"}},
+		{"list web-", names(b.List("web-")), []string{"web-1", "web-2"}},
+		{"list web-3", names(b.List("web-3")), nil},
+		{"keys", b.Keys(), []string{"db-1", "web-1", "web-2", "xyz"}},
+		{"find", names(b.Find(named("xyz", "web-1", "web-3"))), []string{"web-1", "xyz"}},
+	} {
+		if !slices.Equal(tt.got, tt.want) {
+			t.Errorf("%s: got %q, want %q", tt.what, tt.got, tt.want)
+		}
 	}
 }
