@@ -96,6 +96,8 @@ func (r *fleet) measure(ctx context.Context) (fleetFigures, error) {
 		u.cpu /= rest.Seconds()
 		f.roles[role] = u
 	}
+	controller := f.roles[controllerProcess]
+	say("  controller at rest: %.3f cores, %.0f MiB of memory, %.0f MiB at the most", controller.cpu, controller.rss, controller.peak)
 	if err := r.allContinuous(ctx); err != nil {
 		return f, err
 	}
@@ -103,7 +105,7 @@ func (r *fleet) measure(ctx context.Context) (fleetFigures, error) {
 		for range asks {
 			began := time.Now()
 			cmd := exec.CommandContext(ctx, r.env.bin+"/rehost", "status", "-o", "json", "--context", r.operator())
-			if out, err := cmd.Output(); err != nil {
+			if out, err := cmd.CombinedOutput(); err != nil {
 				return fmt.Errorf("rehost status: %w: %s", err, out)
 			}
 			f.status = append(f.status, time.Since(began).Seconds())
