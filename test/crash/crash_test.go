@@ -28,7 +28,7 @@ func survive(t *testing.T, ownBus bool, kills int) {
 		t.Skip("takes minutes: make crash")
 	}
 	servers := []string{"web-1", "web-2", "web-3"}
-	w := newWorld(t, servers, ownBus)
+	w := newWorld(t, fleet(servers), ownBus)
 	for _, stage := range []struct {
 		kind protocol.JobKind
 		then protocol.Lifecycle
@@ -37,7 +37,7 @@ func survive(t *testing.T, ownBus bool, kills int) {
 		w.setMortal(true)
 		job := w.run(stage.kind)
 		n := w.setMortal(false)
-		w.awaitAll(stage.then)
+		w.awaitAll(servers, stage.then)
 		wantWhole(t, job, len(servers))
 		t.Logf("%s: %d kills in %s", stage.kind, n, time.Since(began).Round(time.Second))
 		if n < kills {
@@ -86,11 +86,11 @@ func fleet(servers []string) protocol.Fleet {
 	return f
 }
 
-func (w *world) awaitAll(want protocol.Lifecycle) {
+func (w *world) awaitAll(servers []string, want protocol.Lifecycle) {
 	w.t.Helper()
 	w.await("all "+string(want), func() bool {
-		s, err := ask[protocol.StatusRequest, protocol.Status](w, protocol.VerbStatus, protocol.StatusRequest{})
-		return err == nil && len(s.Servers) == 3 && !slices.ContainsFunc(s.Servers, func(s protocol.ServerStatus) bool { return s.Record.Lifecycle != want })
+		s, err := ask[protocol.StatusRequest, protocol.Status](w, protocol.VerbStatus, protocol.StatusRequest{Servers: servers})
+		return err == nil && len(s.Servers) == len(servers) && !slices.ContainsFunc(s.Servers, func(s protocol.ServerStatus) bool { return s.Record.Lifecycle != want })
 	})
 }
 

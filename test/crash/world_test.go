@@ -58,8 +58,12 @@ type world struct {
 }
 
 // newWorld brings servers to where they can be tested. own: the controller runs its bus itself, which is then killed with it.
-func newWorld(t *testing.T, servers []string, own bool) *world {
+func newWorld(t *testing.T, f protocol.Fleet, own bool) *world {
 	t.Helper()
+	var servers []string
+	for _, s := range f.Servers {
+		servers = append(servers, s.Name)
+	}
 	w := &world{t: t, dir: t.TempDir(), made: &ledger{ids: map[string]map[string]bool{}}, seen: map[string]bool{}, stopped: make(chan struct{})}
 	info := w.startCloud()
 	w.cloud = cloud.Config{Endpoint: info.Endpoint, Region: info.Region, CredentialsFile: info.CredentialsFile, Poll: 100 * time.Millisecond, MaxBackoff: 200 * time.Millisecond}
@@ -83,10 +87,10 @@ func newWorld(t *testing.T, servers []string, own bool) *world {
 		w.agent(name, w.connect(identities[name]))
 	}
 	w.watch(w.connect(identities[protocol.RoleController]))
-	if _, err := ask[protocol.ApplyRequest, protocol.Plan](w, protocol.VerbApply, protocol.ApplyRequest{Fleet: fleet(servers)}); err != nil {
+	if _, err := ask[protocol.ApplyRequest, protocol.Plan](w, protocol.VerbApply, protocol.ApplyRequest{Fleet: f}); err != nil {
 		t.Fatal(err)
 	}
-	w.awaitAll(protocol.ReadyForTest)
+	w.awaitAll(servers, protocol.ReadyForTest)
 	next()
 	return w
 }
