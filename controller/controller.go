@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"rehost/controller/internal/audit"
+	"rehost/controller/internal/backup"
 	"rehost/controller/internal/event"
 	"rehost/controller/internal/observe"
 	"rehost/controller/internal/operator"
@@ -50,6 +51,7 @@ type controller struct {
 	bus       protocol.Bus
 	nc        *nats.Conn
 	store     *store.Store
+	cloud     Cloud
 	reports   *observe.Reports
 	staging   *staging.Staging
 	points    *point.Points
@@ -71,6 +73,13 @@ func Run(ctx context.Context, cfg Config, deps Deps) error {
 	cfg.Timing.fill()
 	if cfg.Name == "" {
 		cfg.Name = defaultName
+	}
+	if cfg.External == nil {
+		release, err := lockDir(ctx, cfg.Dir, lockPatience)
+		if err != nil {
+			return fmt.Errorf("be the only controller of %s: %w", cfg.Dir, err)
+		}
+		defer func() { _ = release() }() // it ends with the process at the latest
 	}
 	at, authority, server, err := openBus(ctx, cfg, deps)
 	if err != nil {
@@ -121,7 +130,7 @@ func openBus(ctx context.Context, cfg Config, deps Deps) (bus.Context, *broker.A
 	if cfg.External != nil {
 		return *cfg.External, deps.Authority, nil, nil
 	}
-	server, err := broker.Listen(ctx, broker.ServerConfig{Dir: filepath.Join(cfg.Dir, "bus"), Address: cfg.Listen, Hosts: cfg.Hosts, Logger: deps.Logger.Named("nats")})
+	server, err := broker.Listen(ctx, broker.ServerConfig{Dir: busDir(cfg.Dir), Address: cfg.Listen, Hosts: cfg.Hosts, Logger: deps.Logger.Named("nats")})
 	if err != nil {
 		return bus.Context{}, nil, nil, err
 	}
@@ -157,7 +166,7 @@ func saveOperator(cfg Config, server *broker.Server) error {
 func wire(cfg Config, deps Deps, at protocol.Bus, authority *broker.Authority, server *broker.Server, nc *nats.Conn, js jetstream.JetStream, st *store.Store, log *audit.Log, events *event.Publisher) *controller {
 	t := cfg.Timing
 	c := &controller{
-		cfg: cfg, logger: deps.Logger, authority: authority, bus: at, nc: nc, store: st, audit: log, reports: observe.NewReports(), looks: newLooks(),
+		cfg: cfg, logger: deps.Logger, authority: authority, bus: at, nc: nc, store: st, cloud: deps.Cloud, audit: log, reports: observe.NewReports(), looks: newLooks(),
 		events: events, webhooks: webhook.New(cfg.Webhooks, js, st, deps.Logger.Named("webhook")), lasting: observe.Lasting{For: t.Lasting},
 	}
 	forReplicas := at
@@ -174,12 +183,25 @@ func wire(cfg Config, deps Deps, at protocol.Bus, authority *broker.Authority, s
 	if authority != nil {
 		tokens = authority
 	}
+	cuts := backup.New(st, js, log, cfg.Dir, fleetOf(authority))
 	var revoker operator.Revoker
 	if server != nil {
 		revoker = server
 	}
-	c.desk = operator.NewDesk(operator.Config{LostAfter: t.AgentLost, ReplicaLost: t.ReplicaLost, Bus: at}, st, c.reports, c.runner, c.points, c.staging, deps.Cloud, log, events, tokens, revoker)
+	c.desk = operator.NewDesk(operator.Config{LostAfter: t.AgentLost, ReplicaLost: t.ReplicaLost, Bus: at}, st, c.reports, c.runner, c.points, c.staging, deps.Cloud, log, cuts, events, tokens, revoker)
 	return c
+}
+
+// fleetOf names the fleet by the keys of its bus, or not at all.
+func fleetOf(a *broker.Authority) string {
+	if a == nil {
+		return ""
+	}
+	name, err := a.Fleet()
+	if err != nil {
+		return ""
+	}
+	return name
 }
 
 // run starts everything in order: records, then answers, then work; and ends it all with ctx.

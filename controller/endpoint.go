@@ -52,8 +52,12 @@ func (c *controller) agentOrder(server string) protocol.AgentOrder {
 	settings, replication, launch, _ := fleet.Settings(applied, server)
 	o := order.Agent(rec, replication, launch)
 	o.FenceMax = settings.FenceMax
-	if report, _, _ := c.reports.Agent(server); report.Survey != nil {
+	report, _, known := c.reports.Agent(server)
+	if report.Survey != nil {
 		o.SurveyHeld = report.SurveyID
+	}
+	if !rec.Restored.IsZero() && known {
+		o.Fence, o.FenceID, o.FenceKeep = report.Fenced || report.FenceKept, report.FenceID, report.FenceKept // an old record neither stops a source that serves nor lets one go on beside its target
 	}
 	o.Bandwidth = c.shares.limit(applied, c.reports, server, replication, c.cfg.Timing.AgentLost)
 	if p := c.reports.Twins(server); p != nil {

@@ -148,6 +148,9 @@ func (c *controller) reconcileServer(ctx context.Context, name string) error {
 			return err
 		}
 	}
+	if err := c.believe(ctx, name); err != nil {
+		c.complain(ctx, name, err) // it is asked again
+	}
 	rec, err := c.advance(ctx, name, wanted)
 	if err != nil {
 		return err

@@ -61,7 +61,12 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, bus: bustest.Start(t), cloud: newMemoryCloud(), held: map[string]protocol.PointMark{}, mute: map[string]bool{}, writes: map[string]int64{}, clinging: map[string]bool{}, holding: map[string][]string{}}
+	return newWorldOn(t, bustest.Start(t))
+}
+
+func newWorldOn(t *testing.T, on *broker.Server) *world {
+	t.Helper()
+	w := &world{t: t, bus: on, cloud: newMemoryCloud(), held: map[string]protocol.PointMark{}, mute: map[string]bool{}, writes: map[string]int64{}, clinging: map[string]bool{}, holding: map[string][]string{}}
 	w.operator = bustest.Connect(t, w.bus, protocol.RoleOperator, "test")
 	page := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { _, _ = rw.Write([]byte("it works")) }))
 	t.Cleanup(page.Close)
@@ -332,7 +337,7 @@ func ask[Req, Reply any](w *world, verb protocol.Verb, req Req) (Reply, error) {
 	w.t.Helper()
 	var reply Reply
 	var err error
-	for range 100 {
+	for range 1000 { // on a busy machine a controller takes seconds to start
 		reply, err = request[Req, Reply](w.t.Context(), w.operator, protocol.OperatorSubject(verb, "test"), req)
 		if err == nil || isProblem(err) && !dying(err) {
 			return reply, err

@@ -47,13 +47,14 @@ const (
 	ActionDisconnect Action = "DISCONNECT_FROM_SERVICE"
 	ActionArchive    Action = "MARK_AS_ARCHIVED"
 	ActionUnarchive  Action = "UNARCHIVE"
-	ActionRevoke     Action = "REVOKE_IDENTITY" // of the agent
+	ActionRevoke     Action = "REVOKE_IDENTITY"  // of the agent
+	ActionConfirm    Action = "CONFIRM_RESTORED" // a record from a backup holds, whatever speaks against it
 )
 
 // Actions lists all of them, in the order of a server's way.
 var Actions = []Action{
 	ActionStart, ActionRetry, ActionPause, ActionResume, ActionStop, ActionTest, ActionReady, ActionCutover, ActionRevert, ActionFinalize, ActionTerminate,
-	ActionDisconnect, ActionArchive, ActionUnarchive, ActionRevoke,
+	ActionDisconnect, ActionArchive, ActionUnarchive, ActionRevoke, ActionConfirm,
 }
 
 // ChangeRequest does to servers what takes no job.

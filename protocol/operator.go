@@ -32,6 +32,7 @@ const (
 	VerbVersion   Verb = "version"   // VersionRequest -> VersionReply
 	VerbAudit     Verb = "audit"     // AuditRequest -> AuditReply
 	VerbEvents    Verb = "events"    // EventsRequest -> EventsReply
+	VerbBackup    Verb = "backup"    // BackupRequest -> BackupPiece
 )
 
 // Reader is a request that may change nothing. One that does not say so of itself changes something, and is kept in the audit log.

@@ -37,6 +37,7 @@ type Server struct {
 	Disconnect time.Time       `json:"disconnected,omitzero"` // when an operator disconnected it
 	Archived   time.Time       `json:"archived,omitzero"`     // since when status leaves it out
 	Revoked    time.Time       `json:"revoked,omitzero"`      // identities that its agent got before are not let in
+	Restored   time.Time       `json:"restored,omitzero"`     // the time of the backup that it comes from, until its agent shows that it still holds
 	Remark     *Remark         `json:"remark,omitempty"`
 	// Replication is the state that lasted; the status tells the present one.
 	Replication Replication  `json:"replication,omitempty"`

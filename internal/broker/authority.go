@@ -76,17 +76,6 @@ func (f *authorityFile) open() (*Authority, error) {
 
 func createAuthority(path string) (*Authority, error) {
 	file := authorityFile{Roles: map[string]string{}}
-	newSeed := func(create func() (nkeys.KeyPair, error)) string {
-		pair, err := create()
-		if err != nil {
-			return ""
-		}
-		seed, err := pair.Seed()
-		if err != nil {
-			return ""
-		}
-		return string(seed)
-	}
 	file.Operator = newSeed(nkeys.CreateOperator)
 	file.Account, file.System = newSeed(nkeys.CreateAccount), newSeed(nkeys.CreateAccount)
 	for _, g := range grants {
@@ -97,6 +86,19 @@ func createAuthority(path string) (*Authority, error) {
 		return nil, err
 	}
 	return a, jsonfile.Write(path, file)
+}
+
+// newSeed makes a key; without one it is empty, which shows when it is opened.
+func newSeed(create func() (nkeys.KeyPair, error)) string {
+	pair, err := create()
+	if err != nil {
+		return ""
+	}
+	seed, err := pair.Seed()
+	if err != nil {
+		return ""
+	}
+	return string(seed)
 }
 
 // Fleet names the fleet among others: the public half of its account's key, in short. It is the same for as long as the

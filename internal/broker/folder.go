@@ -6,8 +6,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+
+	"github.com/nats-io/nkeys"
 
 	"rehost/internal/hint"
+	"rehost/internal/jsonfile"
 )
 
 // authorityName is the file of the keys that make identities, in the bus's folder.
@@ -27,4 +31,23 @@ func OpenAuthority(dir string) (*Authority, error) {
 		return nil, fmt.Errorf("open the keys of the bus: %w", err)
 	}
 	return openAuthority(path)
+}
+
+// Renew replaces, in a bus' folder, the keys that sign for roles; without any, those for all of them. What they have signed is good no
+// more; the fleet's name stays, and so does the certificate.
+func Renew(dir string, roles ...string) error {
+	path := filepath.Join(dir, authorityName)
+	var file authorityFile
+	if err := jsonfile.Read(path, &file); err != nil {
+		return fmt.Errorf("renew the keys of the bus: %w", err)
+	}
+	for _, g := range grants {
+		if len(roles) == 0 || slices.Contains(roles, g.role) {
+			file.Roles[g.role] = newSeed(nkeys.CreateAccount)
+		}
+	}
+	if _, err := file.open(); err != nil {
+		return fmt.Errorf("renew the keys of the bus: %w", err)
+	}
+	return jsonfile.Write(path, file)
 }

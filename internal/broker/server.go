@@ -38,6 +38,8 @@ type ServerConfig struct {
 	Address string   // host:port; port 0 takes a free one
 	Hosts   []string // further host names and addresses under which clients reach it
 	Logger  hclog.Logger
+	// Unsynced leaves it to the caller to make what is written durable, after Close: for filling a store that counts only when it is whole.
+	Unsynced bool
 }
 
 // Server is a running embedded NATS server.
@@ -113,7 +115,7 @@ func options(cfg ServerConfig, host string, port int, a *Authority, cert tls.Cer
 		MaxPayload: maxPayload, MaxPending: maxPending, WriteDeadline: writeDeadline,
 		JetStream: true, StoreDir: filepath.Join(cfg.Dir, "jetstream"),
 		JetStreamMaxStore: maxStore, JetStreamMaxMemory: maxMemory,
-		SyncAlways: true,
+		SyncAlways: !cfg.Unsynced,
 		TLS:        true, TLSTimeout: 5, // seconds; the default of 2 is short for a busy host
 		TLSConfig: &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13},
 		// What is authenticated may be slow; what is not may not wait for ever.

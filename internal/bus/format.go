@@ -13,13 +13,13 @@ import (
 	"rehost/protocol"
 )
 
-// Keys of the metadata of a bucket and of the audit log.
+// Keys of the metadata of a bucket, of the audit log and of the stream of events.
 const (
 	formatKey = "rehost.format" // of the records
 	writerKey = "rehost.version"
 )
 
-// metadata is what a bucket or the audit log says of its records from now on.
+// metadata is what each of them says of its records from now on.
 func metadata() map[string]string {
 	return map[string]string{formatKey: strconv.Itoa(protocol.RecordFormat), writerKey: version.String()}
 }
@@ -27,7 +27,7 @@ func metadata() map[string]string {
 // CheckFormat says that the records can be read and written by this version: a newer one may mean other things by them. It changes
 // nothing. What is not there yet is fine.
 func CheckFormat(ctx context.Context, js jetstream.JetStream) error {
-	streams := []string{protocol.AuditStream}
+	streams := []string{protocol.AuditStream, protocol.EventStream}
 	for _, bucket := range protocol.Buckets {
 		streams = append(streams, "KV_"+bucket)
 	}

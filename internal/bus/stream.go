@@ -48,15 +48,29 @@ const (
 	AuditBytes = int64(1) << 30       // some 500,000 requests
 )
 
-// EnsureAudit makes sure that there is an audit log; [EnsureBuckets] comes first. Nobody can delete of it, the controller included; what is in it only ages.
-func EnsureAudit(ctx context.Context, js jetstream.JetStream) (jetstream.Stream, error) {
-	stream, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+func auditStream(first uint64) jetstream.StreamConfig {
+	return jetstream.StreamConfig{
 		Name: protocol.AuditStream, Subjects: []string{protocol.AuditSubject}, Description: "who changed what, when and why",
 		Storage: jetstream.FileStorage, Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardOld,
-		MaxAge: AuditAge, MaxBytes: AuditBytes, DenyDelete: true, DenyPurge: true, Replicas: 1, Metadata: metadata(),
-	})
+		MaxAge: AuditAge, MaxBytes: AuditBytes, DenyDelete: true, DenyPurge: true, Replicas: 1, Metadata: metadata(), FirstSeq: first,
+	}
+}
+
+// EnsureAudit makes sure that there is an audit log; [EnsureBuckets] comes first. Nobody can delete of it, the controller included; what
+// is in it only ages.
+func EnsureAudit(ctx context.Context, js jetstream.JetStream) (jetstream.Stream, error) {
+	stream, err := js.CreateOrUpdateStream(ctx, auditStream(0))
 	if err != nil {
 		return nil, fmt.Errorf("ensure the audit log: %w", err)
+	}
+	return stream, nil
+}
+
+// CreateAudit makes an audit log whose first entry gets a number other than 1.
+func CreateAudit(ctx context.Context, js jetstream.JetStream, first uint64) (jetstream.Stream, error) {
+	stream, err := js.CreateStream(ctx, auditStream(first))
+	if err != nil {
+		return nil, fmt.Errorf("create the audit log: %w", err)
 	}
 	return stream, nil
 }
@@ -74,7 +88,7 @@ func EnsureEvents(ctx context.Context, js jetstream.JetStream) (jetstream.Stream
 	stream, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
 		Name: protocol.EventStream, Subjects: []string{protocol.EventSubjects}, Description: "what happened, as CloudEvents",
 		Storage: jetstream.FileStorage, Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardOld,
-		MaxAge: EventAge, MaxBytes: EventBytes, Duplicates: eventTwice, Replicas: 1,
+		MaxAge: EventAge, MaxBytes: EventBytes, Duplicates: eventTwice, Replicas: 1, Metadata: metadata(),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("ensure the stream of events: %w", err)

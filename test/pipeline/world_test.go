@@ -148,7 +148,12 @@ func (r reader) ReadAt(b []byte, offset int64) (int, error) {
 
 func newWorld(tb testing.TB, sizes ...int64) *world {
 	tb.Helper()
-	w := &world{tb: tb, dir: tb.TempDir(), bus: bustest.Start(tb), wanted: protocol.WantReplicate, gen: generation, virgin: true}
+	return newWorldOn(tb, bustest.Start(tb), sizes...)
+}
+
+func newWorldOn(tb testing.TB, on *broker.Server, sizes ...int64) *world {
+	tb.Helper()
+	w := &world{tb: tb, dir: tb.TempDir(), bus: on, wanted: protocol.WantReplicate, gen: generation, virgin: true}
 	level := hclog.Warn
 	if testing.Verbose() {
 		level = hclog.Debug

@@ -40,7 +40,7 @@ func (l *Log) Page(ctx context.Context, req protocol.AuditRequest) (protocol.Aud
 	}
 	reply.Next = max(last, req.After)
 	for _, e := range entries {
-		if req.Server == "" || slices.Contains(e.Servers, req.Server) {
+		if !e.At.Before(req.Since) && (req.Server == "" || slices.Contains(e.Servers, req.Server)) { // a restored entry is younger in the stream
 			reply.Entries = append(reply.Entries, e)
 		}
 	}

@@ -3,6 +3,7 @@ package lifecycle
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"rehost/protocol"
 )
@@ -55,7 +56,11 @@ var Rules = []Rule{
 	{Action: protocol.ActionArchive, Verb: "archive", MGN: "MarkAsArchived", In: over, unmet: unmetArchive},
 	{Action: protocol.ActionUnarchive, Verb: "unarchive", In: anywhere, unmet: unmetUnarchive},
 	{Action: protocol.ActionRevoke, Verb: "revoke", In: anywhere, Busy: true},
+	{Action: protocol.ActionConfirm, Verb: "confirm", In: anywhere, unmet: unmetConfirm},
 }
+
+// bold are the actions that an old record could make harmful: a second target beside one that serves, or the end of it.
+var bold = []protocol.Action{protocol.ActionTest, protocol.ActionCutover, protocol.ActionRevert, protocol.ActionFinalize}
 
 // RuleOf finds the rule of an action.
 func RuleOf(a protocol.Action) (Rule, bool) {
@@ -78,6 +83,10 @@ func Refusal(r protocol.Server, action protocol.Action, reason string) *protocol
 	}
 	if r.Job != "" && !rule.Busy {
 		return no(protocol.ProblemConflict, fmt.Sprintf("job %s works on it", r.Job), "wait for it: rehost job show "+r.Job+" --follow; or end it: rehost job cancel "+r.Job)
+	}
+	if !r.Restored.IsZero() && slices.Contains(bold, action) {
+		return no(protocol.ProblemConflict, "its record comes from a backup of "+r.Restored.UTC().Format(time.DateTime)+" UTC, and its agent has not shown that it still holds",
+			"see why: rehost status "+r.Name+"; then: rehost server confirm "+r.Name)
 	}
 	forced := slices.Contains(rule.Forced, r.Lifecycle)
 	if !forced && !slices.Contains(rule.In, r.Lifecycle) {
@@ -190,6 +199,13 @@ func unmetArchive(r protocol.Server) (message, hint string) {
 		return "", ""
 	}
 	return "it is archived already", "show it with: rehost status --archived"
+}
+
+func unmetConfirm(r protocol.Server) (message, hint string) {
+	if !r.Restored.IsZero() {
+		return "", ""
+	}
+	return "its record is not in doubt", "nothing is to be done"
 }
 
 func unmetUnarchive(r protocol.Server) (message, hint string) {

@@ -9,6 +9,7 @@ import (
 
 	"rehost/controller/internal/fleet"
 	"rehost/controller/internal/lifecycle"
+	"rehost/controller/internal/staging"
 	"rehost/controller/internal/store"
 	"rehost/controller/internal/wave"
 	"rehost/internal/hint"
@@ -71,6 +72,11 @@ var changes = map[protocol.Action]func(r *protocol.Server, now time.Time){
 	protocol.ActionArchive:   func(r *protocol.Server, now time.Time) { r.Archived = now },
 	protocol.ActionUnarchive: func(r *protocol.Server, _ time.Time) { r.Archived = time.Time{} },
 	protocol.ActionRevoke:    func(r *protocol.Server, now time.Time) { r.Revoked = now },
+	protocol.ActionConfirm: func(r *protocol.Server, _ time.Time) {
+		if r.Restored = (time.Time{}); r.Problem != nil && r.Problem.Step == staging.StepRestore {
+			r.Problem = nil
+		}
+	},
 }
 
 func (d *Desk) change(ctx context.Context, name string, req protocol.ChangeRequest) (protocol.Server, error) {
@@ -92,6 +98,9 @@ func (d *Desk) change(ctx context.Context, name string, req protocol.ChangeReque
 		}
 		now := time.Now()
 		changes[req.Action](r, now)
+		if req.Action == protocol.ActionConfirm && d.serves(name) {
+			r.Fence, r.FenceKeep = false, false // writers that go on are not stopped by what a backup says
+		}
 		r.Remark = &protocol.Remark{Action: req.Action, Reason: req.Reason, At: now}
 		lifecycle.Advance(r, wanted, now)
 		return nil
@@ -106,6 +115,12 @@ func (d *Desk) change(ctx context.Context, name string, req protocol.ChangeReque
 		err = d.Revoke()
 	}
 	return record, err
+}
+
+// serves says that the source's writers are not stopped, as far as its agent was heard of.
+func (d *Desk) serves(server string) bool {
+	report, _, known := d.reports.Agent(server)
+	return known && !report.Fenced
 }
 
 // irrevocable says why there is nothing to revoke for a server.

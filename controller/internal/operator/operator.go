@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"rehost/controller/internal/audit"
+	"rehost/controller/internal/backup"
 	"rehost/controller/internal/event"
 	"rehost/controller/internal/leftover"
 	"rehost/controller/internal/observe"
@@ -53,13 +54,14 @@ type Desk struct {
 	staging *staging.Staging
 	audit   *audit.Log
 	events  *event.Publisher
+	backup  *backup.Cuts
 	tokens  Tokens  // nil: the bus is not ours
 	revoker Revoker // the same
 }
 
 // NewDesk makes a Desk.
-func NewDesk(cfg Config, st *store.Store, reports *observe.Reports, runner *step.Runner, points *point.Points, sg *staging.Staging, c Cloud, log *audit.Log, events *event.Publisher, tokens Tokens, revoker Revoker) *Desk {
-	return &Desk{cfg: cfg, store: st, reports: reports, runner: runner, points: points, staging: sg, cloud: c, audit: log, events: events, tokens: tokens, revoker: revoker}
+func NewDesk(cfg Config, st *store.Store, reports *observe.Reports, runner *step.Runner, points *point.Points, sg *staging.Staging, c Cloud, log *audit.Log, cuts *backup.Cuts, events *event.Publisher, tokens Tokens, revoker Revoker) *Desk {
+	return &Desk{cfg: cfg, store: st, reports: reports, runner: runner, points: points, staging: sg, cloud: c, audit: log, backup: cuts, events: events, tokens: tokens, revoker: revoker}
 }
 
 // Endpoints lists what the desk answers. All requests that change something are kept in the audit log.
@@ -71,6 +73,7 @@ func (d *Desk) Endpoints() []bus.Endpoint {
 		handle(protocol.VerbPoint, d.Point), handle(protocol.VerbPin, d.Pin), handle(protocol.VerbRemove, d.Remove), handle(protocol.VerbSweep, d.Sweep),
 		handle(protocol.VerbVerify, d.Verify), handle(protocol.VerbPreflight, d.Preflight), handle(protocol.VerbToken, d.Token), handle(protocol.VerbVersion, d.Version),
 		handle(protocol.VerbAudit, d.audit.Page), handle(protocol.VerbEvents, d.events.Page), handle(protocol.VerbMove, d.staging.Move), handle(protocol.VerbRunbook, d.runner.Runbook),
+		handle(protocol.VerbBackup, d.backup.Piece),
 	}
 	out := make([]bus.Endpoint, 0, len(all))
 	for _, e := range all {

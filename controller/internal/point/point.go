@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -337,6 +338,38 @@ func (p *Points) Remove(ctx context.Context, server, id string) error {
 		return err
 	}
 	return p.deleteSnapshots(ctx, tagsOf(pt))
+}
+
+// Lost removes the complete points of a server whose snapshots are not in the cloud any more, and says so. Records do not know it when they come
+// from a backup.
+func (p *Points) Lost(ctx context.Context, server string) error {
+	all, err := p.store.Points.List(server + ".")
+	if err != nil {
+		return err
+	}
+	list, err := p.cloud.Snapshots(ctx, cloud.Tags{cloud.TagRole: cloud.RolePointSnapshot, cloud.TagServer: server})
+	if err != nil {
+		return err
+	}
+	there := map[string]bool{}
+	for _, s := range list {
+		there[s.ID] = true
+	}
+	for _, pt := range all {
+		if pt.State != protocol.PointComplete || !slices.ContainsFunc(pt.Snapshots, func(id string) bool { return !there[id] }) {
+			continue
+		}
+		p.logger.Warn("point is not there any more", "server", server, "point", pt.ID)
+		if err := p.update(ctx, pt, func(v *protocol.Point) {
+			v.Problem = &protocol.Problem{Code: protocol.ProblemPoint, Server: server, At: time.Now(), Message: "the snapshots of point " + pt.ID + " are not in the cloud any more"}
+		}); err != nil {
+			return err
+		}
+		if err := p.Remove(ctx, server, pt.ID); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // RemoveAll deletes the snapshots of all points of a server.

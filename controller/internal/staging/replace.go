@@ -181,3 +181,18 @@ var stepsOfReplica = []protocol.InitiationStep{
 	protocol.StepLaunchReplicaServer, protocol.StepBootReplicaServer, protocol.StepAuthenticate, protocol.StepDownloadSoftware,
 	protocol.StepCreateStagingDisks, protocol.StepAttachStagingDisks, protocol.StepPairReplicaServer,
 }
+
+// StepRestore is where problems of a restored record happen.
+const StepRestore = "RESTORE"
+
+// Doubt makes a restored record look at everything anew that another replication server would have to: instance, volumes and stream may
+// have changed since the backup of that time. A move that had not taken the volumes yet is given up. It returns the replication server that had room reserved for it.
+func Doubt(r *protocol.Server, at time.Time) (reserved string) {
+	if r.Restored = at; len(r.Initiation) > 0 {
+		startAnew(r, stepsOfReplica)
+	}
+	if m := r.Move; m != nil && m.Released.IsZero() {
+		r.Move, reserved = nil, m.Target
+	}
+	return reserved
+}

@@ -109,6 +109,9 @@ func (b *Bucket[T]) Ready() <-chan struct{} { return b.ready }
 // mirror has it. It must return at once. Call it before Run.
 func (b *Bucket[T]) Follow(changed func(key string)) { b.changed = changed }
 
+// places are those of writes: who has all of them keeps everybody from writing.
+func (b *Bucket[T]) places() chan struct{} { return b.slots }
+
 func (b *Bucket[T]) remember(key string, revision uint64, value []byte) {
 	if b.keep(key, revision, value) && b.changed != nil {
 		b.changed(key)

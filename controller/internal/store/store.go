@@ -24,6 +24,8 @@ type Store struct {
 	Enrolments *Bucket[protocol.Enrolment]
 	Told       *Bucket[protocol.Told]
 	Webhooks   *Bucket[protocol.Webhook]
+
+	turn chan struct{} // of Still
 }
 
 // Open makes sure that the buckets exist, and binds them.
@@ -31,7 +33,7 @@ func Open(ctx context.Context, js jetstream.JetStream) (*Store, error) {
 	if err := bus.EnsureBuckets(ctx, js); err != nil {
 		return nil, err
 	}
-	s := &Store{}
+	s := &Store{turn: make(chan struct{}, 1)}
 	for _, bind := range []func() error{
 		func() (err error) {
 			s.Servers, err = NewBucket[protocol.Server](ctx, js, protocol.BucketServers)
@@ -62,29 +64,57 @@ func Open(ctx context.Context, js jetstream.JetStream) (*Store, error) {
 	return s, nil
 }
 
+// bucket is one of any kind.
+type bucket interface {
+	Run(ctx context.Context) error
+	Ready() <-chan struct{}
+	places() chan struct{}
+}
+
+func (s *Store) all() []bucket {
+	return []bucket{s.Servers, s.Points, s.Jobs, s.Fleet, s.Staging, s.Enrolments, s.Told, s.Webhooks}
+}
+
 // Run keeps all mirrors until ctx ends.
 func (s *Store) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
-	for _, run := range []func(context.Context) error{
-		s.Servers.Run, s.Points.Run, s.Jobs.Run, s.Fleet.Run, s.Staging.Run, s.Enrolments.Run, s.Told.Run, s.Webhooks.Run,
-	} {
-		group.Go(func() error { return run(ctx) })
+	for _, b := range s.all() {
+		group.Go(func() error { return b.Run(ctx) })
 	}
 	return group.Wait()
 }
 
 // WaitReady waits until all mirrors are filled.
 func (s *Store) WaitReady(ctx context.Context) error {
-	for _, ready := range []<-chan struct{}{
-		s.Servers.Ready(), s.Points.Ready(), s.Jobs.Ready(), s.Fleet.Ready(), s.Staging.Ready(), s.Enrolments.Ready(), s.Told.Ready(), s.Webhooks.Ready(),
-	} {
+	for _, b := range s.all() {
 		select {
-		case <-ready:
+		case <-b.Ready():
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	}
 	return nil
+}
+
+// Still calls do while no record is written: then what is on the bus is one moment. Writers wait meanwhile. Another call waits for its turn.
+func (s *Store) Still(ctx context.Context, do func(context.Context) error) error {
+	select {
+	case s.turn <- struct{}{}:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	defer func() { <-s.turn }()
+	for _, b := range s.all() {
+		for range cap(b.places()) {
+			select {
+			case b.places() <- struct{}{}:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+			defer func() { <-b.places() }()
+		}
+	}
+	return do(ctx)
 }
 
 // Applied returns the applied configuration; before the first apply it is empty.

@@ -80,6 +80,13 @@ func changeVerbs() []changeVerb {
 				"source (`rehost-agent remove`) and enrol with a new token.",
 			warning: "The agents of these servers will be cut off:",
 		},
+		{
+			use: "confirm", action: protocol.ActionConfirm, done: "its record holds; see: rehost status %s",
+			short: "Say that a record from a backup still holds",
+			long: "After a restore, a server whose agent or whose instances speak against its record is neither tested nor cut over, reverted or finalized, and its fence stays as it\n" +
+				"is. This says that the source serves: its writers go on if they were stopped, and are not stopped if they run, unless record and agent agree that they are.",
+			warning: "The writers on these sources go on where no cutover is recorded. See that nothing serves in their place:",
+		},
 	}
 }
 

@@ -64,6 +64,7 @@ func startFake(tb testing.TB) (contextFile string, server *broker.Server) {
 		bus.Handle("token", protocol.OperatorSubject(protocol.VerbToken, "*"), f.token),
 		bus.Handle("audit", protocol.OperatorSubject(protocol.VerbAudit, "*"), f.audit),
 		bus.Handle("events", protocol.OperatorSubject(protocol.VerbEvents, "*"), f.events),
+		bus.Handle("backup", protocol.OperatorSubject(protocol.VerbBackup, "*"), f.backup),
 		bus.Handle("version", protocol.OperatorSubject(protocol.VerbVersion, "*"), f.version),
 	)
 	if err != nil {
@@ -496,4 +497,15 @@ func (f *fake) runbook(_ context.Context, req protocol.RunbookRequest) (protocol
 		},
 		Downtimes: []protocol.Downtime{{Of: "server db-1", Time: 9 * time.Minute, Basis: "its own jobs"}, {Of: "wave first", Time: 19 * time.Minute}},
 	}, nil
+}
+
+// backup is of one server that no record but its own knows of.
+func (f *fake) backup(_ context.Context, req protocol.BackupRequest) (protocol.BackupPiece, error) {
+	const text = `{"bucket":"rehost_servers","key":"web-1","value":{"name":"web-1","generation":"g1"}}` +
+		`{"bucket":"rehost_jobs","key":"test-1","value":{"id":"test-1","status":"STARTED"}}` + `{"bucket":"rehost_enrolments","key":"t","value":{"role":"agent","name":"web-1"}}`
+	cut := protocol.Cut{ID: "c", At: epoch, Format: protocol.RecordFormat, Bytes: int64(len(text)), SHA256: fmt.Sprintf("%x", sha256.Sum256([]byte(text))), Records: 3}
+	if req.Cut == "" {
+		return protocol.BackupPiece{Cut: cut}, nil
+	}
+	return protocol.BackupPiece{Cut: cut, Bytes: []byte(text)[req.Offset:min(req.Offset+50, int64(len(text)))]}, nil
 }
