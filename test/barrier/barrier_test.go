@@ -9,7 +9,7 @@ import (
 )
 
 func TestAPointOfAllServersIsOneMoment(t *testing.T) {
-	oneMoment(t, newWorld(t), 20)
+	oneMoment(t, newWorld(t), 50)
 }
 
 // One replication server holds as many volumes as it is given by default, each of another source that sends all the
