@@ -58,6 +58,7 @@ type Runbook struct {
 type RunbookStep struct {
 	Number  int       `json:"number"` // from 1
 	What    string    `json:"what"`
+	Server  string    `json:"server,omitempty"`
 	After   []int     `json:"after,omitempty"` // numbers of the steps that must be done
 	Who     string    `json:"who"`
 	Begin   time.Time `json:"begin"` // predicted

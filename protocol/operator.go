@@ -29,6 +29,7 @@ const (
 	VerbToken     Verb = "token"     // TokenRequest -> TokenReply
 	VerbPreflight Verb = "preflight" // PreflightRequest -> []Preflight
 	VerbRunbook   Verb = "runbook"   // RunbookRequest -> Runbook
+	VerbReport    Verb = "report"    // ReportRequest -> Report
 	VerbVersion   Verb = "version"   // VersionRequest -> VersionReply
 	VerbAudit     Verb = "audit"     // AuditRequest -> AuditReply
 	VerbEvents    Verb = "events"    // EventsRequest -> EventsReply

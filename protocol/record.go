@@ -173,6 +173,11 @@ type Job struct {
 	Confirmed bool `json:"confirmed,omitempty"`
 	// Deadline is when each application of a cutover must be committed, or its sources writable again; zero: never.
 	Deadline time.Time `json:"deadline,omitzero"`
+	// By and Reason are who started it, as the bus knows the operator, and why.
+	By            string            `json:"by,omitempty"`
+	Reason        string            `json:"reason,omitempty"`
+	Configuration *JobConfiguration `json:"configuration,omitempty"` // that was applied then
+	Runbook       *Runbook          `json:"runbook,omitempty"`       // of the cutover of a wave, as it was predicted then
 	// Applications are what a cutover commits or rolls back as one: each server is in one of them.
 	Applications []JobApplication `json:"applications,omitempty"`
 }
@@ -220,6 +225,7 @@ type JobServer struct {
 	Data     map[string]string `json:"data,omitempty"` // what steps hand on: point, snapshot, clone, image, instance, address
 	Changes  []Change          `json:"changes,omitempty"`
 	Scripts  []ScriptRun       `json:"scripts,omitempty"`  // that ran in the conversion
+	Verified time.Time         `json:"verified,omitzero"`  // end of the newest whole comparison without differences, when the job was started
 	Findings []Finding         `json:"findings,omitempty"` // of the conversion
 	Guest    *Guest            `json:"guest,omitempty"`
 	Problem  *Problem          `json:"problem,omitempty"`

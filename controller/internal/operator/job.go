@@ -28,11 +28,11 @@ func (d *Desk) Job(_ context.Context, req protocol.JobRequest) (protocol.Job, er
 	return newest[0], nil
 }
 
-// Jobs lists jobs without their logs and what their conversions changed.
+// Jobs lists jobs without their logs, their runbooks and what their conversions changed.
 func (d *Desk) Jobs(_ context.Context, req protocol.JobsRequest) ([]protocol.Job, error) {
 	jobs, err := d.newest(req)
 	for i := range jobs {
-		jobs[i].Log = nil
+		jobs[i].Log, jobs[i].Runbook = nil, nil
 		jobs[i].Servers = slices.Clone(jobs[i].Servers) // shared with other readers
 		for k := range jobs[i].Servers {
 			jobs[i].Servers[k].Changes = nil

@@ -62,6 +62,9 @@ func (r *Runner) Start(ctx context.Context, req protocol.StartRequest) (protocol
 		}
 		job.Servers = append(job.Servers, s)
 	}
+	if err := r.evidence(ctx, &job, applied); err != nil {
+		return protocol.Job{}, err
+	}
 	if err := r.store.Jobs.Create(ctx, job.ID, job); err != nil {
 		return protocol.Job{}, err
 	}

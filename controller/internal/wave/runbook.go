@@ -149,7 +149,7 @@ func (w *writer) server(n Node, begin int, numbers map[string]int) int {
 	}
 	span := w.spans[n.Server]
 	return w.add(protocol.RunbookStep{
-		What: "cut over " + n.Server, After: after, Who: who, Begin: w.out.Start.Add(span.Begin), End: w.out.Start.Add(span.End), Success: success,
+		What: "cut over " + n.Server, Server: n.Server, After: after, Who: who, Begin: w.out.Start.Add(span.Begin), End: w.out.Start.Add(span.End), Success: success,
 		Back: "a failure rolls " + n.unit() + " back: the source goes on; after the commit: rehost server revert " + n.Server,
 	})
 }

@@ -61,6 +61,7 @@ func startFake(tb testing.TB) (contextFile string, server *broker.Server) {
 		bus.Handle("verify", protocol.OperatorSubject(protocol.VerbVerify, "*"), f.verify),
 		bus.Handle("preflight", protocol.OperatorSubject(protocol.VerbPreflight, "*"), f.preflight),
 		bus.Handle("runbook", protocol.OperatorSubject(protocol.VerbRunbook, "*"), f.runbook),
+		bus.Handle("report", protocol.OperatorSubject(protocol.VerbReport, "*"), f.report),
 		bus.Handle("token", protocol.OperatorSubject(protocol.VerbToken, "*"), f.token),
 		bus.Handle("audit", protocol.OperatorSubject(protocol.VerbAudit, "*"), f.audit),
 		bus.Handle("events", protocol.OperatorSubject(protocol.VerbEvents, "*"), f.events),

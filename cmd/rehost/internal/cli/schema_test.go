@@ -81,6 +81,8 @@ func TestSchemasAreAsTheyWere(t *testing.T) {
 		"point":     heads(t, pointColumns()) + schemaText([]protocol.Point{}),
 		"leftover":  heads(t, leftoverColumns()) + schemaText([]protocol.Leftover{}),
 		"preflight": heads(t, preflightColumns()) + schemaText([]protocol.Preflight{}),
+		"report":    schemaText(protocol.Report{}),
+		"event":     schemaText(protocol.Event{}) + schemaText(protocol.Transition{}) + schemaText(protocol.JobEventData{}),
 		"plan":      schemaText(protocol.Plan{}),
 		"planfile":  schemaText(planFile{}),
 	} {

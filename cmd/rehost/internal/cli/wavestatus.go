@@ -1,0 +1,164 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"rehost/internal/progress"
+	"rehost/protocol"
+)
+
+func newWaveStatus(env Env, c *client) *cobra.Command {
+	var req protocol.ReportRequest
+	var output string
+	var watch bool
+	cmd := &cobra.Command{
+		Use: "status WAVE", Short: "Show how the cutover of a wave goes, beside what was predicted", Args: one("WAVE"),
+		Long: "Show the runbook of a wave's newest cutover (or of its newest test, when there was none) with the actual times beside the predicted ones,\n" +
+			"while it runs and afterwards, and how long servers, applications and the wave were down. Times count from the start.",
+		Example: "  rehost wave status first\n  rehost wave status first --watch\n  rehost wave status first --job cutover-20260301-220000-0a1b2c -o json",
+	}
+	cmd.Flags().StringVar(&req.Job, "job", "", "another `job` of the wave")
+	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "show it again and again, until the job has ended")
+	outputFlag(cmd, &output)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		defer c.close()
+		req.Wave = args[0]
+		if watch {
+			return watchWave(cmd.Context(), env, c, req, output == formatJSON)
+		}
+		report, err := ask[protocol.ReportRequest, protocol.Report](cmd.Context(), c, protocol.VerbReport, req)
+		if err != nil {
+			return err
+		}
+		if output == formatJSON {
+			return writeJSON(env.Stdout, report)
+		}
+		var p printer
+		waveStatusPage(&p, env, report)
+		return p.flush(env.Stdout)
+	}
+	return cmd
+}
+
+// watchWave repaints a terminal until the job has ended; in a log it writes the page again only when the state of a row changed.
+func watchWave(ctx context.Context, env Env, c *client, req protocol.ReportRequest, asJSON bool) error {
+	last := ""
+	err := follow(ctx, c, 0, func(ctx context.Context) (bool, error) {
+		report, err := ask[protocol.ReportRequest, protocol.Report](ctx, c, protocol.VerbReport, req)
+		if err != nil {
+			return false, err
+		}
+		req.Job = report.Job // a newer job of the wave is another one
+		if asJSON {
+			return report.Status.Ended(), writeJSON(env.Stdout, report)
+		}
+		var p printer
+		var state strings.Builder
+		state.WriteString(string(report.Status))
+		for _, s := range report.Steps {
+			state.WriteString(" " + string(s.Status))
+		}
+		if env.Terminal {
+			p.b.WriteString("\x1b[H\x1b[J")
+		}
+		if env.Terminal || state.String() != last {
+			waveStatusPage(&p, env, report)
+		}
+		last = state.String()
+		return report.Status.Ended(), p.flush(env.Stdout)
+	})
+	if ctx.Err() == nil {
+		return err
+	}
+	return nil // to interrupt is how a watch ends
+}
+
+func waveStatusPage(p *printer, env Env, r protocol.Report) {
+	p.line("wave %s: job %s  %s  %s%s", r.Wave, r.Job, r.Kind, r.Status, reportSpan(r))
+	if r.Runbook == nil {
+		p.line("note: no prediction was recorded when it was started")
+	}
+	p.line("")
+	p.table(env.Width, []int{1, 5}, stepTable(r, false))
+	p.line("")
+	p.table(env.Width, []int{4}, reportDowntimeTable(r))
+	for _, a := range r.Applications {
+		if a.Outcome != "" && a.Outcome != protocol.OutcomeCommitted {
+			p.line("%s: %s: %s", a, a.Outcome, oneLine(a.Why))
+		}
+	}
+	for _, s := range r.Servers {
+		if s.Problem != nil {
+			problemLines(p, s.Server, s.Problem)
+		}
+	}
+}
+
+// reportSpan says how long a job ran or runs.
+func reportSpan(r protocol.Report) string {
+	if r.Ended.IsZero() {
+		return "  for " + progress.Short(r.At.Sub(r.Created))
+	}
+	return "  took " + progress.Short(r.Ended.Sub(r.Created))
+}
+
+// stepTable is the runbook with what happened. The last column says what runs, and if it is to, what went wrong.
+func stepTable(r protocol.Report, wrong bool) [][]string {
+	rows := [][]string{{"STEP", "WHAT", "PREDICTED", "ACTUAL", "STATE", "NOW"}}
+	for _, s := range r.Steps {
+		predicted := ""
+		if r.Runbook != nil && !s.Begin.IsZero() {
+			predicted = times(r.Runbook.Start, s.Begin, s.End)
+		}
+		state := string(s.Status)
+		if state == "" {
+			state = "-"
+		}
+		what, _, _ := strings.Cut(s.What, ": ") // without the command
+		now := oneLine(s.Now)
+		if s.Status != protocol.StepInProgress && !wrong {
+			now = ""
+		}
+		rows = append(rows, []string{strconv.Itoa(s.Number), what, predicted, times(r.Created, s.Began, s.Ended), state, now})
+	}
+	return rows
+}
+
+// times are a begin and an end, counted from a start.
+func times(start, begin, end time.Time) string {
+	if begin.IsZero() {
+		return ""
+	}
+	text := "+" + progress.Short(begin.Sub(start)) + " to "
+	if end.IsZero() {
+		return text + "..."
+	}
+	return text + "+" + progress.Short(end.Sub(start))
+}
+
+func reportDowntimeTable(r protocol.Report) [][]string {
+	rows := [][]string{{"DOWN", "PREDICTED", "ACTUAL", "ERROR", "FROM"}}
+	for _, d := range r.Downtimes {
+		predicted, actual, off := "-", "-", ""
+		if d.Predicted > 0 {
+			predicted = progress.Short(d.Predicted)
+		}
+		if d.Actual > 0 {
+			actual = progress.Short(d.Actual)
+		}
+		if d.Open {
+			actual += " till now"
+		}
+		if d.Error != nil {
+			off = fmt.Sprintf("%+.0f %%", *d.Error)
+		}
+		rows = append(rows, []string{d.Of, predicted, actual, off, d.Basis})
+	}
+	return rows
+}

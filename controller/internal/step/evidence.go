@@ -1,0 +1,34 @@
+package step
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+
+	"rehost/controller/internal/store"
+	"rehost/internal/bus"
+	"rehost/protocol"
+)
+
+// evidence writes into a new job what later nobody could find out: who starts it and why, with which configuration, and what is predicted.
+func (r *Runner) evidence(ctx context.Context, job *protocol.Job, applied protocol.Fleet) error {
+	text, err := json.Marshal(applied)
+	if err != nil {
+		return fmt.Errorf("encode the configuration: %w", err)
+	}
+	job.By, job.Reason = bus.Sender(ctx), bus.Reason(ctx)
+	job.Configuration = &protocol.JobConfiguration{Revision: r.store.Fleet.Revision(store.AppliedKey), Hash: fmt.Sprintf("%x", sha256.Sum256(text))}
+	for i := range job.Servers {
+		job.Servers[i].Verified = r.facts(applied, job.Servers[i].Server).Verified
+	}
+	if job.Kind != protocol.JobCutover || job.Of.Wave == "" {
+		return nil
+	}
+	book, err := r.Runbook(ctx, protocol.RunbookRequest{Wave: job.Of.Wave})
+	if err != nil {
+		return err
+	}
+	job.Runbook = &book
+	return nil
+}
