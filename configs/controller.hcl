@@ -2,6 +2,9 @@
 
 # data_dir = "/var/lib/rehost-controller"
 
+# The folder of the programs that command gates may run. Without it none are run. Operators choose their arguments.
+# Example: gate_commands = "/etc/rehost/gates"
+
 # The bus: inside the controller, or an existing NATS cluster with TLS, JetStream and operator-mode JWT.
 bus {
   embedded {

@@ -27,6 +27,7 @@ type Config struct {
 	OperatorContext string       // file for the operator's context; empty: operator.json in Dir
 	JobServers      int          // worked on by all jobs at once; 0: 20
 	Webhooks        []Webhook
+	GateCommands    string // folder of the programs that gates may run; empty: none
 	Cloud           cloud.Config
 	Timing          Timing
 }

@@ -177,7 +177,7 @@ func wire(cfg Config, deps Deps, at protocol.Bus, authority *broker.Authority, s
 		st, c.reports, deps.Cloud, &streams{js: js, authority: authority, bus: forReplicas}, deps.Logger.Named("staging"))
 	c.points = point.New(point.Config{HeldWithin: t.PointHeld, TakenWithin: t.PointTaken, ReadWithin: t.SnapshotRead}, st, c.reports, deps.Cloud, deps.Logger.Named("point"))
 	c.barrier = barrier.New(c.points.Members)
-	c.runner = step.NewRunner(step.Config{Poll: t.Poll, Retry: t.Retry, AgentLost: t.AgentLost, WayBack: t.WayBack, Servers: cmp.Or(cfg.JobServers, defaultJobServers)},
+	c.runner = step.NewRunner(step.Config{Poll: t.Poll, Retry: t.Retry, AgentLost: t.AgentLost, WayBack: t.WayBack, Servers: cmp.Or(cfg.JobServers, defaultJobServers), GateCommands: cfg.GateCommands},
 		st, c.reports, deps.Cloud, c.points, c.staging, deps.Logger.Named("job"))
 	var tokens operator.Tokens
 	if authority != nil {

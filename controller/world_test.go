@@ -56,7 +56,8 @@ type world struct {
 	takenAgo    time.Duration // the age of points when they are taken
 	read        time.Duration // how long it may take for a range of one; 0: long
 
-	webhooks []Webhook
+	webhooks     []Webhook
+	gateCommands string // the folder of the controller's commands
 }
 
 func newWorld(t *testing.T) *world {
@@ -307,7 +308,7 @@ func (w *world) controller(parent context.Context) (stop func()) {
 	w.t.Helper()
 	ctx, cancel := context.WithCancel(parent)
 	external := bustest.Context(w.t, w.bus, protocol.RoleController, "main")
-	cfg := Config{External: &external, Webhooks: w.webhooks, Timing: Timing{
+	cfg := Config{External: &external, GateCommands: w.gateCommands, Webhooks: w.webhooks, Timing: Timing{
 		Lasting: 20 * time.Millisecond, Tick: 20 * time.Millisecond, Poll: 10 * time.Millisecond, Retry: 20 * time.Millisecond, AgentLost: 3 * time.Second, ReplicaLost: lost, ReplicaRelease: 2 * time.Second, PointHeld: 10 * time.Second, PointTaken: w.taken, SnapshotRead: w.read, WayBack: time.Second,
 	}}
 	ready, ended := make(chan struct{}), make(chan error, 1)

@@ -9,7 +9,38 @@ type GateSettings struct {
 	Tested   time.Duration    `json:"tested_ns,omitempty"`   // age of each server's newest test that passed, at most
 	Clean    bool             `json:"clean,omitempty"`       // preflight has not even warnings
 	Windows  []WindowSettings `json:"windows,omitempty"`     // the cutover fits into one of them, as predicted
+
+	Approvals []ApprovalSettings    `json:"approvals,omitempty"`
+	Commands  []CommandGateSettings `json:"commands,omitempty"`
+	Pages     []PageGateSettings    `json:"pages,omitempty"`
 }
+
+// ApprovalSettings is an approval block: people with a role say yes to the wave as it is.
+type ApprovalSettings struct {
+	Role     string        `json:"role"`
+	Count    int           `json:"count"`               // different people; at least 1
+	FourEyes bool          `json:"four_eyes,omitempty"` // who starts the cutover does not count, and nobody counts for two roles
+	Valid    time.Duration `json:"valid_ns,omitempty"`  // age of an approval, at most; 0: until the wave is changed
+}
+
+// CommandGateSettings is a command block: a program on the controller's machine ends with 0.
+type CommandGateSettings struct {
+	Name    string        `json:"name"`
+	Argv    []string      `json:"argv"` // the first one is a file's name in the controller's gate_commands folder
+	Timeout time.Duration `json:"timeout_ns"`
+}
+
+// PageGateSettings is an http block: a page answers a GET as it should.
+type PageGateSettings struct {
+	Name     string        `json:"name"`
+	URL      string        `json:"url"`
+	Status   int           `json:"status"`
+	Contains string        `json:"contains,omitempty"` // in the first MiB of the answer
+	Timeout  time.Duration `json:"timeout_ns"`
+}
+
+// MaxGateTimeout bounds how long a gate may take to answer: a person waits for it.
+const MaxGateTimeout = 20 * time.Second
 
 // WindowSettings is a time for cutovers: from a time of the day to a later one, or to one of the next day.
 type WindowSettings struct {
@@ -23,7 +54,7 @@ type WindowSettings struct {
 
 // Gate is what must hold before a cutover, and whether it does.
 type Gate struct {
-	Name string `json:"name"` // lag, verified, tested, preflight, window
+	Name string `json:"name"` // lag, verified, tested, preflight, window, "approval ROLE", "command NAME", "http NAME"
 	Want string `json:"want"` // for people
 	Open bool   `json:"open"`
 	Why  string `json:"why,omitempty"` // it is closed

@@ -30,6 +30,8 @@ const (
 	VerbPreflight Verb = "preflight" // PreflightRequest -> []Preflight
 	VerbRunbook   Verb = "runbook"   // RunbookRequest -> Runbook
 	VerbReport    Verb = "report"    // ReportRequest -> Report
+	VerbApprove   Verb = "approve"   // ApproveRequest -> Approval
+	VerbApprovals Verb = "approvals" // ApprovalsRequest -> Approvals
 	VerbVersion   Verb = "version"   // VersionRequest -> VersionReply
 	VerbAudit     Verb = "audit"     // AuditRequest -> AuditReply
 	VerbEvents    Verb = "events"    // EventsRequest -> EventsReply

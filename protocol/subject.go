@@ -51,6 +51,10 @@ func OperatorSubject(v Verb, operator string) string {
 	return "rehost.v1.controller.operator." + string(v) + "." + operator
 }
 
+// GrantSubject takes a [GrantRequest] and answers with an [Operator]. No operator may publish it: it is for who holds the keys that
+// sign identities, on the controller's machine.
+func GrantSubject(by string) string { return "rehost.v1.controller.grant." + by }
+
 // The audit log: a stream, and the subject on which its entries are published. Only a controller may.
 const (
 	AuditStream  = "rehost_audit"
@@ -91,10 +95,13 @@ const (
 	BucketEnrolments  = "rehost_enrolments"  // key: hash of a token; value: [Enrolment]
 	BucketTold        = "rehost_told"        // key: what an event's record is, such as server.web-1; value: [Told]
 	BucketWebhooks    = "rehost_webhooks"    // key: webhook; value: [Webhook]
+	BucketOperators   = "rehost_operators"   // key: operator; value: [Operator]
+	BucketApprovals   = "rehost_approvals"   // key: wave.role.operator; value: [Approval]
 )
 
 // Buckets lists every bucket.
 var Buckets = []string{
 	BucketServers, BucketPoints, BucketJobs, BucketFleet, BucketStaging, BucketCheckpoints, BucketEnrolments,
 	BucketTold, BucketWebhooks,
+	BucketOperators, BucketApprovals,
 }

@@ -28,20 +28,9 @@ func Run(ctx context.Context, name string, args ...string) ([]byte, error) {
 
 // RunIn is Run in the folder dir (empty: the current one) with the given standard input (may be nil).
 func RunIn(ctx context.Context, dir string, stdin []byte, name string, args ...string) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, name, args...)
+	cmd := newCmd(ctx, name, args)
 	cmd.Dir = dir
 	cmd.Stdin = bytes.NewReader(stdin)
-	cmd.WaitDelay = 5 * time.Second
-	// A child that outlives us would go on working on devices that we already cleaned up.
-	// In a process group of its own, it does not get the terminal's Ctrl-C: what ends it is ctx, and a clean-up is not cut short.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
-	// The programs that it has started too: they would keep its output open and go on with what was called off.
-	cmd.Cancel = func() error {
-		if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); !errors.Is(err, syscall.ESRCH) {
-			return err
-		}
-		return os.ErrProcessDone
-	}
 	var out, errOut bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errOut
 	err := cmd.Run()
@@ -56,4 +45,32 @@ func RunIn(ctx context.Context, dir string, stdin []byte, name string, args ...s
 		return out.Bytes(), fmt.Errorf("run %s %s: %w: %s", name, strings.Join(args, " "), err, text)
 	}
 	return out.Bytes(), nil
+}
+
+// Ask runs a program that somebody else wrote, in an environment of its own, and returns the last line that it wrote to its standard
+// output or error, of which no more than some KiB are kept however much it writes. An error says only how it ended.
+func Ask(ctx context.Context, env []string, name string, args ...string) (lastLine string, err error) {
+	cmd := newCmd(ctx, name, args)
+	cmd.Env = env
+	out := &tail{}
+	cmd.Stdout, cmd.Stderr = out, out
+	err = cmd.Run()
+	return out.lastLine(), err
+}
+
+// newCmd is a program that ends with ctx, and with us, together with those that it started.
+func newCmd(ctx context.Context, name string, args []string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.WaitDelay = 5 * time.Second
+	// A child that outlives us would go on working on devices that we already cleaned up.
+	// In a process group of its own, it does not get the terminal's Ctrl-C: what ends it is ctx, and a clean-up is not cut short.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	// The programs that it has started too: they would keep its output open and go on with what was called off.
+	cmd.Cancel = func() error {
+		if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); !errors.Is(err, syscall.ESRCH) {
+			return err
+		}
+		return os.ErrProcessDone
+	}
+	return cmd
 }

@@ -24,3 +24,22 @@ func TestRunOfAMissingProgramHints(t *testing.T) {
 		t.Fatalf("got %v with hint %q", err, hint.Of(err))
 	}
 }
+
+func TestAskKeepsTheLastLine(t *testing.T) {
+	for script, want := range map[string]string{
+		"echo one; echo two >&2; echo": "two",
+		"printf 'half\\rwhole'":        "whole",
+		"true":                         "",
+		"i=0; while [ $i -lt 20000 ]; do echo $i; i=$((i+1)); done": "19999",
+		"printf '\\377bad'": "?bad",
+		`printf "$A"`:       "its own",
+	} {
+		got, err := Ask(t.Context(), []string{"A=its own"}, "/bin/sh", "-c", script)
+		if err != nil || got != want {
+			t.Errorf("%s: got %q, %v, want %q", script, got, err, want)
+		}
+	}
+	if got, err := Ask(t.Context(), nil, "/bin/sh", "-c", "echo no; exit 3"); err == nil || got != "no" {
+		t.Errorf("a program that fails: got %q, %v", got, err)
+	}
+}

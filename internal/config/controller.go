@@ -14,7 +14,10 @@ type Controller struct {
 	ReplicaBus []string // the bus's URLs as replication servers see them; empty: as the controller does
 	Jobs       Jobs
 	Webhooks   []Webhook
-	Log        Log
+	// GateCommands is the folder of the programs that gates may run; empty: none. What is in it, operators may have run with arguments of
+	// their own, by the controller's user.
+	GateCommands string
+	Log          Log
 }
 
 // Jobs bounds what all jobs together do.
@@ -62,6 +65,7 @@ func DefaultController() Controller {
 
 type controllerFile struct {
 	DataDir    *hcl.Attribute      `hcl:"data_dir,optional"`
+	Commands   *hcl.Attribute      `hcl:"gate_commands,optional"`
 	Bus        *controllerBusBlock `hcl:"bus,block"`
 	Cloud      cloudBlock          `hcl:"cloud,block"`
 	ReplicaBus *replicaBusBlock    `hcl:"replica_bus,block"`
@@ -115,6 +119,7 @@ func LoadController(path string) (Controller, error) {
 
 func (f *controllerFile) read(r *reader, c *Controller) {
 	r.path(f.DataDir, &c.DataDir)
+	r.path(f.Commands, &c.GateCommands)
 	if f.Bus != nil {
 		f.Bus.read(r, &c.Bus)
 	}

@@ -23,6 +23,9 @@ type gatesBlock struct {
 	Tested    *hcl.Attribute    `hcl:"tested,optional"`
 	Preflight *hcl.Attribute    `hcl:"preflight,optional"`
 	Windows   []gateWindowBlock `hcl:"window,block"`
+	Approvals []approvalBlock   `hcl:"approval,block"`
+	Commands  []commandBlock    `hcl:"command,block"`
+	Pages     []pageBlock       `hcl:"http,block"`
 }
 
 type gateWindowBlock struct {
@@ -48,6 +51,8 @@ func (b *gatesBlock) read(r *reader, s *protocol.GateSettings) {
 	for _, w := range b.Windows {
 		s.Windows = append(s.Windows, w.read(r))
 	}
+	b.people(r, s)
+	b.answers(r, s)
 }
 
 // limit reads a duration that has no default; example is what a wrong one is answered with.

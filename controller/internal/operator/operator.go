@@ -25,6 +25,9 @@ import (
 	"rehost/protocol"
 )
 
+// gated is how many requests that ask programs and pages are handled at once: these may take long.
+const gated = 8
+
 // Tokens makes one-time enrolment tokens.
 type Tokens interface {
 	Token(role, name string, ttl time.Duration) (text, id string, err error)
@@ -75,10 +78,15 @@ func (d *Desk) Endpoints() []bus.Endpoint {
 		handle(protocol.VerbAudit, d.audit.Page), handle(protocol.VerbEvents, d.events.Page), handle(protocol.VerbMove, d.staging.Move), handle(protocol.VerbRunbook, d.runner.Runbook),
 		handle(protocol.VerbBackup, d.backup.Piece),
 		handle(protocol.VerbReport, d.Report),
+		handle(protocol.VerbApprove, d.runner.Approve), handle(protocol.VerbApprovals, d.runner.Approvals),
 	}
 	out := make([]bus.Endpoint, 0, len(all))
 	for _, e := range all {
-		out = append(out, d.audit.Keep(e.Endpoint, bus.Sender, e.reads))
+		kept := d.audit.Keep(e.Endpoint, bus.Sender, e.reads)
+		if e.Name == string(protocol.VerbStart) || e.Name == string(protocol.VerbRunbook) {
+			kept = kept.AtOnce(gated)
+		}
+		out = append(out, kept)
 	}
 	return out
 }

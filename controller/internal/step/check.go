@@ -7,8 +7,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"rehost/controller/internal/await"
@@ -106,7 +108,22 @@ func (w *Work) ask(ctx context.Context, c protocol.CheckSettings) error {
 }
 
 // direct asks targets without a proxy and without connections kept from before: each try is a new one.
-var direct = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+var direct = &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: (&net.Dialer{Control: notOurOwn}).DialContext}}
+
+// notOurOwn refuses the addresses at which a machine learns its own secrets: whoever may write a URL must not read the controller's.
+func notOurOwn(_, address string, _ syscall.RawConn) error {
+	to, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return err
+	}
+	if ip := to.Addr().Unmap(); ip.IsLinkLocalUnicast() || ip == metadataV6 {
+		return fmt.Errorf("%s is not asked: metadata of the controller's own machine may be there", ip)
+	}
+	return nil
+}
+
+// metadataV6 is where EC2's metadata service answers in IPv6.
+var metadataV6 = netip.MustParseAddr("fd00:ec2::254")
 
 func askHTTP(ctx context.Context, url string, c protocol.CheckSettings) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)

@@ -9,14 +9,24 @@ import (
 	"rehost/controller/internal/fleet"
 	"rehost/controller/internal/preflight"
 	"rehost/controller/internal/wave"
+	"rehost/internal/bus"
 	"rehost/internal/hint"
 	"rehost/protocol"
 )
 
 // Runbook writes down how the cutover of a wave would go if it were started now, or as soon as its window opens.
-func (r *Runner) Runbook(_ context.Context, req protocol.RunbookRequest) (protocol.Runbook, error) {
+func (r *Runner) Runbook(ctx context.Context, req protocol.RunbookRequest) (protocol.Runbook, error) {
 	applied := r.store.Applied()
 	plan, err := wave.Of(applied, req.Wave)
+	if err != nil {
+		return protocol.Runbook{}, &protocol.Problem{Code: protocol.ProblemUnknown, Message: err.Error(), Hint: hint.Of(err)}
+	}
+	return r.runbook(applied, req.Wave, bus.Sender(ctx), r.ask(ctx, plan.Servers))
+}
+
+// runbook is [Runner.Runbook] with what gates were answered.
+func (r *Runner) runbook(applied protocol.Fleet, name, asker string, asked answers) (protocol.Runbook, error) {
+	plan, err := wave.Of(applied, name)
 	if err != nil {
 		return protocol.Runbook{}, &protocol.Problem{Code: protocol.ProblemUnknown, Message: err.Error(), Hint: hint.Of(err)}
 	}
@@ -24,26 +34,40 @@ func (r *Runner) Runbook(_ context.Context, req protocol.RunbookRequest) (protoc
 	if err != nil {
 		return protocol.Runbook{}, err
 	}
-	return wave.Runbook(applied, req.Wave, c)
+	if c.Evidence, err = r.evidence(applied, name, asker); err != nil {
+		return protocol.Runbook{}, err
+	}
+	c.Answers = r.asked(asked, name)
+	return wave.Runbook(applied, name, c)
 }
 
-// Never says of which waves of a configuration no window opens any more, though a server of them is not cut over.
+// Never says which gates of a configuration can never open as things are, of waves of which a server is not cut over.
 func (r *Runner) Never(f protocol.Fleet) []string {
 	var out []string
+	holders, err := r.holders()
+	if err != nil {
+		out = append(out, "it is not known who has which role: "+err.Error())
+	}
 	for _, w := range f.Waves {
 		plan, err := wave.Of(f, w.Name)
 		if err != nil || !slices.ContainsFunc(plan.Servers, func(s string) bool { return !r.over(s) }) {
 			continue
 		}
-		if _, _, why := wave.Fitting(w.Gates.Windows, time.Now(), 0); why != "" {
-			out = append(out, "wave "+w.Name+" cannot be cut over: "+why)
+		never := func(why string) {
+			if why != "" {
+				out = append(out, "wave "+w.Name+" cannot be cut over: "+why)
+			}
 		}
+		_, _, why := wave.Fitting(w.Gates.Windows, time.Now(), 0)
+		never(why)
+		never(wave.NeverApproved(w.Gates, holders))
+		out = append(out, r.unaskable(w)...)
 	}
 	return out
 }
 
 // closedGates refuses a cutover of servers in waves of which a gate is closed.
-func (r *Runner) closedGates(applied protocol.Fleet, plan wave.Plan, whole wave.Graph, atOnce int) *protocol.Problem {
+func (r *Runner) closedGates(applied protocol.Fleet, plan wave.Plan, whole wave.Graph, atOnce int, asker string, asked answers) *protocol.Problem {
 	var left []string
 	for _, s := range plan.Servers {
 		if !r.over(s) {
@@ -60,17 +84,23 @@ func (r *Runner) closedGates(applied protocol.Fleet, plan wave.Plan, whole wave.
 			continue
 		}
 		c, err := r.circumstances(applied, servers)
+		if err == nil {
+			c.Evidence, err = r.evidence(applied, w.Name, asker)
+		}
 		if err != nil {
 			return &protocol.Problem{Code: protocol.ProblemInternal, Message: err.Error()}
 		}
-		if p := closed(w.Name, wave.Judge(w.Gates, c.Facts, wave.Need(whole.Only(left, atOnce), c), c.Now)); p != nil {
+		c.Answers = r.asked(asked, w.Name)
+		if p := closed(w.Name, wave.Judge(w.Gates, c.Facts, c.Evidence, wave.Need(whole.Only(left, atOnce), c), c.Now)); p != nil {
 			return p
 		}
 	}
 	return nil
 }
 
-func gated(s protocol.GateSettings) bool { return len(wave.Judge(s, nil, 0, time.Time{})) > 0 }
+func gated(s protocol.GateSettings) bool {
+	return len(wave.Judge(s, nil, wave.Evidence{}, 0, time.Time{})) > 0
+}
 
 // closed tells of all closed gates of a wave, or is nil.
 func closed(name string, gates []protocol.Gate) *protocol.Problem {

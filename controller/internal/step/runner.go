@@ -54,6 +54,8 @@ type Config struct {
 	AgentLost time.Duration // a silence longer than this counts as gone
 	Servers   int           // worked on at once, by all jobs together
 	WayBack   time.Duration // margin before a deadline in which the sources of what is not committed are released
+	// GateCommands is the folder of the programs that gates may run; empty: none.
+	GateCommands string
 }
 
 // Runner runs jobs. Of each at most its concurrency of servers are worked on, and of all together at most [Config.Servers].

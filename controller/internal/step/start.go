@@ -13,6 +13,7 @@ import (
 	"rehost/controller/internal/lifecycle"
 	"rehost/controller/internal/preflight"
 	"rehost/controller/internal/wave"
+	"rehost/internal/bus"
 	"rehost/internal/hint"
 	"rehost/protocol"
 )
@@ -24,6 +25,10 @@ func (r *Runner) Start(ctx context.Context, req protocol.StartRequest) (protocol
 	if !ok {
 		return protocol.Job{}, &protocol.Problem{Code: protocol.ProblemInvalid, Message: fmt.Sprintf("unknown kind of job %q", req.Kind)}
 	}
+	var asked answers
+	if plan, err := wave.Select(r.store.Applied(), req.Selection); err == nil && gates(req) {
+		asked = r.ask(ctx, plan.Servers)
+	}
 	r.starting.Lock()
 	defer r.starting.Unlock()
 	applied := r.store.Applied()
@@ -31,7 +36,7 @@ func (r *Runner) Start(ctx context.Context, req protocol.StartRequest) (protocol
 	if err != nil {
 		return protocol.Job{}, &protocol.Problem{Code: protocol.ProblemUnknown, Message: err.Error(), Hint: hint.Of(err)}
 	}
-	if err := r.refusal(applied, plan, req); err != nil {
+	if err := r.refusal(applied, plan, req, bus.Sender(ctx), asked); err != nil {
 		return protocol.Job{}, err
 	}
 	job := protocol.Job{
@@ -62,7 +67,7 @@ func (r *Runner) Start(ctx context.Context, req protocol.StartRequest) (protocol
 		}
 		job.Servers = append(job.Servers, s)
 	}
-	if err := r.evidence(ctx, &job, applied); err != nil {
+	if err := r.document(ctx, &job, applied, asked); err != nil {
 		return protocol.Job{}, err
 	}
 	if err := r.store.Jobs.Create(ctx, job.ID, job); err != nil {
@@ -84,8 +89,8 @@ func newID(prefix string) string {
 	return prefix + time.Now().UTC().Format("20060102-150405-") + hex.EncodeToString(b[:])
 }
 
-func (r *Runner) refusal(applied protocol.Fleet, plan wave.Plan, req protocol.StartRequest) error {
-	if p := r.tooEarly(applied, plan, req); p != nil {
+func (r *Runner) refusal(applied protocol.Fleet, plan wave.Plan, req protocol.StartRequest, asker string, asked answers) error {
+	if p := r.tooEarly(applied, plan, req, asker, asked); p != nil {
 		return p
 	}
 	if p := r.overlap(plan); p != nil {
@@ -156,9 +161,12 @@ func (r *Runner) overlap(plan wave.Plan) *protocol.Problem {
 	return nil
 }
 
+// gates says whether gates must be open for a job.
+func gates(req protocol.StartRequest) bool { return req.Kind == protocol.JobCutover && req.Force == "" }
+
 // tooEarly refuses a cutover while what comes before it is not cut over, or a gate of a wave is closed.
-func (r *Runner) tooEarly(applied protocol.Fleet, plan wave.Plan, req protocol.StartRequest) *protocol.Problem {
-	if req.Kind != protocol.JobCutover || req.Force != "" {
+func (r *Runner) tooEarly(applied protocol.Fleet, plan wave.Plan, req protocol.StartRequest, asker string, asked answers) *protocol.Problem {
+	if !gates(req) {
 		return nil
 	}
 	whole, err := wave.NewGraph(applied)
@@ -175,5 +183,5 @@ func (r *Runner) tooEarly(applied protocol.Fleet, plan wave.Plan, req protocol.S
 	if req.Concurrency > 0 {
 		atOnce = req.Concurrency
 	}
-	return r.closedGates(applied, plan, whole, atOnce)
+	return r.closedGates(applied, plan, whole, atOnce, asker, asked)
 }

@@ -24,6 +24,8 @@ type Store struct {
 	Enrolments *Bucket[protocol.Enrolment]
 	Told       *Bucket[protocol.Told]
 	Webhooks   *Bucket[protocol.Webhook]
+	Operators  *Bucket[protocol.Operator]
+	Approvals  *Bucket[protocol.Approval]
 
 	turn chan struct{} // of Still
 }
@@ -55,6 +57,14 @@ func Open(ctx context.Context, js jetstream.JetStream) (*Store, error) {
 			s.Webhooks, err = NewBucket[protocol.Webhook](ctx, js, protocol.BucketWebhooks)
 			return
 		},
+		func() (err error) {
+			s.Operators, err = NewBucket[protocol.Operator](ctx, js, protocol.BucketOperators)
+			return
+		},
+		func() (err error) {
+			s.Approvals, err = NewBucket[protocol.Approval](ctx, js, protocol.BucketApprovals)
+			return
+		},
 	} {
 		if err := bind(); err != nil {
 			return nil, err
@@ -72,7 +82,7 @@ type bucket interface {
 }
 
 func (s *Store) all() []bucket {
-	return []bucket{s.Servers, s.Points, s.Jobs, s.Fleet, s.Staging, s.Enrolments, s.Told, s.Webhooks}
+	return []bucket{s.Servers, s.Points, s.Jobs, s.Fleet, s.Staging, s.Enrolments, s.Told, s.Webhooks, s.Operators, s.Approvals}
 }
 
 // Run keeps all mirrors until ctx ends.
@@ -125,6 +135,9 @@ func (s *Store) Applied() protocol.Fleet {
 	}
 	return f
 }
+
+// ApprovalKey is the key of an approval's record: one for each wave, role and person.
+func ApprovalKey(a protocol.Approval) string { return a.Wave + "." + a.Role + "." + a.Operator }
 
 // PointKey is the key of a point's record.
 func PointKey(server, point string) string { return server + "." + point }

@@ -8,6 +8,9 @@ import (
 	"rehost/protocol"
 )
 
+// toldOf is how many of many things an answer names.
+const toldOf = 5
+
 // Facts are what is known of a server before its cutover.
 type Facts struct {
 	Server   string
@@ -28,12 +31,19 @@ type gate struct {
 }
 
 // Judge says of each gate of a wave whether it is open. need is how long the cutover is predicted to take.
-func Judge(s protocol.GateSettings, servers []Facts, need time.Duration, now time.Time) []protocol.Gate {
+func Judge(s protocol.GateSettings, servers []Facts, e Evidence, need time.Duration, now time.Time) []protocol.Gate {
 	out := []protocol.Gate{}
 	for _, g := range gates(s, now) {
 		if g.asked {
 			out = append(out, g.judge(servers))
 		}
+	}
+	out = append(out, e.approvals(s, now)...)
+	for _, c := range s.Commands {
+		out = append(out, e.answer(CommandGate(c), "command "+strings.Join(c.Argv, " ")+" ends with 0 on the controller's machine"))
+	}
+	for _, p := range s.Pages {
+		out = append(out, e.answer(PageGate(p), page(p)))
 	}
 	if len(s.Windows) > 0 {
 		out = append(out, window(s.Windows, need, now))
@@ -104,12 +114,38 @@ func (g gate) judge(servers []Facts) protocol.Gate {
 			why = append(why, f.Server+": "+w)
 		}
 	}
-	const told = 5
-	if len(why) > told {
-		why = append(why[:told], fmt.Sprintf("and %d servers more", len(why)-told))
+	if n := len(why) - toldOf; n > 0 {
+		why = append(why[:toldOf], fmt.Sprintf("and %d servers more", n))
 	}
 	out.Why = strings.Join(why, "; ")
 	return out
+}
+
+// CommandGate is the name of a command's gate.
+func CommandGate(c protocol.CommandGateSettings) string { return "command " + c.Name }
+
+// PageGate is the name of a page's gate.
+func PageGate(p protocol.PageGateSettings) string { return "http " + p.Name }
+
+func page(p protocol.PageGateSettings) string {
+	want := fmt.Sprintf("%s answers %d", p.URL, p.Status)
+	if p.Contains != "" {
+		want += fmt.Sprintf(" and a page with %q", p.Contains)
+	}
+	return want
+}
+
+// answer is the gate of something that was asked.
+func (e Evidence) answer(name, want string) protocol.Gate {
+	why, asked := e.Answers[name]
+	if !asked {
+		why = "it was not asked"
+	}
+	g := protocol.Gate{Name: name, Want: want, Open: asked && why == "", Why: why}
+	if !g.Open {
+		g.Hint = "do what it says; it is asked again each time: rehost wave plan " + e.Wave
+	}
+	return g
 }
 
 func window(windows []protocol.WindowSettings, need time.Duration, now time.Time) protocol.Gate {

@@ -37,7 +37,7 @@ func TestGatesSayWhyTheyAreClosed(t *testing.T) {
 		f := fine
 		tt.change(&f)
 		var got []string
-		gates := Judge(all, []Facts{{Server: "db-1", Heard: true, Verified: now, Tested: now}, f}, time.Hour, now)
+		gates := Judge(all, []Facts{{Server: "db-1", Heard: true, Verified: now, Tested: now}, f}, Evidence{}, time.Hour, now)
 		for _, g := range gates {
 			if !g.Open {
 				got = append(got, g.Name+" "+g.Why)
@@ -50,7 +50,7 @@ func TestGatesSayWhyTheyAreClosed(t *testing.T) {
 			t.Errorf("%s: got %q of %d gates, want %q", tt.name, got, len(gates), tt.want)
 		}
 	}
-	if got := Judge(protocol.GateSettings{}, []Facts{{Server: "web-1"}}, time.Hour, now); len(got) != 0 {
+	if got := Judge(protocol.GateSettings{}, []Facts{{Server: "web-1"}}, Evidence{}, time.Hour, now); len(got) != 0 {
 		t.Errorf("gates that nobody asked for: %v", got)
 	}
 }
@@ -101,13 +101,13 @@ func TestWindows(t *testing.T) {
 func TestAWindowThatIsOpenLetsTheCutoverBegin(t *testing.T) {
 	s := protocol.GateSettings{Windows: []protocol.WindowSettings{{From: 8 * time.Hour, To: 18 * time.Hour, Zone: "UTC"}}}
 	now := at(t, "2026-12-01T12:00:00Z")
-	if g := Judge(s, nil, 6*time.Hour, now); !g[0].Open {
+	if g := Judge(s, nil, Evidence{}, 6*time.Hour, now); !g[0].Open {
 		t.Errorf("closed: %+v", g)
 	}
 	if got := Closes(append(s.Windows, protocol.WindowSettings{From: 11 * time.Hour, To: 20 * time.Hour, Zone: "UTC"}, protocol.WindowSettings{From: 13 * time.Hour, To: 23 * time.Hour, Zone: "UTC"}), now); !got.Equal(at(t, "2026-12-01T20:00:00Z")) {
 		t.Errorf("of those that are open the last one closes at %s", got)
 	}
-	g := Judge(s, nil, 7*time.Hour, now)
+	g := Judge(s, nil, Evidence{}, 7*time.Hour, now)
 	if g[0].Open || g[0].Why != "it opens Wed 2026-12-02 08:00 UTC, until Wed 2026-12-02 18:00 UTC" {
 		t.Errorf("got %+v", g)
 	}

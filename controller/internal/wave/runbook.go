@@ -16,6 +16,7 @@ type Circumstances struct {
 	History History
 	Steps   []string                 // of a cutover, in order
 	Over    func(server string) bool // it is cut over already
+	Evidence
 }
 
 // Runbook writes down how the cutover of a wave would go.
@@ -38,7 +39,7 @@ func Runbook(f protocol.Fleet, name string, c Circumstances) (protocol.Runbook, 
 	}
 	w := &writer{fleet: f, graph: whole.Only(left, plan.Concurrency).Cutover(), c: c, predicted: map[string]Prediction{}, out: &out}
 	w.predict()
-	out.Gates = Judge(settingsOf(f, name).Gates, c.Facts, w.took, c.Now)
+	out.Gates = Judge(Settings(f, name).Gates, c.Facts, c.Evidence, w.took, c.Now)
 	out.Start = c.Now
 	for _, g := range out.Gates {
 		out.Start = later(out.Start, g.Opens)
@@ -56,7 +57,8 @@ func Need(g Graph, c Circumstances) time.Duration {
 	return w.took
 }
 
-func settingsOf(f protocol.Fleet, wave string) protocol.WaveSettings {
+// Settings are those of a wave that there is.
+func Settings(f protocol.Fleet, wave string) protocol.WaveSettings {
 	i := slices.IndexFunc(f.Waves, func(w protocol.WaveSettings) bool { return w.Name == wave })
 	return f.Waves[i]
 }

@@ -75,7 +75,7 @@ func newProgramme(t *testing.T, r *rand.Rand) *programme {
 
 // verdict is what the gates say of one server now.
 func (p *programme) verdict(server string) string {
-	for _, g := range Judge(p.waveOf[server].Gates, []Facts{p.facts[server]}, p.takes[server], p.now) {
+	for _, g := range Judge(p.waveOf[server].Gates, []Facts{p.facts[server]}, Evidence{}, p.takes[server], p.now) {
 		if !g.Open {
 			return g.Name + ": " + g.Why
 		}

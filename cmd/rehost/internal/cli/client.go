@@ -20,6 +20,8 @@ import (
 const (
 	// askTimeout keeps the promise that a lost bus is told within five seconds.
 	askTimeout = 4 * time.Second
+	// gatesTimeout is the time for what asks the commands and pages of gates before it is answered.
+	gatesTimeout = askTimeout + protocol.MaxGateTimeout
 	// patience is how long a command that follows something waits for a bus that went away: a controller may restart.
 	patience = 5 * time.Minute
 )
@@ -114,7 +116,7 @@ func askWithin[Req, Reply any](ctx context.Context, c *client, within time.Durat
 	var none Reply
 	limited, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	if err := c.reach(limited, within); err != nil {
+	if err := c.reach(limited, min(within, askTimeout)); err != nil {
 		return none, err
 	}
 	reply, err := bus.Request[Req, Reply](bus.WithReason(limited, c.reason), c.nc, protocol.OperatorSubject(verb, c.name), req)

@@ -62,6 +62,8 @@ func startFake(tb testing.TB) (contextFile string, server *broker.Server) {
 		bus.Handle("preflight", protocol.OperatorSubject(protocol.VerbPreflight, "*"), f.preflight),
 		bus.Handle("runbook", protocol.OperatorSubject(protocol.VerbRunbook, "*"), f.runbook),
 		bus.Handle("report", protocol.OperatorSubject(protocol.VerbReport, "*"), f.report),
+		bus.Handle("approve", protocol.OperatorSubject(protocol.VerbApprove, "*"), f.approve),
+		bus.Handle("approvals", protocol.OperatorSubject(protocol.VerbApprovals, "*"), f.approvals),
 		bus.Handle("token", protocol.OperatorSubject(protocol.VerbToken, "*"), f.token),
 		bus.Handle("audit", protocol.OperatorSubject(protocol.VerbAudit, "*"), f.audit),
 		bus.Handle("events", protocol.OperatorSubject(protocol.VerbEvents, "*"), f.events),

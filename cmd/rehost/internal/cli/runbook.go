@@ -24,7 +24,7 @@ func newWavePlan(env Env, c *client) *cobra.Command {
 	outputFlag(cmd, &output, "markdown")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		defer c.close()
-		book, err := ask[protocol.RunbookRequest, protocol.Runbook](cmd.Context(), c, protocol.VerbRunbook, protocol.RunbookRequest{Wave: args[0]})
+		book, err := askWithin[protocol.RunbookRequest, protocol.Runbook](cmd.Context(), c, gatesTimeout, protocol.VerbRunbook, protocol.RunbookRequest{Wave: args[0]})
 		if err != nil {
 			return err
 		}
@@ -99,12 +99,7 @@ func runbookText(p *printer, env Env, b protocol.Runbook) {
 	}
 	p.line("")
 	for _, g := range b.Gates {
-		if g.Open {
-			p.line("gate %s is open: %s", g.Name, g.Want)
-			continue
-		}
-		p.line("gate %s is CLOSED: %s", g.Name, oneLine(g.Why))
-		p.line("  hint: %s", oneLine(g.Hint))
+		gateLines(p, g)
 	}
 	if len(b.Gates) > 0 {
 		p.line("")

@@ -80,6 +80,7 @@ func TestSchemasAreAsTheyWere(t *testing.T) {
 		"job":       heads(t, jobColumns()) + schemaText([]protocol.Job{}),
 		"point":     heads(t, pointColumns()) + schemaText([]protocol.Point{}),
 		"leftover":  heads(t, leftoverColumns()) + schemaText([]protocol.Leftover{}),
+		"approval":  heads(t, approvalColumns()) + schemaText(protocol.Approvals{}),
 		"preflight": heads(t, preflightColumns()) + schemaText([]protocol.Preflight{}),
 		"report":    schemaText(protocol.Report{}),
 		"event":     schemaText(protocol.Event{}) + schemaText(protocol.Transition{}) + schemaText(protocol.JobEventData{}),

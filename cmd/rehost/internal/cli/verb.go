@@ -137,7 +137,11 @@ func startJob(cmd *cobra.Command, env Env, c *client, v jobVerb, req protocol.St
 			return err
 		}
 	}
-	job, err := ask[protocol.StartRequest, protocol.Job](cmd.Context(), c, protocol.VerbStart, req)
+	within := askTimeout
+	if req.Kind == protocol.JobCutover {
+		within = gatesTimeout
+	}
+	job, err := askWithin[protocol.StartRequest, protocol.Job](cmd.Context(), c, within, protocol.VerbStart, req)
 	switch {
 	case err != nil:
 		return err

@@ -11,8 +11,8 @@ import (
 	"rehost/protocol"
 )
 
-// evidence writes into a new job what later nobody could find out: who starts it and why, with which configuration, and what is predicted.
-func (r *Runner) evidence(ctx context.Context, job *protocol.Job, applied protocol.Fleet) error {
+// document writes into a new job what later nobody could find out: who starts it and why, with which configuration, and what is predicted.
+func (r *Runner) document(ctx context.Context, job *protocol.Job, applied protocol.Fleet, asked answers) error {
 	text, err := json.Marshal(applied)
 	if err != nil {
 		return fmt.Errorf("encode the configuration: %w", err)
@@ -25,7 +25,7 @@ func (r *Runner) evidence(ctx context.Context, job *protocol.Job, applied protoc
 	if job.Kind != protocol.JobCutover || job.Of.Wave == "" {
 		return nil
 	}
-	book, err := r.Runbook(ctx, protocol.RunbookRequest{Wave: job.Of.Wave})
+	book, err := r.runbook(applied, job.Of.Wave, job.By, asked)
 	if err != nil {
 		return err
 	}
