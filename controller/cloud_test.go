@@ -45,10 +45,17 @@ type memoryCloud struct {
 	slow      time.Duration        // each change takes as long
 	limit     int                  // conversions that may live at once; 0: any number
 	brokenFor string               // conversions of this server report a failure
+	booting   bool                 // targets show no login yet
 
 	running func(spec cloud.InstanceSpec)              // an instance is asked for; may be nil
 	changed func()                                     // after every real change, before the answer
 	started func(inst cloud.Instance, userData []byte) // a replication server boots
+}
+
+func (c *memoryCloud) setBooting(booting bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.booting = booting
 }
 
 func newMemoryCloud() *memoryCloud {
@@ -262,6 +269,9 @@ func (c *memoryCloud) ConsoleOutput(_ context.Context, id string) (string, error
 		return "", absent(id)
 	}
 	if c.instances[id].Tags[cloud.TagRole] != cloud.RoleConversion {
+		if c.booting {
+			return "", nil
+		}
 		return "login:", nil
 	}
 	var o protocol.ConversionOrder

@@ -220,3 +220,33 @@ func TestNothingIsCommittedBehindAFenceThatHasEnded(t *testing.T) {
 		}
 	}
 }
+
+// TestACommitWaitsForTheAgentsWord: the controller restarts when all is checked and the agent is away. Not to have heard of it is no reason to do
+// without its promise.
+func TestACommitWaitsForTheAgentsWord(t *testing.T) {
+	w := newWorld(t)
+	stop := w.controller(t.Context())
+	w.tested()
+	w.cloud.setBooting(true)
+	f := w.fleet()
+	f.Checks[1].Timeout = time.Minute
+	w.apply(f)
+	id := w.start(protocol.JobCutover).ID
+	w.await("the checks", func() bool { return stepOf(w.newestJob(), "web-1", "check").Status == protocol.StepInProgress })
+	w.setMute("web-1", true)
+	w.cloud.setBooting(false)
+	w.await("the commit to wait", func() bool { return stepOf(w.newestJob(), "web-1", "keep").Status == protocol.StepInProgress })
+	stop()
+	defer w.controller(t.Context())()
+	for range 20 { // of a job that is taken up at once
+		if got := decided(w.newestJob())["shop"]; got != "" {
+			t.Fatalf("%s without the agent's word", got)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	w.setMute("web-1", false)
+	job := w.awaitJob(id)
+	if st := stepOf(job, "web-1", "keep"); st.Status != protocol.StepSucceeded || decided(job)["shop"] != protocol.OutcomeCommitted {
+		t.Errorf("the agent's word: %s %s; %v", st.Status, st.Detail, decided(job))
+	}
+}

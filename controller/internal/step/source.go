@@ -101,17 +101,17 @@ func keep(ctx context.Context, w *Work) error {
 	if err != nil || !rec.Fence {
 		return either(err, &skip{"the operator says that the writers are stopped"})
 	}
-	if report, _, _ := w.reports.Agent(w.server); report.FenceID == "" {
-		return &skip{"the agent is of a version whose fence does not end by itself"}
-	}
 	if _, err := w.store.Servers.Update(ctx, w.server, func(r *protocol.Server) error { r.FenceKeep = true; return nil }); err != nil {
 		return err
 	}
 	ordered := time.Now()
 	return await.Until(ctx, w.cfg.Poll, func() (bool, error) {
 		report, at, _ := w.reports.Agent(w.server)
-		if lapsed(report, w.job) {
+		switch {
+		case lapsed(report, w.job):
 			return false, &final{lapse(w.server)}
+		case at.After(ordered) && report.Fenced && report.FenceID == "":
+			return false, &skip{"the agent is of a version whose fence does not end by itself"}
 		}
 		return at.After(ordered) && report.FenceKept && report.FenceID == w.job, nil
 	})
