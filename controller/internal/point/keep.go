@@ -32,7 +32,7 @@ func (p *Points) users(rec protocol.Server) (map[string]string, error) {
 	}
 	for _, job := range jobs {
 		for _, s := range job.Servers {
-			if id := s.Data["point"]; id != "" && !job.Status.Ended() && s.Server == rec.Name {
+			if id := s.Data[protocol.JobDataPoint]; id != "" && !job.Status.Ended() && s.Server == rec.Name {
 				by[id] = "job " + job.ID
 			}
 		}

@@ -78,13 +78,13 @@ func (w *Work) runCheck(ctx context.Context, c protocol.CheckSettings) error {
 	}
 	return &protocol.Problem{
 		Code:    protocol.ProblemCheck,
-		Message: fmt.Sprintf("check %s of %s did not pass within %s: %v", c.Name, w.data(dataInstance), timeout, last),
+		Message: fmt.Sprintf("check %s of %s did not pass within %s: %v", c.Name, w.data(protocol.JobDataInstance), timeout, last),
 		Hint:    "look at the instance's console in the cloud; it is kept after a failed test",
 	}
 }
 
 func (w *Work) ask(ctx context.Context, c protocol.CheckSettings) error {
-	address := net.JoinHostPort(w.data(dataAddress), strconv.Itoa(c.Port))
+	address := net.JoinHostPort(w.data(protocol.JobDataAddress), strconv.Itoa(c.Port))
 	switch c.Kind {
 	case "tcp":
 		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
@@ -95,7 +95,7 @@ func (w *Work) ask(ctx context.Context, c protocol.CheckSettings) error {
 	case "http":
 		return askHTTP(ctx, "http://"+address+"/"+strings.TrimPrefix(c.Path, "/"), c)
 	case "console":
-		text, err := w.cloud.ConsoleOutput(ctx, w.data(dataInstance))
+		text, err := w.cloud.ConsoleOutput(ctx, w.data(protocol.JobDataInstance))
 		if err != nil {
 			return err
 		}

@@ -45,7 +45,7 @@ func makeImage(ctx context.Context, w *Work) error {
 	if err != nil {
 		return err
 	}
-	if err := w.set(ctx, dataImage, image.ID); err != nil {
+	if err := w.set(ctx, protocol.JobDataImage, image.ID); err != nil {
 		return err
 	}
 	w.progress(ctx)(image.ID)
@@ -69,7 +69,7 @@ func (w *Work) snapshotConverted(ctx context.Context, volumes []protocol.Staging
 		made[i] = snapshot.ID
 		pending = append(pending, snapshot.ID)
 	}
-	if err := w.set(ctx, dataConvertedSnapshots, strings.Join(made, ",")); err != nil {
+	if err := w.set(ctx, protocol.JobDataConvertedSnapshots, strings.Join(made, ",")); err != nil {
 		return nil, err
 	}
 	return made, w.cloud.WaitSnapshots(ctx, pending, w.progress(ctx))
@@ -178,7 +178,7 @@ func launch(ctx context.Context, w *Work) error {
 	if err != nil {
 		return err
 	}
-	if err := w.set(ctx, dataInstance, inst.ID); err != nil {
+	if err := w.set(ctx, protocol.JobDataInstance, inst.ID); err != nil {
 		return err
 	}
 	// One that is stopped was stopped by a run of this step that was cut off.
@@ -193,7 +193,7 @@ func launch(ctx context.Context, w *Work) error {
 			return err
 		}
 	}
-	if err := w.set(ctx, dataAddress, inst.Address(), dataStopped, stopped(inst)); err != nil {
+	if err := w.set(ctx, protocol.JobDataAddress, inst.Address(), dataStopped, stopped(inst)); err != nil {
 		return err
 	}
 	l, err := w.launched()
@@ -216,9 +216,9 @@ func launch(ctx context.Context, w *Work) error {
 // launched is what the job has launched, for the server's record.
 func (w *Work) launched() (protocol.Launched, error) {
 	s := w.state()
-	pt, err := w.points.Get(w.server, s.Data[dataPoint])
+	pt, err := w.points.Get(w.server, s.Data[protocol.JobDataPoint])
 	return protocol.Launched{
-		Job: w.job, Point: pt.ID, Image: s.Data[dataImage], Instance: s.Data[dataInstance], Address: s.Data[dataAddress], At: time.Now(), Taken: pt.Taken,
+		Job: w.job, Point: pt.ID, Image: s.Data[protocol.JobDataImage], Instance: s.Data[protocol.JobDataInstance], Address: s.Data[protocol.JobDataAddress], At: time.Now(), Taken: pt.Taken,
 	}, err
 }
 
@@ -250,11 +250,11 @@ func cleanup(ctx context.Context, w *Work) error {
 	}
 	state := w.state()
 	failed := outcome(state.Steps)
-	inspected := w.kind == protocol.JobTest && failed == protocol.StepFailed && state.Data[dataInstance] != "" && state.Data[dataAddress] != ""
+	inspected := w.kind == protocol.JobTest && failed == protocol.StepFailed && state.Data[protocol.JobDataInstance] != "" && state.Data[protocol.JobDataAddress] != ""
 	if failed == protocol.StepSucceeded || inspected || w.application().Outcome == protocol.OutcomeCommitted {
 		return nil
 	}
-	if err := w.removeLaunch(ctx, w.job, state.Data[dataPoint]); err != nil {
+	if err := w.removeLaunch(ctx, w.job, state.Data[protocol.JobDataPoint]); err != nil {
 		return err
 	}
 	_, err := w.store.Servers.Update(ctx, w.server, func(r *protocol.Server) error {

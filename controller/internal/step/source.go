@@ -120,7 +120,7 @@ func keep(ctx context.Context, w *Work) error {
 // takePoint has a fresh point taken, for a cutover behind the fence. A failed point is not
 // repaired: the next run takes a new one.
 func takePoint(ctx context.Context, w *Work) error {
-	if id := w.data(dataPoint); w.data(dataChosen) != "" {
+	if id := w.data(protocol.JobDataPoint); w.data(protocol.JobDataChosen) != "" {
 		return w.useChosen(ctx, id)
 	}
 	id, members, err := w.orderPoint(ctx)
@@ -158,11 +158,11 @@ func (w *Work) orderPoint(ctx context.Context) (id string, members []string, err
 	if err != nil {
 		return "", nil, err
 	}
-	old, members := w.data(dataPoint), []string{w.server}
+	old, members := w.data(protocol.JobDataPoint), []string{w.server}
 	if a := applicationOf(&job, w.server); a != nil {
 		old, members = a.Point, nil
 		for _, s := range job.Servers {
-			if slices.Contains(a.Servers, s.Server) && s.Data[dataChosen] == "" {
+			if slices.Contains(a.Servers, s.Server) && s.Data[protocol.JobDataChosen] == "" {
 				members = append(members, s.Server)
 			}
 		}
@@ -184,7 +184,7 @@ func (w *Work) orderPoint(ctx context.Context) (id string, members []string, err
 			}
 			id = a.Point // another one of them may have been faster
 		}
-		hand(js, dataPoint, id)
+		hand(js, protocol.JobDataPoint, id)
 	})
 	return id, members, err
 }
@@ -243,7 +243,7 @@ func awaitSnapshots(ctx context.Context, w *Work) error {
 	var pt protocol.Point
 	err = await.Until(ctx, w.cfg.Poll, func() (bool, error) {
 		var err error
-		if pt, err = w.points.Get(w.server, w.data(dataPoint)); err != nil {
+		if pt, err = w.points.Get(w.server, w.data(protocol.JobDataPoint)); err != nil {
 			return false, err
 		}
 		switch pt.State {

@@ -60,7 +60,7 @@ func (r *Runner) Start(ctx context.Context, req protocol.StartRequest) (protocol
 	for _, name := range plan.Servers {
 		s := protocol.JobServer{Server: name, Status: protocol.StepNotStarted, Data: map[string]string{}}
 		if id := chosen[name]; id != "" {
-			s.Data[dataPoint], s.Data[dataChosen] = id, "yes"
+			s.Data[protocol.JobDataPoint], s.Data[protocol.JobDataChosen] = id, "yes"
 		}
 		for _, st := range steps {
 			s.Steps = append(s.Steps, protocol.JobStep{Name: st.name, Status: protocol.StepNotStarted})

@@ -38,22 +38,19 @@ type step struct {
 	run    func(ctx context.Context, w *Work) error
 }
 
-// Names of steps that others refer to.
+// Names of steps that other ones wait for, or that work with an instance.
 const (
-	stepNameFence   = "fence"
 	stepNameKeep    = "keep"
 	stepNameConvert = "convert"
-	stepNameLaunch  = "launch"
-	stepNameCheck   = "check"
 )
 
 // The steps. Deadlines are for a real cloud, where a first snapshot may take hours.
 var (
 	stepFence = step{
-		name: stepNameFence, attempts: 1, deadline: 2 * time.Minute, awaits: allBegun, light: true, run: fence, start: protocol.EventFenceStart, end: protocol.EventFenceEnd,
+		name: protocol.JobStepFence, attempts: 1, deadline: 2 * time.Minute, awaits: allBegun, light: true, run: fence, start: protocol.EventFenceStart, end: protocol.EventFenceEnd,
 	}
 	stepPoint = step{
-		name: "point", attempts: 5, deadline: 20 * time.Minute, awaits: past(stepNameFence), light: true, run: takePoint,
+		name: protocol.JobStepPoint, attempts: 5, deadline: 20 * time.Minute, awaits: past(protocol.JobStepFence), light: true, run: takePoint,
 		start: protocol.EventSnapshotStart, fail: protocol.EventSnapshotFail,
 	}
 	stepSnap  = step{name: "snapshot", attempts: 1, deadline: 12 * time.Hour, run: awaitSnapshots, end: protocol.EventSnapshotEnd, fail: protocol.EventSnapshotFail}
@@ -65,16 +62,16 @@ var (
 	stepImage  = step{name: "image", attempts: 5, deadline: 4 * time.Hour, run: makeImage, fail: protocol.EventLaunchFailed}
 	stepRetire = step{name: "retire", attempts: 5, deadline: 20 * time.Minute, run: retirePrevious, fail: protocol.EventCleanupFail}
 	stepLaunch = step{
-		name: stepNameLaunch, attempts: 3, deadline: 20 * time.Minute, awaits: launchedBefore, run: launch,
+		name: protocol.JobStepLaunch, attempts: 3, deadline: 20 * time.Minute, awaits: launchedBefore, run: launch,
 		start: protocol.EventLaunchStart, end: protocol.EventLaunchEnd, fail: protocol.EventLaunchFailed,
 	}
 	stepCheck = step{
-		name: stepNameCheck, attempts: 1, deadline: time.Hour, run: check,
+		name: protocol.JobStepCheck, attempts: 1, deadline: time.Hour, run: check,
 		start: protocol.EventCheckStart, end: protocol.EventCheckEnd, fail: protocol.EventCheckFail,
 	}
-	stepKeep    = step{name: stepNameKeep, attempts: 1, deadline: 2 * time.Minute, awaits: past(stepNameCheck), light: true, run: keep}
+	stepKeep    = step{name: stepNameKeep, attempts: 1, deadline: 2 * time.Minute, awaits: past(protocol.JobStepCheck), light: true, run: keep}
 	stepCommit  = step{name: "commit", attempts: 10, deadline: time.Minute, awaits: past(stepNameKeep), light: true, run: commit}
-	stepUnfence = step{name: "unfence", attempts: 10, deadline: time.Minute, when: onFailure, light: true, run: unfence, end: protocol.EventSourceReleased}
+	stepUnfence = step{name: protocol.JobStepUnfence, attempts: 10, deadline: time.Minute, when: onFailure, light: true, run: unfence, end: protocol.EventSourceReleased}
 	stepCleanup = step{
 		name: "cleanup", attempts: 5, deadline: 20 * time.Minute, when: always, run: cleanup,
 		start: protocol.EventCleanupStart, end: protocol.EventCleanupEnd, fail: protocol.EventCleanupFail,
@@ -92,7 +89,7 @@ var (
 		name: "withdraw", attempts: 5, deadline: 20 * time.Minute, run: withdraw,
 		start: protocol.EventCleanupStart, end: protocol.EventCleanupEnd, fail: protocol.EventCleanupFail,
 	}
-	stepResume    = step{name: "unfence", attempts: 10, deadline: time.Minute, run: unfence, end: protocol.EventSourceReleased}
+	stepResume    = step{name: protocol.JobStepUnfence, attempts: 10, deadline: time.Minute, run: unfence, end: protocol.EventSourceReleased}
 	stepUntest    = step{name: "untest", attempts: 5, deadline: time.Minute, run: untest}
 	stepTerminate = step{
 		name: "terminate", attempts: 5, deadline: 20 * time.Minute, run: terminate,
@@ -109,24 +106,18 @@ var plans = map[protocol.JobKind][]step{
 	protocol.JobTerminate: {stepTerminate},
 }
 
-// Names of what steps hand on in a job server's data.
+// Names of what steps hand on in a job server's data, beside those in [protocol].
 const (
-	dataPoint              = "point"
-	dataChosen             = "chosen"    // an operator chose the point: it is not this job's
-	dataSnapshots          = "snapshots" // of all disks, in disk order, separated by commas
-	dataTry                = "clone_try"
-	dataClones             = "clones"     // in disk order; empty for a disk that the conversion does not get
-	dataConversion         = "conversion" // instance
-	dataConverted          = "converted"
-	dataBootMode           = "boot_mode"
-	dataWritten            = "written"             // the clones that the conversion wrote to
-	dataConvertedSnapshots = "converted_snapshots" // in disk order; empty for a disk that is as it was
-	dataImage              = "image"
-	dataInstance           = "instance"
-	dataAddress            = "address"
-	dataReleasing          = "releasing" // the source's writers were ordered to go on
-	dataWithdrawn          = "withdrawn" // the cutover was taken back, and the test stays
-	dataStopped            = "stopped"   // the instance was launched and stopped, as its launch block wants it
+	dataSnapshots  = "snapshots" // of all disks, in disk order, separated by commas
+	dataTry        = "clone_try"
+	dataClones     = "clones"     // in disk order; empty for a disk that the conversion does not get
+	dataConversion = "conversion" // instance
+	dataConverted  = "converted"
+	dataBootMode   = "boot_mode"
+	dataWritten    = "written"   // the clones that the conversion wrote to
+	dataReleasing  = "releasing" // the source's writers were ordered to go on
+	dataWithdrawn  = "withdrawn" // the cutover was taken back, and the test stays
+	dataStopped    = "stopped"   // the instance was launched and stopped, as its launch block wants it
 )
 
 // skip is what a step returns when there is nothing for it to do.

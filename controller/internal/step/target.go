@@ -42,7 +42,7 @@ func (w *Work) target(l protocol.LaunchSettings) (spec cloud.InstanceSpec, detai
 		}
 	}
 	return cloud.InstanceSpec{
-		Token: staging.Token(w.job, w.server, "launch", strconv.Itoa(w.attempt)), Image: w.data(dataImage), Type: kind, Subnet: w.subnet(l),
+		Token: staging.Token(w.job, w.server, "launch", strconv.Itoa(w.attempt)), Image: w.data(protocol.JobDataImage), Type: kind, Subnet: w.subnet(l),
 		UserData: []byte(l.UserData), Tags: named(w.tags(cloud.RoleTarget), w.server, l.Tags), Options: options,
 	}, detail, nil
 }

@@ -144,7 +144,7 @@ func past(step string) func(ctx context.Context, w *Work) error {
 
 // launchedBefore waits until those that the server comes after in its application are checked.
 func launchedBefore(ctx context.Context, w *Work) error {
-	return w.meet(ctx, w.unit.launch[w.server], did(stepNameCheck))
+	return w.meet(ctx, w.unit.launch[w.server], did(protocol.JobStepCheck))
 }
 
 func did(step string) func(protocol.JobServer) bool {

@@ -99,8 +99,8 @@ func instance(s step, js protocol.JobServer) string {
 	switch s.name {
 	case stepNameConvert:
 		return js.Data[dataConversion]
-	case stepNameLaunch, stepNameCheck:
-		return js.Data[dataInstance]
+	case protocol.JobStepLaunch, protocol.JobStepCheck:
+		return js.Data[protocol.JobDataInstance]
 	}
 	return ""
 }

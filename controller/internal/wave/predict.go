@@ -18,9 +18,9 @@ var guesses = map[string]time.Duration{
 
 // The steps that divide a cutover.
 const (
-	lastTogether  = "point"  // at whose end the servers of an application do not wait for each other any more
-	firstLaunched = "launch" // before which those that a server comes after are checked
-	lastDown      = "check"  // at whose end a cut-over server serves again
+	lastTogether  = protocol.JobStepPoint  // at whose end the servers of an application do not wait for each other any more
+	firstLaunched = protocol.JobStepLaunch // before which those that a server comes after are checked
+	lastDown      = protocol.JobStepCheck  // at whose end a cut-over server serves again
 )
 
 // What a prediction rests on, from the best to the worst.

@@ -9,12 +9,6 @@ import (
 	"rehost/protocol"
 )
 
-// Names of steps between which a server is down, and in which a source goes on after all.
-const (
-	firstDown = "fence"
-	released  = "unfence"
-)
-
 // Report puts together what a wave's job recorded. point returns a server's point, or nil.
 func Report(wave string, job protocol.Job, point func(server, id string) *protocol.Point, now time.Time) protocol.Report {
 	out := protocol.Report{
@@ -43,7 +37,7 @@ func serverReport(job protocol.Job, s protocol.JobServer, point func(server, id 
 			out.Application, out.Outcome = a.Name, a.Outcome
 		}
 	}
-	if id := s.Data["point"]; id != "" {
+	if id := s.Data[protocol.JobDataPoint]; id != "" {
 		out.Point = point(s.Server, id)
 	}
 	if began, ended := span(s); !ended.IsZero() {
@@ -127,9 +121,9 @@ func downOf(s protocol.JobServer) (d down, ok bool) {
 	up := time.Time{}
 	for _, st := range s.Steps {
 		switch {
-		case st.Name == firstDown && !st.Started.IsZero() && st.Status != protocol.StepSkipped:
+		case st.Name == protocol.JobStepFence && !st.Started.IsZero() && st.Status != protocol.StepSkipped:
 			d.from, ok = st.Started, true
-		case (st.Name == lastDown || st.Name == released) && st.Status == protocol.StepSucceeded:
+		case (st.Name == lastDown || st.Name == protocol.JobStepUnfence) && st.Status == protocol.StepSucceeded:
 			up = later(up, st.Ended)
 		}
 	}
@@ -204,7 +198,7 @@ func absent(job protocol.Job, servers []protocol.ReportServer) (out []string) {
 	}
 	var lost, unverified []string
 	for _, s := range servers {
-		if s.Data["point"] != "" && s.Point == nil {
+		if s.Data[protocol.JobDataPoint] != "" && s.Point == nil {
 			lost = append(lost, s.Server)
 		}
 		if launches && s.Verified.IsZero() {

@@ -101,15 +101,15 @@ func serverFacts(s protocol.ReportServer) [][2]string {
 	if g := s.Guest; g != nil {
 		out = append(out, [2]string{"guest", strings.TrimSpace(g.OS + ", kernel " + g.Kernel + ", " + g.BootMode)})
 	}
-	if s.Data["instance"] != "" {
-		target := s.Data["instance"] + " of image " + cmp.Or(s.Data["image"], "(not recorded)")
-		if at := s.Data["address"]; at != "" {
+	if s.Data[protocol.JobDataInstance] != "" {
+		target := s.Data[protocol.JobDataInstance] + " of image " + cmp.Or(s.Data[protocol.JobDataImage], "(not recorded)")
+		if at := s.Data[protocol.JobDataAddress]; at != "" {
 			target += ", at " + at
 		}
 		out = append(out, [2]string{"target", target})
 	}
 	for _, st := range s.Steps {
-		if st.Name == "check" && st.Status != protocol.StepNotStarted {
+		if st.Name == protocol.JobStepCheck && st.Status != protocol.StepNotStarted {
 			out = append(out, [2]string{"checks", strings.TrimSuffix(string(st.Status)+": "+oneLine(st.Detail), ": ")})
 		}
 	}
@@ -123,7 +123,7 @@ func serverFacts(s protocol.ReportServer) [][2]string {
 }
 
 func pointWords(s protocol.ReportServer) string {
-	id := s.Data["point"]
+	id := s.Data[protocol.JobDataPoint]
 	switch {
 	case id == "":
 		return "none"
@@ -134,7 +134,7 @@ func pointWords(s protocol.ReportServer) string {
 	if s.Point.Fenced {
 		words += ", behind the fence"
 	}
-	if s.Data["chosen"] != "" {
+	if s.Data[protocol.JobDataChosen] != "" {
 		words += ", chosen by the operator"
 	}
 	return words
@@ -233,7 +233,7 @@ func serverMarkdown(p *printer, s protocol.ReportServer) {
 	for _, f := range serverFacts(s) {
 		p.line("- %s: %s", f[0], f[1])
 	}
-	if made := s.Data["converted_snapshots"]; made != "" {
+	if made := s.Data[protocol.JobDataConvertedSnapshots]; made != "" {
 		p.line("- snapshots after the conversion: %s", made)
 	}
 	for _, f := range s.Findings {

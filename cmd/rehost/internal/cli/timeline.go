@@ -174,8 +174,8 @@ func jobTail(env Env, job protocol.Job) error {
 			}
 			continue
 		}
-		if at := s.Data["address"]; at != "" && s.Status != protocol.StepCancelled {
-			p.line("%s: instance %s at %s", s.Server, s.Data["instance"], at)
+		if at := s.Data[protocol.JobDataAddress]; at != "" && s.Status != protocol.StepCancelled {
+			p.line("%s: instance %s at %s", s.Server, s.Data[protocol.JobDataInstance], at)
 		}
 	}
 	text := fmt.Sprintf("%d succeeded, %d failed", ok, failed)
