@@ -51,8 +51,8 @@ func runbookHead(b protocol.Runbook) string {
 	return fmt.Sprintf("earliest start: %s; predicted end after %s; %s at once", when, progress.Short(b.End.Sub(b.Start)), number(b.Concurrency, "server"))
 }
 
-// since is a time of a runbook, counted from its start.
-func since(b protocol.Runbook, at time.Time) string { return "+" + progress.Short(at.Sub(b.Start)) }
+// since is a time that is counted from a start.
+func since(start, at time.Time) string { return "+" + progress.Short(at.Sub(start)) }
 
 func gateTable(b protocol.Runbook) [][]string {
 	rows := [][]string{{"GATE", "STATE", "WANTED", "WHY"}}
@@ -109,7 +109,7 @@ func runbookText(p *printer, env Env, b protocol.Runbook) {
 		if len(s.After) > 0 {
 			after = "  (after " + numbers(s.After) + ")"
 		}
-		p.line("%3d  %s to %s  %s%s", s.Number, since(b, s.Begin), since(b, s.End), s.What, after)
+		p.line("%3d  %s to %s  %s%s", s.Number, since(b.Start, s.Begin), since(b.Start, s.End), s.What, after)
 		p.line("     by %s", s.Who)
 		p.line("     success: %s", s.Success)
 		p.line("     way back: %s", s.Back)
@@ -129,7 +129,7 @@ func runbookMarkdown(p *printer, b protocol.Runbook) {
 	}
 	rows := [][]string{{"STEP", "WHAT", "AFTER", "WHO", "BEGIN", "END", "SUCCESS", "WAY BACK"}}
 	for _, s := range b.Steps {
-		rows = append(rows, []string{strconv.Itoa(s.Number), s.What, numbers(s.After), s.Who, since(b, s.Begin), since(b, s.End), s.Success, s.Back})
+		rows = append(rows, []string{strconv.Itoa(s.Number), s.What, numbers(s.After), s.Who, since(b.Start, s.Begin), since(b.Start, s.End), s.Success, s.Back})
 	}
 	markdownTable(p, "Steps", rows)
 	markdownTable(p, "Downtime", downtimeTable(b))

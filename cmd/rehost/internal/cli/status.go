@@ -45,33 +45,15 @@ func newStatus(env Env, c *client) *cobra.Command {
 	return cmd
 }
 
-// watchStatus repaints a terminal; in a log it writes the page again only when a server's state changed.
 func watchStatus(ctx context.Context, env Env, c *client, req protocol.StatusRequest, asJSON bool) error {
-	last := ""
-	err := follow(ctx, c, 0, func(ctx context.Context) (bool, error) {
+	return watch(ctx, env, c, asJSON, func(ctx context.Context) (view, error) {
 		status, err := ask[protocol.StatusRequest, protocol.Status](ctx, c, protocol.VerbStatus, req)
-		if err != nil {
-			return false, err
-		}
-		if asJSON {
-			return false, writeJSON(env.Stdout, status)
-		}
-		var p printer
-		switch {
-		case env.Terminal:
-			p.b.WriteString("\x1b[H\x1b[J")
-			statusPage(&p, env, status)
-			statusBars(&p, env, status)
-		case states(status) != last:
-			last = states(status)
-			statusPage(&p, env, status)
-		}
-		return false, p.flush(env.Stdout)
+		return view{value: status, state: states(status), page: func(p *printer) {
+			if statusPage(p, env, status); env.Terminal {
+				statusBars(p, env, status)
+			}
+		}}, err
 	})
-	if ctx.Err() == nil {
-		return err
-	}
-	return nil // to interrupt is how a watch ends
 }
 
 // states is what must change for a log to get a new page.

@@ -46,37 +46,19 @@ func newWaveStatus(env Env, c *client) *cobra.Command {
 	return cmd
 }
 
-// watchWave repaints a terminal until the job has ended; in a log it writes the page again only when the state of a row changed.
 func watchWave(ctx context.Context, env Env, c *client, req protocol.ReportRequest, asJSON bool) error {
-	last := ""
-	err := follow(ctx, c, 0, func(ctx context.Context) (bool, error) {
+	return watch(ctx, env, c, asJSON, func(ctx context.Context) (view, error) {
 		report, err := ask[protocol.ReportRequest, protocol.Report](ctx, c, protocol.VerbReport, req)
-		if err != nil {
-			return false, err
+		if err == nil {
+			req.Job = report.Job // a newer job of the wave is another one
 		}
-		req.Job = report.Job // a newer job of the wave is another one
-		if asJSON {
-			return report.Status.Ended(), writeJSON(env.Stdout, report)
-		}
-		var p printer
 		var state strings.Builder
 		state.WriteString(string(report.Status))
 		for _, s := range report.Steps {
 			state.WriteString(" " + string(s.Status))
 		}
-		if env.Terminal {
-			p.b.WriteString("\x1b[H\x1b[J")
-		}
-		if env.Terminal || state.String() != last {
-			waveStatusPage(&p, env, report)
-		}
-		last = state.String()
-		return report.Status.Ended(), p.flush(env.Stdout)
+		return view{value: report, state: state.String(), page: func(p *printer) { waveStatusPage(p, env, report) }, ended: report.Status.Ended()}, err
 	})
-	if ctx.Err() == nil {
-		return err
-	}
-	return nil // to interrupt is how a watch ends
 }
 
 func waveStatusPage(p *printer, env Env, r protocol.Report) {
@@ -135,11 +117,10 @@ func times(start, begin, end time.Time) string {
 	if begin.IsZero() {
 		return ""
 	}
-	text := "+" + progress.Short(begin.Sub(start)) + " to "
 	if end.IsZero() {
-		return text + "..."
+		return since(start, begin) + " to ..."
 	}
-	return text + "+" + progress.Short(end.Sub(start))
+	return since(start, begin) + " to " + since(start, end)
 }
 
 func reportDowntimeTable(r protocol.Report) [][]string {
