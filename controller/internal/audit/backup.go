@@ -15,6 +15,9 @@ import (
 	"rehost/protocol"
 )
 
+// exported is how many messages are read at once: some MiB, of which a request and its result have 75 KiB each at most.
+const exported = 1000
+
 // Last returns the place of the newest message.
 func (l *Log) Last(ctx context.Context) (uint64, error) {
 	info, err := l.stream.Info(ctx)
@@ -26,33 +29,21 @@ func (l *Log) Last(ctx context.Context) (uint64, error) {
 
 // Export hands out the log's messages up to a place.
 func (l *Log) Export(ctx context.Context, last uint64, each func(protocol.BackupEntry) error) error {
-	consumer, err := l.stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverAllPolicy})
-	if err != nil {
-		return fmt.Errorf("read the audit log: %w", err)
-	}
 	for at := uint64(0); at < last; {
-		batch, err := consumer.FetchNoWait(pageMessages)
+		messages, err := bus.Page(ctx, l.stream, bus.From{After: at}, exported)
 		if err != nil {
-			return fmt.Errorf("read the audit log: %w", err)
+			return err
 		}
-		n := 0
-		for msg := range batch.Messages() {
-			meta, err := msg.Metadata()
-			if err != nil {
-				return fmt.Errorf("read the audit log: %w", err)
+		if len(messages) == 0 {
+			return l.end(ctx, at, last)
+		}
+		for _, m := range messages {
+			if at = m.Place; at > last {
+				return nil
 			}
-			if n, at = n+1, meta.Sequence.Stream; at > last {
-				continue
-			}
-			if err := each(protocol.BackupEntry{Audit: at, Value: msg.Data()}); err != nil {
+			if err := each(protocol.BackupEntry{Audit: at, Value: m.Data}); err != nil {
 				return err
 			}
-		}
-		if err := batch.Error(); err != nil {
-			return fmt.Errorf("read the audit log: %w", err)
-		}
-		if n == 0 {
-			return l.end(ctx, at, last)
 		}
 	}
 	return nil

@@ -107,7 +107,7 @@ func (c *Cuts) make(ctx context.Context) (err error) {
 	_, _ = rand.Read(id) // never fails
 	c.cut = protocol.Cut{ID: hex.EncodeToString(id), Fleet: c.fleet, Format: protocol.RecordFormat, Version: version.String()}
 	sum := sha256.New()
-	w := bufio.NewWriter(io.MultiWriter(c.file, sum, (*counter)(&c.cut.Bytes)))
+	w := bufio.NewWriter(io.MultiWriter(c.file, sum))
 	lines := json.NewEncoder(w)
 	last, err := c.records(ctx, lines)
 	if err == nil {
@@ -118,6 +118,9 @@ func (c *Cuts) make(ctx context.Context) (err error) {
 	}
 	if err == nil {
 		err = w.Flush()
+	}
+	if err == nil {
+		c.cut.Bytes, err = c.file.Seek(0, io.SeekCurrent)
 	}
 	c.cut.SHA256 = hex.EncodeToString(sum.Sum(nil))
 	return hint.Wrap(err, "look at the space on the controller's disk, and at its log")
@@ -141,12 +144,4 @@ func (c *Cuts) records(ctx context.Context, lines *json.Encoder) (last uint64, e
 		last, err = c.audit.Last(ctx)
 		return err
 	})
-}
-
-// counter counts the bytes that are written to it.
-type counter int64
-
-func (n *counter) Write(b []byte) (int, error) {
-	*n += counter(len(b))
-	return len(b), nil
 }
