@@ -27,7 +27,7 @@ func (c *controller) endpoints() []bus.Endpoint {
 		bus.Handle("replicaserver", protocol.ReplicaReportSubject("*"), c.replicaReport),
 		bus.Handle("snapshot", protocol.SnapshotSubject("*"), c.points.Content).AtOnce(snapshotReads),
 		bus.HandleLater("barrier", protocol.BarrierSubject("*"), c.arrive),
-		c.audit.Keep(bus.Handle("grant", protocol.GrantSubject("*"), c.runner.Grant), bus.Sender, func([]byte) bool { return false }),
+		c.audit.Keep(bus.Handle("grant", protocol.GrantSubject("*"), c.desk.Grant), bus.Sender, func([]byte) bool { return false }),
 		c.audit.Keep(bus.Handle("enrol", protocol.EnrolSubject, c.enrol), nobody, func([]byte) bool { return false }),
 	)
 }

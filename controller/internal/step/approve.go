@@ -85,11 +85,7 @@ func (r *Runner) Approve(ctx context.Context, req protocol.ApproveRequest) (prot
 	if p := mayApprove(e, wave.Settings(applied, req.Wave).Gates, a); p != nil {
 		return protocol.Approval{}, p
 	}
-	err = r.store.Approvals.Create(ctx, store.ApprovalKey(a), a)
-	if errors.Is(err, store.ErrExists) {
-		_, err = r.store.Approvals.Update(ctx, store.ApprovalKey(a), func(old *protocol.Approval) error { *old = a; return nil })
-	}
-	return a, err
+	return a, r.store.Approvals.Put(ctx, store.ApprovalKey(a), a)
 }
 
 // withdraw takes an approval back. A cutover that has been started goes on: it was judged then.
@@ -143,20 +139,4 @@ func mayApprove(e wave.Evidence, s protocol.GateSettings, a protocol.Approval) *
 		}
 	}
 	return nil
-}
-
-// Grant sets the roles of an operator. Only who holds the keys of the fleet can ask for it.
-func (r *Runner) Grant(ctx context.Context, req protocol.GrantRequest) (protocol.Operator, error) {
-	roles := slices.Compact(slices.Sorted(slices.Values(req.Roles)))
-	for _, name := range append([]string{req.Name}, roles...) {
-		if err := protocol.CheckName(name); err != nil {
-			return protocol.Operator{}, &protocol.Problem{Code: protocol.ProblemInvalid, Message: err.Error(), Hint: "choose such a name"}
-		}
-	}
-	o := protocol.Operator{Name: req.Name, Roles: roles, By: bus.Sender(ctx), At: time.Now()}
-	err := r.store.Operators.Create(ctx, o.Name, o)
-	if errors.Is(err, store.ErrExists) {
-		_, err = r.store.Operators.Update(ctx, o.Name, func(old *protocol.Operator) error { *old = o; return nil })
-	}
-	return o, err
 }

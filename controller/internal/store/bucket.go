@@ -271,6 +271,15 @@ func (b *Bucket[T]) Create(ctx context.Context, key string, v T) error {
 	return nil
 }
 
+// Put writes a record, whatever is there.
+func (b *Bucket[T]) Put(ctx context.Context, key string, v T) error {
+	err := b.Create(ctx, key, v)
+	if errors.Is(err, ErrExists) {
+		_, err = b.Update(ctx, key, func(old *T) error { *old = v; return nil })
+	}
+	return err
+}
+
 // Update changes a record by compare-and-swap: change sees the latest one and may be called
 // again when another was faster, so it must depend on nothing but its argument. An error of
 // change ends the update and comes back as it is. A record that change leaves as it was is
