@@ -1,7 +1,6 @@
 package config
 
 import (
-	"net/url"
 	"strings"
 	"time"
 
@@ -98,9 +97,8 @@ func (b pageBlock) read(r *reader) protocol.PageGateSettings {
 	s := protocol.PageGateSettings{Name: b.Name, Status: 200, Timeout: defaultGateTimeout}
 	r.need(b.URL, b.At, "url", `"https://changes.example.com/CHG-4711"`)
 	if r.text(b.URL, &s.URL) {
-		u, err := url.Parse(s.URL)
-		switch {
-		case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
+		switch u, ok := webURL(s.URL); {
+		case !ok:
 			r.fail(b.URL.Expr.Range(), "Not a page's URL", "%q is no URL that can be asked. Write for example %q.", s.URL, "https://changes.example.com/CHG-4711")
 		case u.User != nil:
 			r.fail(b.URL.Expr.Range(), "Password in a URL", "Whoever may look at the configuration would see it. Write a command that knows where it is kept.")

@@ -36,7 +36,9 @@ func (r *reader) webhooks(blocks []webhookBlock) []Webhook {
 		seen[b.Name] = true
 		r.need(b.URL, b.At, "url", `"https://example.com/hook"`)
 		if r.text(b.URL, &w.URL) {
-			r.httpURL(b.URL, w.URL)
+			if _, ok := webURL(w.URL); !ok {
+				r.fail(b.URL.Expr.Range(), "Not a URL", "%q is no URL of a web server. Write for example %q.", w.URL, "https://example.com/hook")
+			}
 		}
 		r.need(b.SecretFile, b.At, "secret_file", `"/etc/rehost/webhook.secret"`)
 		r.path(b.SecretFile, &w.SecretFile)
@@ -52,9 +54,8 @@ func (r *reader) webhooks(blocks []webhookBlock) []Webhook {
 	return out
 }
 
-func (r *reader) httpURL(a *hcl.Attribute, text string) {
+// webURL reads the URL of a web server.
+func webURL(text string) (*url.URL, bool) {
 	u, err := url.Parse(text)
-	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
-		r.fail(a.Expr.Range(), "Not a URL", "%q is no URL of a web server. Write for example %q.", text, "https://example.com/hook")
-	}
+	return u, err == nil && u.Host != "" && (u.Scheme == "https" || u.Scheme == "http")
 }
