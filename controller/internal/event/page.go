@@ -47,10 +47,12 @@ func refused(req protocol.EventsRequest) *protocol.Problem {
 	if req.Server != "" && protocol.CheckName(req.Server) != nil {
 		return &protocol.Problem{Code: protocol.ProblemInvalid, Message: fmt.Sprintf("%q is no name of a server", req.Server), Hint: "rehost status lists the servers"}
 	}
-	i := slices.IndexFunc(req.Types, func(t string) bool { return !protocol.CheckEventPattern(t) })
-	if i >= 0 || len(req.Types) > maxTypes {
+	if len(req.Types) > maxTypes {
+		return &protocol.Problem{Code: protocol.ProblemInvalid, Message: fmt.Sprintf("%d types of events are asked for", len(req.Types)), Hint: fmt.Sprintf("name at most %d, or leave them out", maxTypes)}
+	}
+	if i := slices.IndexFunc(req.Types, func(t string) bool { return !protocol.CheckEventPattern(t) }); i >= 0 {
 		return &protocol.Problem{
-			Code: protocol.ProblemInvalid, Message: fmt.Sprintf("%q is no type of event", req.Types[max(i, 0)]), Hint: "such as server.lifecycle, job.job_end, server.* or job.*; docs/protocol.md lists them",
+			Code: protocol.ProblemInvalid, Message: fmt.Sprintf("%q is no type of event", req.Types[i]), Hint: "such as server.lifecycle, job.job_end, server.* or job.*; docs/protocol.md lists them",
 		}
 	}
 	return nil
