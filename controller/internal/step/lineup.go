@@ -30,8 +30,8 @@ type arrival struct {
 
 // runServers takes all servers of a job to their ends. An error means that they are not there.
 func (r *Runner) runServers(ctx, cancelled context.Context, job protocol.Job) error {
+	ctx, end := context.WithCancel(ctx) // also of what the units are cut off by
 	l := r.newLineup(ctx, cancelled, job)
-	ctx, end := context.WithCancel(ctx)
 	var watching sync.WaitGroup
 	watching.Go(func() { l.watch(ctx) })
 	defer watching.Wait()
