@@ -52,6 +52,12 @@ type memoryCloud struct {
 	started func(inst cloud.Instance, userData []byte) // a replication server boots
 }
 
+func (c *memoryCloud) setBroken(broken bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.broken = broken
+}
+
 func (c *memoryCloud) setBooting(booting bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -200,9 +200,7 @@ func TestAFailedCutoverLetsTheSourceGoOn(t *testing.T) {
 	defer w.controller(t.Context())()
 	w.tested()
 	w.awaitState(protocol.ReadyForCutover)
-	w.cloud.mu.Lock()
-	w.cloud.broken = true
-	w.cloud.mu.Unlock()
+	w.cloud.setBroken(true)
 	job := w.awaitJob(w.start(protocol.JobCutover).ID)
 	s := job.Servers[0]
 	if s.Status != protocol.StepFailed || s.Problem == nil || s.Problem.Message != "no kernel found" || s.Problem.Step != "convert" {
@@ -216,10 +214,38 @@ func TestAFailedCutoverLetsTheSourceGoOn(t *testing.T) {
 	if diff := cmp.Diff(want, w.cloud.left()); diff != "" {
 		t.Errorf("what is left beside the replica and the test (-want +got):\n%s", diff)
 	}
-	w.cloud.mu.Lock()
-	w.cloud.broken = false
-	w.cloud.mu.Unlock()
+	w.cloud.setBroken(false)
 	wantSucceeded(t, w.awaitJob(w.start(protocol.JobCutover).ID))
+}
+
+// Who asks for it finds the clones as the failed conversion left them; the next job has its own, and they go with the server at the latest.
+func TestClonesOfAFailedConversionAreLeftWhenAsked(t *testing.T) {
+	w := newWorld(t)
+	defer w.controller(t.Context())()
+	w.apply(w.fleet())
+	w.agent("web-1")
+	w.awaitState(protocol.ReadyForTest)
+	w.cloud.setBroken(true)
+	req := protocol.StartRequest{Selection: protocol.Selection{Wave: "one"}, Kind: protocol.JobTest, KeepClones: true}
+	job := w.awaitJob(w.startOf(req).ID)
+	clones := strings.Split(job.Servers[0].Data["clones"], ",")
+	if st := stepOf(job, "web-1", "cleanup"); job.Servers[0].Status != protocol.StepFailed || len(clones) != 2 || !strings.Contains(st.Detail, strings.Join(clones, ", ")) {
+		t.Fatalf("the clones %v are not told: %+v", clones, job.Servers[0].Steps)
+	}
+	want := map[string]int{cloud.RoleReplicaServer: 1, cloud.RoleStagingVolume: 2, cloud.RoleClone: 2}
+	if diff := cmp.Diff(want, w.cloud.left()); diff != "" {
+		t.Errorf("what is left (-want +got):\n%s", diff)
+	}
+	w.cloud.setBroken(false)
+	wantSucceeded(t, w.awaitJob(w.startOf(req).ID)) // nothing failed: nothing more is left
+	if got := w.cloud.left()[cloud.RoleClone]; got != 2 {
+		t.Errorf("%d clones are left after a conversion that succeeded, want those 2", got)
+	}
+	wantSucceeded(t, w.awaitJob(w.start(protocol.JobCutover).ID))
+	wantSucceeded(t, w.awaitJob(w.start(protocol.JobFinalize).ID))
+	if got := w.cloud.left()[cloud.RoleClone]; got != 0 {
+		t.Errorf("%d clones are left of a server that is finalized", got)
+	}
 }
 
 // The root of a server may lie on several disks: what the conversion wrote to is in the image, and of the others the point's own snapshot.

@@ -268,6 +268,8 @@ type StartRequest struct {
 
 	Concurrency   int  `json:"concurrency,omitempty"`     // servers at once; 0: the wave's, or a default
 	StopOnFailure bool `json:"stop_on_failure,omitempty"` // begin no further server when one has failed
+	// KeepClones leaves the volumes of a conversion that fails as they are, for inspection.
+	KeepClones bool `json:"keep_clones,omitempty"`
 	// Deadline of a cutover: what is not committed shortly before is rolled back; zero: the end of its waves' windows, if they have some.
 	Deadline time.Time `json:"deadline,omitzero"`
 }

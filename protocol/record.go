@@ -168,6 +168,7 @@ type Job struct {
 	Concurrency int `json:"concurrency"`
 	// StopOnFailure says that no further server is begun when one has failed.
 	StopOnFailure bool          `json:"stop_on_failure,omitempty"`
+	KeepClones    bool          `json:"keep_clones,omitempty"` // of conversions that fail
 	Cancel        *Cancellation `json:"cancel,omitempty"`
 	// Confirmed says that the operator stopped the writers of the sources whose fence is "confirmed".
 	Confirmed bool `json:"confirmed,omitempty"`

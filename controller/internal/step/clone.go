@@ -20,18 +20,19 @@ func makeClones(ctx context.Context, w *Work) error {
 			return err
 		}
 	}
-	var made []string
-	for _, id := range w.list(dataClones) {
-		if id == "" {
-			continue
-		}
+	made := w.clones()
+	for _, id := range made {
 		if _, err := w.cloud.WaitVolume(ctx, id, w.progress(ctx)); err != nil {
 			return err
 		}
-		made = append(made, id)
 	}
 	w.progress(ctx)(strings.Join(made, ", "))
 	return nil
+}
+
+// clones are the volumes that were made for the conversion.
+func (w *Work) clones() []string {
+	return slices.DeleteFunc(w.list(dataClones), func(id string) bool { return id == "" })
 }
 
 func (w *Work) clone(ctx context.Context) error {

@@ -262,6 +262,10 @@ func (w *Work) discardConversion(ctx context.Context) error {
 	if err := w.endConversion(ctx); err != nil {
 		return err
 	}
+	return w.discardClones(ctx)
+}
+
+func (w *Work) discardClones(ctx context.Context) error {
 	volumes, err := w.cloud.Volumes(ctx, w.tags(cloud.RoleClone))
 	if err != nil {
 		return err

@@ -245,10 +245,21 @@ func (w *Work) awaitAddress(ctx context.Context, id string) (cloud.Instance, err
 // cleanup removes what only the conversion needed, and what nobody will use: a target of a failed test stays for inspection, one
 // of a failed cutover or of a cancelled job does not.
 func cleanup(ctx context.Context, w *Work) error {
-	if err := w.discardConversion(ctx); err != nil {
+	if err := w.endConversion(ctx); err != nil {
 		return err
 	}
 	state := w.state()
+	kept, err := w.keepsClones(state)
+	switch {
+	case err != nil:
+		return err
+	case kept:
+		w.progress(ctx)("left for inspection: " + strings.Join(w.clones(), ", "))
+	default:
+		if err := w.discardClones(ctx); err != nil {
+			return err
+		}
+	}
 	failed := outcome(state.Steps)
 	inspected := w.kind == protocol.JobTest && failed == protocol.StepFailed && state.Data[protocol.JobDataInstance] != "" && state.Data[protocol.JobDataAddress] != ""
 	if failed == protocol.StepSucceeded || inspected || w.application().Outcome == protocol.OutcomeCommitted {
@@ -257,13 +268,19 @@ func cleanup(ctx context.Context, w *Work) error {
 	if err := w.removeLaunch(ctx, w.job, state.Data[protocol.JobDataPoint]); err != nil {
 		return err
 	}
-	_, err := w.store.Servers.Update(ctx, w.server, func(r *protocol.Server) error {
+	_, err = w.store.Servers.Update(ctx, w.server, func(r *protocol.Server) error {
 		if r.Test != nil && r.Test.Job == w.job {
 			r.Test = nil
 		}
 		return nil
 	})
 	return err
+}
+
+// keepsClones says whether somebody wants to look at what a failed conversion has left.
+func (w *Work) keepsClones(state protocol.JobServer) (bool, error) {
+	job, err := w.store.Jobs.Get(w.job)
+	return job.KeepClones && slices.ContainsFunc(state.Steps, func(s protocol.JobStep) bool { return s.Name == stepNameConvert && s.Status == protocol.StepFailed }), err
 }
 
 // removeReplica removes everything of the server but the target of its cutover.

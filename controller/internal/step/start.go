@@ -41,7 +41,7 @@ func (r *Runner) Start(ctx context.Context, req protocol.StartRequest) (protocol
 	}
 	job := protocol.Job{
 		ID: jobPrefix[req.Kind] + newID(""), Kind: req.Kind, Of: req.Selection, Status: protocol.JobPending, Created: time.Now(),
-		Force: req.Force, Confirmed: req.Confirmed, Concurrency: plan.Concurrency, StopOnFailure: req.StopOnFailure,
+		Force: req.Force, Confirmed: req.Confirmed, Concurrency: plan.Concurrency, StopOnFailure: req.StopOnFailure, KeepClones: req.KeepClones,
 	}
 	if req.Concurrency > 0 {
 		job.Concurrency = req.Concurrency

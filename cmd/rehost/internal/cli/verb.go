@@ -86,6 +86,7 @@ func newJobVerb(env Env, c *client, v jobVerb, of selector) *cobra.Command {
 	if launches {
 		cmd.Flags().StringVar(&req.Force, "force", "", "go on where the lifecycle, preflight or a point's age says no, for this `reason`, which is recorded")
 		cmd.Flags().StringToStringVar(&req.Points, "point", nil, "launch a server from an earlier point: `SERVER=POINT`, or SERVER=newest (again for each server)")
+		cmd.Flags().BoolVar(&req.KeepClones, "keep-clones", false, "leave the volumes of a conversion that fails, for inspection; rehost sweep removes them")
 	}
 	if v.kind == protocol.JobCutover {
 		cmd.Flags().StringVar(&f.deadline, "deadline", "", "roll back what is not committed by then: a `time` of the day such as 04:00, or a duration such as 2h (default: when the wave's window closes)")
