@@ -86,8 +86,9 @@ func setGrubEnv(text string, values map[string]string) string {
 		switch {
 		case !ok || done[name]:
 			continue
-		case !set:
+		case !set: // also when it is there twice: for GRUB the last one counts
 			out.WriteString(line + "\n")
+			continue
 		case v != "":
 			out.WriteString(name + "=" + escapeEnv.Replace(v) + "\n")
 		}
