@@ -83,12 +83,14 @@ func wantDecided(t *testing.T, job protocol.Job, want map[string]protocol.Outcom
 // wantFenced checks whether sources are fenced, which they are when they are cut over.
 func (w *world) wantFenced(servers []string, fenced bool) {
 	w.t.Helper()
-	s, err := ask[protocol.StatusRequest, protocol.Status](w, protocol.VerbStatus, protocol.StatusRequest{Servers: servers})
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	var s protocol.Status
+	w.await("word of the agents", func() bool { // the last controller may have just begun
+		var err error
+		s, err = ask[protocol.StatusRequest, protocol.Status](w, protocol.VerbStatus, protocol.StatusRequest{Servers: servers})
+		return err == nil && !slices.ContainsFunc(s.Servers, func(s protocol.ServerStatus) bool { return s.Agent == nil })
+	})
 	for _, s := range s.Servers {
-		if r := s.Record; r.Fence != fenced || (r.Cutover != nil) != fenced || s.Agent == nil || s.Agent.Fenced != fenced {
+		if r := s.Record; r.Fence != fenced || (r.Cutover != nil) != fenced || s.Agent.Fenced != fenced {
 			w.t.Errorf("%s: fence ordered %v, cutover %+v, agent %+v", r.Name, r.Fence, r.Cutover, s.Agent)
 		}
 	}
