@@ -34,6 +34,7 @@ type runner struct {
 	fence   *fence
 	survey  *surveyor
 	held    string     // survey that the controller has, by its last order; the loop's goroutine only
+	rest    rest       // the loop's goroutine only
 	id      string     // of this process, so that a second one with the same identity shows
 	writes  writeRates // of the source's disks; the loop's goroutine only
 	started int        // shippers so far
@@ -102,16 +103,21 @@ func (r *runner) run(ctx context.Context) (forget bool, err error) {
 			silent = true // the replication goes on without the controller
 			r.log.Warn("controller does not answer", "error", err)
 		}
-		select {
-		case <-ticker.C:
-		case <-r.changed:
-		case <-poke:
-		case err := <-r.ended():
-			r.current = nil
-			return false, err
-		case <-ctx.Done():
-			r.notify("STOPPING=1")
-			return false, nil
+		for due := false; !due; {
+			select {
+			case <-ticker.C:
+				due = r.rest.due(r.state())
+			case <-r.changed:
+				due = true
+			case <-poke:
+				due = true
+			case err := <-r.ended():
+				r.current = nil
+				return false, err
+			case <-ctx.Done():
+				r.notify("STOPPING=1")
+				return false, nil
+			}
 		}
 	}
 }
@@ -131,10 +137,13 @@ func (r *runner) report(ctx context.Context) (protocol.AgentOrder, error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*reportEvery)
 	defer cancel()
 	order, err := bus.Request[protocol.AgentReport, protocol.AgentOrder](ctx, r.nc, protocol.AgentReportSubject(r.cfg.Server), rep)
-	if err == nil {
-		r.held = order.SurveyHeld
+	if err != nil {
+		r.rest.forget()
+		return order, err
 	}
-	return order, err
+	r.held = order.SurveyHeld
+	r.rest.told(rep)
+	return order, nil
 }
 
 func (r *runner) state() protocol.AgentReport {

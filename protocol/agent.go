@@ -2,7 +2,7 @@ package protocol
 
 import "time"
 
-// AgentReport is what an agent says of itself, at each change and at least every second.
+// AgentReport is what an agent says of itself, within a second of each change and at least every three seconds.
 type AgentReport struct {
 	Server      string        `json:"server"`
 	Version     string        `json:"version"`
