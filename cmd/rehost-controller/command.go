@@ -28,7 +28,7 @@ const (
 	checkWithin   = 15 * time.Second
 	// gcPercent is the garbage that may gather beside what lives, in percent of it. With a thousand servers what lives are the
 	// bus's connections and streams, and a processor has more to spare for the collector than a machine has memory.
-	gcPercent = 50
+	gcPercent = 40
 )
 
 // noArgs refuses what a command does not take.
