@@ -65,7 +65,7 @@ func Conclude(v View) (protocol.Replication, *protocol.Problem) {
 	if v.Snapshot {
 		return protocol.ReplicationSnapshot, nil
 	}
-	if v.Agent.Replication == "" {
+	if v.Agent.Replication == "" || v.Agent.Replication == protocol.ReplicationStopped { // it has not taken up its order yet
 		return protocol.ReplicationInitiating, nil
 	}
 	return v.Agent.Replication, nil

@@ -18,6 +18,8 @@ func TestConclude(t *testing.T) {
 		{"never seen", View{AgentAge: time.Minute}, protocol.ReplicationStopped, ""},
 		{"staging", View{AgentKnown: true}, protocol.ReplicationInitiating, ""},
 		{"as the agent says", View{Record: running, AgentKnown: true, Agent: protocol.AgentReport{Replication: protocol.ReplicationBacklog}}, protocol.ReplicationBacklog, ""},
+		{"not begun yet", View{Record: running, AgentKnown: true, Agent: protocol.AgentReport{Replication: protocol.ReplicationStopped}}, protocol.ReplicationInitiating, ""},
+		{"stopped", View{Record: protocol.Server{Wanted: protocol.WantStop}, AgentKnown: true, Agent: protocol.AgentReport{Replication: protocol.ReplicationStopped}}, protocol.ReplicationStopped, ""},
 		{"silent agent", View{Record: running, AgentAge: time.Minute}, protocol.ReplicationDisconnected, protocol.ProblemAgentUnreachable},
 		{"silent replica", View{Record: running, AgentKnown: true, ReplicaAge: time.Minute}, protocol.ReplicationStalled, protocol.ProblemReplicaUnreachable},
 		{"two agents", View{Record: running, AgentKnown: true, Twins: &protocol.Problem{Code: protocol.ProblemConflict}}, protocol.ReplicationStalled, protocol.ProblemConflict},
