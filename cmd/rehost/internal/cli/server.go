@@ -81,7 +81,7 @@ const settle = 20
 
 func waitFor(ctx context.Context, env Env, c *client, server string, timeout time.Duration, reached func(protocol.ServerStatus) bool) error {
 	bar := progress.New(env.Stdout, env.Terminal, env.Width, time.Now)
-	said := ""
+	var said told
 	start := time.Now()
 	unknown := func(err error) error { // a server that was only just applied appears within a moment
 		if time.Since(start) < settle*env.Poll {
@@ -106,8 +106,7 @@ func waitFor(ctx context.Context, env Env, c *client, server string, timeout tim
 		serverNotes(&p, status.At, protocol.ServerStatus{
 			Record: s.Record, Agent: s.Agent, Replica: s.Replica, Waiting: s.Waiting, Replication: s.Replication, LastSeen: s.LastSeen,
 		})
-		if text := p.b.String(); text != said {
-			said = text
+		if text := said.fresh(p.b.String()); text != "" {
 			if err := newLines(bar, env.Stdout, text); err != nil {
 				return false, err
 			}
