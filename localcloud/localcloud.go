@@ -64,9 +64,13 @@ type Config struct {
 	// Denied are actions that the credentials may not call, such as ec2:CreateVolume
 	// or ebs:*. They get UnauthorizedOperation.
 	Denied []string
-	// KMSKeys are the KMS keys on offer, by id or alias, beside alias/aws/ebs.
+	// KMSKeys are the KMS keys on offer, by id or alias, beside alias/aws/ebs. One
+	// in another state than Enabled has it after it, such as alias/old=Disabled.
 	// Without any, every well-formed name is one.
 	KMSKeys []string
+	// Profiles are the names of the instance profiles on offer. Without any,
+	// every well-formed name is one.
+	Profiles []string
 }
 
 // Refusal is the answer to a call that is not done.
@@ -147,7 +151,7 @@ func Run(ctx context.Context, cfg Config, deps Deps) (err error) {
 	info := Info{Endpoint: "http://" + listener.Addr().String(), Region: cfg.Region, CredentialsFile: CredentialsFile(cfg.Dir)}
 	srv := &http.Server{
 		Handler: &api.Server{
-			Cloud: c, Credentials: credentials, Endpoint: info.Endpoint, Denied: cfg.Denied, Log: deps.Log.Named("api"), Faults: fault.NewInjector(cfg.Faults, deps.Fault),
+			Cloud: c, Credentials: credentials, Endpoint: info.Endpoint, Denied: cfg.Denied, Profiles: cfg.Profiles, Log: deps.Log.Named("api"), Faults: fault.NewInjector(cfg.Faults, deps.Fault),
 		},
 		ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog:          deps.Log.StandardLogger(&hclog.StandardLoggerOptions{InferLevels: true}),

@@ -11,6 +11,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/ebs"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/servicequotas"
 	"github.com/hashicorp/go-hclog"
 
 	"rehost/internal/hint"
@@ -44,6 +46,11 @@ type Config struct {
 type Client struct {
 	ec2    *ec2.Client
 	ebs    *ebs.Client
+	kms    *kms.Client
+	region string
+
+	servicequotas *servicequotas.Client
+
 	fleet  string
 	pace   *pace
 	poll   time.Duration
@@ -80,7 +87,7 @@ func Open(ctx context.Context, cfg Config) (*Client, error) {
 		return nil, hint.New("no region for the cloud", "set `region` in the controller's cloud block, or AWS_REGION")
 	}
 	wallet := newWallet(&sdk, cfg, opts)
-	c := &Client{fleet: cfg.Fleet, pace: newPace(cfg.MaxBackoff, sdk.RetryMode), poll: cfg.Poll, logger: cfg.Logger}
+	c := &Client{region: sdk.Region, fleet: cfg.Fleet, pace: newPace(cfg.MaxBackoff, sdk.RetryMode), poll: cfg.Poll, logger: cfg.Logger}
 	if c.logger == nil {
 		c.logger = hclog.NewNullLogger()
 	}
@@ -101,13 +108,13 @@ func Open(ctx context.Context, cfg Config) (*Client, error) {
 		o.Retryer = c.pace
 		o.APIOptions = append(o.APIOptions, wallet.watch)
 	})
-	c.ebs = ebs.NewFromConfig(sdk, func(o *ebs.Options) {
-		if cfg.Endpoint != "" { // one that plays EC2 plays EBS too
-			o.BaseEndpoint = aws.String(cfg.Endpoint)
-		}
-		o.Retryer = c.pace
-		o.APIOptions = append(o.APIOptions, wallet.watch)
-	})
+	if cfg.Endpoint != "" { // one that plays EC2 plays the others too
+		sdk.BaseEndpoint = aws.String(cfg.Endpoint)
+	}
+	sdk.APIOptions = append(sdk.APIOptions, wallet.watch)
+	c.ebs = ebs.NewFromConfig(sdk, func(o *ebs.Options) { o.Retryer = c.pace })
+	c.kms = kms.NewFromConfig(sdk, func(o *kms.Options) { o.Retryer = c.pace })
+	c.servicequotas = servicequotas.NewFromConfig(sdk, func(o *servicequotas.Options) { o.Retryer = c.pace })
 	return c, nil
 }
 

@@ -46,7 +46,14 @@ func localCloud(t *testing.T) localcloud.Config {
 // openWith starts a local cloud; met, if not nil, is told of each trouble that the driver meets.
 func openWith(t *testing.T, cfg localcloud.Config, met func(action, kind string)) *cloud.Client {
 	t.Helper()
-	info, _ := cloudtest.Start(t, cfg, hclog.Info, met)
+	c, _ := openUntil(t, cfg, met)
+	return c
+}
+
+// openUntil is [openWith] for a local cloud that may be stopped before the test ends.
+func openUntil(t *testing.T, cfg localcloud.Config, met func(action, kind string)) (c *cloud.Client, stop func()) {
+	t.Helper()
+	info, stop := cloudtest.Start(t, cfg, hclog.Info, met)
 	t.Setenv("AWS_ACCESS_KEY_ID", "of-somebody-else") // the named file goes first
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "of-somebody-else")
 	c, err := cloud.Open(t.Context(), cloud.Config{
@@ -55,7 +62,7 @@ func openWith(t *testing.T, cfg localcloud.Config, met func(action, kind string)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return c
+	return c, stop
 }
 
 func must[T any](t *testing.T) func(T, error) T {

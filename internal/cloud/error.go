@@ -21,6 +21,8 @@ type Error struct {
 	Op      string // what was attempted
 	Code    string // EC2's error code
 	Request string // EC2's request id
+	Missing string // the action that a policy must allow, such as ec2:CreateTags, when the caller may not; else empty
+	On      string // the ARN of what the action was refused on, when it is said
 	err     error
 }
 
@@ -72,6 +74,26 @@ func Permanent(err error) bool {
 		return true
 	}
 	return strings.HasPrefix(e.Code, "Invalid") || strings.HasPrefix(e.Code, "Missing") || strings.HasSuffix(e.Code, "LimitExceeded")
+}
+
+// Missing returns the action that a policy must allow for what was refused; empty: it was not refused for that.
+func Missing(err error) string {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.Missing
+	}
+	return ""
+}
+
+// NoImage says that there is no image of the name or id that was asked for.
+func NoImage(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && strings.HasPrefix(e.Code, "InvalidAMIID.")
+}
+
+// NoProfile says that there is no instance profile of the name that was asked for.
+func NoProfile(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && hintOfProfile(e.Error()) != ""
 }
 
 // Quota says that a limit of the account is reached: the same call is done when something else has gone, or the limit was raised.
@@ -158,7 +180,10 @@ func hinted(e *Error, api smithy.APIError, err error) error {
 	if o, ok := errors.AsType[*smithy.OperationError](err); ok {
 		service, operation = o.ServiceID, o.OperationName
 	}
-	texts := []string{hintOfDenial(e.Code, service, operation, api.ErrorMessage()), hintOfQuota(e.Code, api.ErrorMessage()), hintOfProfile(api.ErrorMessage()), hints[e.Code]}
+	if slices.Contains(deniedCodes, e.Code) {
+		e.Missing, e.On = missingAction(service, operation, api.ErrorMessage()), deniedOn(api.ErrorMessage())
+	}
+	texts := []string{hintOfDenial(e.Missing), hintOfQuota(e.Code, api.ErrorMessage()), hintOfProfile(api.ErrorMessage()), hints[e.Code]}
 	if expired(err) {
 		texts = []string{renew}
 	}

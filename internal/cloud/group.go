@@ -99,11 +99,16 @@ func (c *Client) findGroup(ctx context.Context, name, network string) (types.Sec
 	return out.SecurityGroups[0], true, nil
 }
 
-func (c *Client) createGroup(ctx context.Context, spec GroupSpec, network string) (types.SecurityGroup, error) {
-	_, err := c.ec2.CreateSecurityGroup(ctx, &ec2.CreateSecurityGroupInput{
+// groupInput is the call that creates a security group in a network.
+func (c *Client) groupInput(spec GroupSpec, network string) *ec2.CreateSecurityGroupInput {
+	return &ec2.CreateSecurityGroupInput{
 		GroupName: aws.String(spec.Name), Description: aws.String(spec.Description), VpcId: optional(network),
 		TagSpecifications: c.own(spec.Tags).specification(types.ResourceTypeSecurityGroup),
-	})
+	}
+}
+
+func (c *Client) createGroup(ctx context.Context, spec GroupSpec, network string) (types.SecurityGroup, error) {
+	_, err := c.ec2.CreateSecurityGroup(ctx, c.groupInput(spec, network))
 	if err != nil && code(err) != "InvalidGroup.Duplicate" {
 		return types.SecurityGroup{}, fail(err, "create security group %s", spec.Name)
 	}
@@ -122,17 +127,21 @@ func (c *Client) openPorts(ctx context.Context, group types.SecurityGroup, ports
 			continue
 		}
 		_, err := c.ec2.AuthorizeSecurityGroupIngress(ctx, &ec2.AuthorizeSecurityGroupIngressInput{
-			GroupId: group.GroupId,
-			IpPermissions: []types.IpPermission{{
-				IpProtocol: aws.String("tcp"), FromPort: aws.Int32(int32(port)), ToPort: aws.Int32(int32(port)),
-				IpRanges: []types.IpRange{{CidrIp: aws.String("0.0.0.0/0")}},
-			}},
+			GroupId: group.GroupId, IpPermissions: opening(port),
 		})
 		if err != nil && code(err) != "InvalidPermission.Duplicate" {
 			return fail(err, "open port %d in security group %s", port, aws.ToString(group.GroupName))
 		}
 	}
 	return nil
+}
+
+// opening is the rule that opens a TCP port to everyone.
+func opening(port int) []types.IpPermission {
+	return []types.IpPermission{{
+		IpProtocol: aws.String("tcp"), FromPort: aws.Int32(int32(port)), ToPort: aws.Int32(int32(port)),
+		IpRanges: []types.IpRange{{CidrIp: aws.String("0.0.0.0/0")}},
+	}}
 }
 
 // opens says that a rule lets somebody come to a TCP port; to whom is left to who made it.

@@ -105,8 +105,8 @@ func (c *Client) RegisterImage(ctx context.Context, spec ImageSpec, progress Pro
 	return image, err
 }
 
-// register registers the image, or finds the one of that name which an earlier call made without an answer.
-func (c *Client) register(ctx context.Context, spec ImageSpec) (image Image, err error) {
+// imageInput is the call that registers an image.
+func (c *Client) imageInput(spec ImageSpec) *ec2.RegisterImageInput {
 	in := &ec2.RegisterImageInput{
 		Name: aws.String(spec.Name), Architecture: types.ArchitectureValuesX8664, VirtualizationType: aws.String("hvm"),
 		EnaSupport: aws.Bool(true), RootDeviceName: aws.String(rootDevice), BootMode: types.BootModeValuesLegacyBios,
@@ -119,7 +119,12 @@ func (c *Client) register(ctx context.Context, spec ImageSpec) (image Image, err
 	for i, s := range spec.Data {
 		in.BlockDeviceMappings = append(in.BlockDeviceMappings, mapping(deviceName(i), s))
 	}
-	out, err := c.ec2.RegisterImage(ctx, in)
+	return in
+}
+
+// register registers the image, or finds the one of that name which an earlier call made without an answer.
+func (c *Client) register(ctx context.Context, spec ImageSpec) (image Image, err error) {
+	out, err := c.ec2.RegisterImage(ctx, c.imageInput(spec))
 	if code(err) == "InvalidAMIName.Duplicate" {
 		err = c.wait(ctx, "image "+spec.Name, nil, func(ctx context.Context) (bool, string, error) {
 			image, err = c.FindImage(ctx, spec.Name)

@@ -67,12 +67,8 @@ type InstanceSpec struct {
 	Options        LaunchOptions
 }
 
-// RunInstance launches one instance, or returns the live one that carries the tags, or
-// the one that the token has launched before. It does not wait.
-func (c *Client) RunInstance(ctx context.Context, spec InstanceSpec) (Instance, error) {
-	if found, ok, err := c.alive(ctx, spec.Tags); ok || err != nil {
-		return found, err
-	}
+// runInput is the call that runs an instance.
+func (c *Client) runInput(spec InstanceSpec) *ec2.RunInstancesInput {
 	in := &ec2.RunInstancesInput{
 		ClientToken: optional(spec.Token), ImageId: aws.String(spec.Image), InstanceType: types.InstanceType(spec.Type),
 		MinCount: aws.Int32(1), MaxCount: aws.Int32(1), SubnetId: optional(spec.Subnet), SecurityGroupIds: spec.SecurityGroups,
@@ -90,7 +86,16 @@ func (c *Client) RunInstance(ctx context.Context, spec InstanceSpec) (Instance, 
 	}
 	spec.Options.apply(in)
 	addInterfaces(in, spec.Interfaces)
-	out, err := c.ec2.RunInstances(ctx, in)
+	return in
+}
+
+// RunInstance launches one instance, or returns the live one that carries the tags, or
+// the one that the token has launched before. It does not wait.
+func (c *Client) RunInstance(ctx context.Context, spec InstanceSpec) (Instance, error) {
+	if found, ok, err := c.alive(ctx, spec.Tags); ok || err != nil {
+		return found, err
+	}
+	out, err := c.ec2.RunInstances(ctx, c.runInput(spec))
 	if code(err) == "IdempotentParameterMismatch" {
 		// The token launched it before, with other user data (a secret that is not kept).
 		return c.waitAlive(ctx, spec.Tags, err)

@@ -3,7 +3,6 @@ package cloud
 import (
 	"fmt"
 	"regexp"
-	"slices"
 	"strings"
 )
 
@@ -68,10 +67,21 @@ func missingAction(service, operation, message string) string {
 // deniedCodes are refusals for want of a permission.
 var deniedCodes = []string{"UnauthorizedOperation", "AccessDenied", "AccessDeniedException"}
 
-func hintOfDenial(code, service, operation, message string) string {
-	if !slices.Contains(deniedCodes, code) {
+// on finds in EC2's refusal what it is about.
+var on = regexp.MustCompile(`not authorized to perform: \S+ on resource: (\S+)`)
+
+func deniedOn(message string) string {
+	if m := on.FindStringSubmatch(message); m != nil {
+		return m[1]
+	}
+	return ""
+}
+
+// hintOfDenial says what to allow; "" when nothing is missing.
+func hintOfDenial(missing string) string {
+	if missing == "" {
 		return ""
 	}
 	return fmt.Sprintf("allow %s in the policy of the controller's role (docs/aws/controller.json has all that it needs); "+
-		"`aws sts decode-authorization-message` shows which statement refused", missingAction(service, operation, message))
+		"`aws sts decode-authorization-message` shows which statement refused", missing)
 }

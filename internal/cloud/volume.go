@@ -44,9 +44,8 @@ type VolumeSpec struct {
 	Tags      Tags
 }
 
-// CreateVolume creates a volume, or returns the one that the token has created before.
-// It does not wait; see [Client.WaitVolume].
-func (c *Client) CreateVolume(ctx context.Context, spec VolumeSpec) (Volume, error) {
+// volumeInput is the call that creates a volume.
+func (c *Client) volumeInput(spec VolumeSpec) *ec2.CreateVolumeInput {
 	in := &ec2.CreateVolumeInput{
 		AvailabilityZone:  optional(spec.Zone),
 		ClientToken:       optional(spec.Token),
@@ -67,7 +66,13 @@ func (c *Client) CreateVolume(ctx context.Context, spec VolumeSpec) (Volume, err
 	if spec.KMSKey != "" {
 		in.Encrypted, in.KmsKeyId = aws.Bool(true), aws.String(spec.KMSKey)
 	}
-	out, err := c.ec2.CreateVolume(ctx, in)
+	return in
+}
+
+// CreateVolume creates a volume, or returns the one that the token has created before.
+// It does not wait; see [Client.WaitVolume].
+func (c *Client) CreateVolume(ctx context.Context, spec VolumeSpec) (Volume, error) {
+	out, err := c.ec2.CreateVolume(ctx, c.volumeInput(spec))
 	if err != nil {
 		return Volume{}, fail(err, "create volume of %d bytes in %s", spec.SizeBytes, spec.Zone)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"maps"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -100,6 +101,12 @@ type xmlInstance struct {
 	CurrentMode    string         `xml:"currentInstanceBootMode,omitempty"`
 	Metadata       xmlMetadata    `xml:"metadataOptions"`
 	Profile        *xmlProfileID  `xml:"iamInstanceProfile"`
+	CPU            xmlCPU         `xml:"cpuOptions"`
+}
+
+type xmlCPU struct {
+	Cores   int `xml:"coreCount"`
+	Threads int `xml:"threadsPerCore"`
 }
 
 // xmlProfileID is an instance profile. There is no IAM here: any name is taken.
@@ -119,7 +126,7 @@ func instanceXML(s *Server, st *state.State, in *state.Instance) xmlInstance {
 		InstanceID: in.ID, ImageID: in.ImageID, State: phaseXML(in.Phase), Reason: in.Reason, KeyName: in.KeyName, Type: in.Type, LaunchTime: stamp(in.Launched),
 		Zone: in.Zone, Tenancy: in.Tenancy, LaunchIndex: in.LaunchIndex, Monitoring: "disabled", SourceDest: true, Architecture: in.Architecture, RootType: "ebs", RootDevice: in.RootDevice,
 		Virtualization: "hvm", ClientToken: in.ClientToken, Tags: tagsXML(st, in.ID), Hypervisor: "xen", ENA: in.ENA, BootMode: in.BootMode, CurrentMode: cloud.BootMode(in),
-		Metadata: xmlMetadata{"applied", in.Metadata.Tokens, in.Metadata.HopLimit, in.Metadata.Endpoint, in.Metadata.Tags},
+		Metadata: xmlMetadata{"applied", in.Metadata.Tokens, in.Metadata.HopLimit, in.Metadata.Endpoint, in.Metadata.Tags}, CPU: xmlCPU{cloud.VCPUs(in.Type), 1},
 	}
 	if in.Kind == state.Process {
 		x.RootType = "instance-store"
@@ -234,10 +241,11 @@ func runInstances(ctx context.Context, s *Server, st *state.State, p params) (an
 // profile returns the ARN of the instance profile that is asked for, or "".
 func profile(s *Server, p params) string {
 	arn, name := p.str("IamInstanceProfile.Arn"), p.str("IamInstanceProfile.Name")
+	there := func(name string) bool { return len(s.Profiles) == 0 || slices.Contains(s.Profiles, name) }
 	switch {
-	case arn != "" && !strings.Contains(arn, ":instance-profile/"):
+	case arn != "" && (!strings.Contains(arn, ":instance-profile/") || !there(path.Base(arn))):
 		p.fail("iamInstanceProfile.arn", arn, "Invalid IAM Instance Profile ARN")
-	case strings.ContainsAny(name, "/: "):
+	case name != "" && (strings.ContainsAny(name, "/: ") || !there(name)):
 		p.fail("iamInstanceProfile.name", name, "Invalid IAM Instance Profile name")
 	case arn == "" && name != "":
 		return "arn:aws:iam::" + s.Cloud.Account + ":instance-profile/" + name

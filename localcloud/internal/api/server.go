@@ -53,7 +53,7 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// Server answers calls of EC2, STS and the EBS direct APIs.
+// Server answers calls of EC2, STS, the EBS direct APIs, and a few of KMS and Service Quotas.
 type Server struct {
 	Cloud       *cloud.Cloud
 	Credentials Credentials
@@ -63,7 +63,9 @@ type Server struct {
 	Faults *fault.Injector
 	// Denied are patterns of actions, such as ec2:Create*, that the caller may not call.
 	Denied []string
-	Log    hclog.Logger
+	// Profiles are the names of the instance profiles that there are; none: every well-formed name is one.
+	Profiles []string
+	Log      hclog.Logger
 }
 
 // action answers one call. Its result is encoded as the body of the response.
@@ -99,6 +101,10 @@ var actions = map[string]action{
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if strings.HasPrefix(r.URL.Path, "/snapshots") {
 		s.ebsHandler().ServeHTTP(w, r)
+		return
+	}
+	if target := r.Header.Get("X-Amz-Target"); target != "" {
+		s.serveTarget(w, r, target)
 		return
 	}
 	id := requestID()
@@ -140,7 +146,7 @@ func troubled[T any](ctx context.Context, faults *fault.Injector, name string, r
 	if d := faults.Delay(); d > 0 {
 		pause(ctx, d)
 	}
-	if err := faults.Before(name); err != nil {
+	if err := faults.Before(name, request.Get("DryRun") == "true"); err != nil {
 		return none, err
 	}
 	result, err := call()
@@ -170,6 +176,9 @@ func (s *Server) call(ctx context.Context, service, name string, form url.Values
 	}
 	p := newParams(form)
 	if err := s.authorize(service, name); err != nil {
+		return nil, err
+	}
+	if err := s.authorizeParts(p); err != nil {
 		return nil, err
 	}
 	if p.boolean("DryRun") && *p.err == nil {

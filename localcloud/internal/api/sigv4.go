@@ -34,7 +34,7 @@ type scope struct {
 }
 
 // verify checks the signature (version 4) of a request. service is what the
-// request is for: ec2, sts or ebs, which name the same failures differently.
+// request is for: ec2, sts, or one with JSON, which name the same failures differently.
 func (c Credentials) verify(r *http.Request, body []byte, service string, now time.Time) error {
 	header := r.Header.Get("Authorization")
 	if header == "" {
@@ -45,10 +45,11 @@ func (c Credentials) verify(r *http.Request, body []byte, service string, now ti
 		return denied("IncompleteSignature", "The Authorization header is not of version 4, or does not sign host and x-amz-date", http.StatusForbidden)
 	}
 	invalid, mismatch, status := "AuthFailure", "AuthFailure", http.StatusUnauthorized
-	if service == "sts" {
+	switch service {
+	case "ec2":
+	case "sts":
 		invalid, mismatch, status = "InvalidClientTokenId", "SignatureDoesNotMatch", http.StatusForbidden
-	}
-	if service == "ebs" {
+	default:
 		invalid, mismatch, status = "UnrecognizedClientException", "InvalidSignatureException", http.StatusForbidden
 	}
 	if s.key != c.AccessKeyID {

@@ -2,7 +2,6 @@ package cloud
 
 import (
 	"regexp"
-	"slices"
 	"strings"
 
 	"rehost/localcloud/internal/fault"
@@ -27,18 +26,34 @@ func (c *Cloud) checkKey(m *state.Mapping) error {
 		return nil
 	case !keyForm.MatchString(m.KMSKeyID):
 		return fault.Invalid("kmsKeyId", m.KMSKeyID, "Give the id, the alias or the ARN of a key.")
-	case len(c.KMSKeys) == 0:
-		return nil
 	}
-	short := m.KMSKeyID
-	if strings.HasPrefix(short, "arn:") {
-		_, short, _ = strings.Cut(short, "/")
-		if strings.Contains(m.KMSKeyID, ":alias/") {
-			short = "alias/" + short
-		}
-	}
-	if !slices.Contains(c.KMSKeys, short) && !slices.Contains(c.KMSKeys, m.KMSKeyID) {
+	if key, err := c.Key(m.KMSKeyID); err != nil || key.State != keyEnabled {
 		return fault.Invalid("kmsKeyId", m.KMSKeyID, "The given key ID is not accessible.")
 	}
 	return nil
+}
+
+const keyEnabled = "Enabled"
+
+// Key is a KMS key. It is a name and a state: nothing is encrypted here.
+type Key struct{ ID, ARN, State string }
+
+// Key finds a key by its id, its alias, or the ARN of either. One of another region is none of these.
+func (c *Cloud) Key(name string) (Key, error) {
+	home := "arn:aws:kms:" + c.Region + ":" + c.Account + ":"
+	short := strings.TrimPrefix(strings.TrimPrefix(name, home), "key/")
+	state, there := keyEnabled, len(c.KMSKeys) == 0 || short == defaultKey
+	for _, k := range c.KMSKeys {
+		id, s, set := strings.Cut(k, "=")
+		if id != short && id != name {
+			continue
+		}
+		if there = true; set {
+			state = s
+		}
+	}
+	if !there || !keyForm.MatchString(name) || strings.HasPrefix(short, "arn:") {
+		return Key{}, fault.New("NotFoundException", "Key '%s' does not exist", name)
+	}
+	return Key{ID: short, ARN: home + "key/" + strings.TrimPrefix(short, "alias/"), State: state}, nil
 }

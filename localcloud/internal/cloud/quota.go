@@ -15,6 +15,28 @@ type Quotas struct {
 	StorageGiB int64
 }
 
+// unlimited is what Service Quotas says of a limit that there is not: it has no word for that.
+const unlimited = 1e6
+
+// Value is a limit as Service Quotas gives it, by the quota's code in AWS: storage in TiB.
+func (q Quotas) Value(service, code string) (float64, error) {
+	var value float64
+	switch service + " " + code {
+	case "ec2 L-1216C47A": // Running On-Demand Standard (A, C, D, H, I, M, R, T, Z) instances: all that there are here
+		value = float64(q.VCPUs)
+	case "ebs L-309BACF6": // Snapshots per Region
+		value = float64(q.Snapshots)
+	case "ebs L-7A658B76", "ebs L-D18FCD1D", "ebs L-FD252861", "ebs L-09BD8365", "ebs L-82ACEF56", "ebs L-17AF77E8", "ebs L-9CF3C2EB":
+		value = float64(q.StorageGiB) / 1024 // Storage of the types gp3, gp2, io1, io2, st1, sc1 and standard; here all share one
+	default:
+		return 0, fault.New("NoSuchResourceException", "The quota %s of service %s does not exist.", code, service)
+	}
+	if value == 0 {
+		value = unlimited
+	}
+	return value, nil
+}
+
 // The checks below look at the state as it would be, inside the Update that
 // makes it so: two calls at once cannot pass together.
 

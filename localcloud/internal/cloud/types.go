@@ -45,3 +45,9 @@ func instanceType(name string) (InstanceType, bool) {
 	}
 	return InstanceType{}, false
 }
+
+// VCPUs is how many a type has; 0: there is no such type.
+func VCPUs(name string) int {
+	t, _ := instanceType(name)
+	return t.VCPUs
+}

@@ -72,14 +72,17 @@ func (i *Injector) Delay() time.Duration {
 	return i.plan.Delay
 }
 
-// Before returns the refusal that a call meets before it is done, or nil.
-func (i *Injector) Before(action string) error {
+// Before returns the refusal that a call meets before it is done, or nil. A dry run is not refused by a plan: what a real call runs
+// out of, it does not look at.
+func (i *Injector) Before(action string, dry bool) error {
 	if i == nil {
 		return nil
 	}
-	if err := i.refuses(action); err != nil {
-		i.observer(action, KindRefuse)
-		return err
+	if !dry {
+		if err := i.refuses(action); err != nil {
+			i.observer(action, KindRefuse)
+			return err
+		}
 	}
 	switch {
 	case i.happens(i.plan.Throttle):

@@ -17,7 +17,7 @@ func play(p fault.Plan, n int) map[string]int {
 	got := map[string]int{}
 	i := fault.NewInjector(p, func(_, kind string) { got[kind]++ })
 	for range n {
-		if i.Before("CreateVolume") == nil {
+		if i.Before("CreateVolume", false) == nil {
 			_, _ = i.After("CreateVolume", url.Values{"Action": {"CreateVolume"}})
 		}
 	}
@@ -39,7 +39,7 @@ func TestTroublesComeAsOftenAsPlanned(t *testing.T) {
 		t.Errorf("no plan gave troubles: %v", got)
 	}
 	var none *fault.Injector
-	if lost, err := none.After("CreateVolume", nil); lost || err != nil || none.Before("CreateVolume") != nil || none.Delay() != 0 {
+	if lost, err := none.After("CreateVolume", nil); lost || err != nil || none.Before("CreateVolume", false) != nil || none.Delay() != 0 {
 		t.Error("no injector gave troubles")
 	}
 }
@@ -68,7 +68,7 @@ func TestRefusals(t *testing.T) {
 	for n, c := range []struct{ action, want string }{
 		{"RunInstances", "X"}, {"CreateVolume", "Y"}, {"RunInstances", "X"}, {"RunInstances", ""}, {"CreateVolume", "Y"}, {"DeleteVolume", ""},
 	} {
-		err := i.Before(c.action)
+		err := i.Before(c.action, false)
 		if e, ok := errors.AsType[*fault.Error](err); ok != (c.want != "") || ok && e.Code != c.want {
 			t.Errorf("call %d, %s: got %v, want %q", n, c.action, err, c.want)
 		}

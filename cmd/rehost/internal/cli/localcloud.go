@@ -35,6 +35,7 @@ type cloudOptions struct {
 	quotas   map[string]int64
 	denied   []string
 	keys     []string
+	profiles []string
 }
 
 func (o *cloudOptions) flags(cmd *cobra.Command, listenFlag string) {
@@ -49,7 +50,8 @@ func (o *cloudOptions) flags(cmd *cobra.Command, listenFlag string) {
 	f.DurationVar(&o.delay, "state-delay", 0, "how `long` things stay pending, creating or stopping, as in EC2")
 	f.StringToInt64Var(&o.quotas, "quota", nil, "account limits, such as `vcpus=8,volumes=20,snapshots=50,storage=100`; storage is in GiB")
 	f.StringArrayVar(&o.denied, "deny", nil, "`action` that is refused, such as ec2:DeleteVolume or ebs:*; may be given several times")
-	f.StringArrayVar(&o.keys, "kms-key", nil, "id or alias of a KMS `key` on offer; without any every well-formed name is one")
+	f.StringArrayVar(&o.keys, "kms-key", nil, "id or alias of a KMS `key` on offer, one that cannot be used as alias/old=Disabled; without any every well-formed name is one")
+	f.StringArrayVar(&o.profiles, "instance-profile", nil, "`name` of an instance profile on offer; without any every well-formed name is one")
 }
 
 // config checks the flags and makes the local cloud's configuration of them.
@@ -66,7 +68,7 @@ func (o *cloudOptions) config(dir string) (localcloud.Config, error) {
 			return cfg, usage(hint.Wrap(fmt.Errorf("--fault %s: %w", text, err), "write for example --fault throttle=0.3 --fault lose=CreateSnapshot"))
 		}
 	}
-	cfg.StateDelay, cfg.Denied, cfg.KMSKeys = o.delay, o.denied, o.keys
+	cfg.StateDelay, cfg.Denied, cfg.KMSKeys, cfg.Profiles = o.delay, o.denied, o.keys, o.profiles
 	if cfg.Quotas, err = quotas(o.quotas); err != nil {
 		return cfg, err
 	}
