@@ -47,6 +47,9 @@ type memoryCloud struct {
 	brokenFor string               // conversions of this server report a failure
 	booting   bool                 // targets show no login yet
 
+	denied []string // actions that are not allowed
+	cores  float64  // that may run; 0: any number
+
 	running func(spec cloud.InstanceSpec)              // an instance is asked for; may be nil
 	changed func()                                     // after every real change, before the answer
 	started func(inst cloud.Instance, userData []byte) // a replication server boots
@@ -395,7 +398,7 @@ func (c *memoryCloud) DetachVolume(ctx context.Context, id string, _ cloud.Progr
 }
 
 func (c *memoryCloud) InstanceType(_ context.Context, name string) (cloud.Type, error) {
-	return cloud.Type{Name: name, BootModes: []string{"bios"}}, nil
+	return cloud.Type{Name: name, Cores: 2, BootModes: []string{"bios"}}, nil
 }
 
 func (c *memoryCloud) NetworkOf(_ context.Context, subnet string) (cloud.Network, error) {

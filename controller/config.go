@@ -5,6 +5,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"rehost/controller/internal/account"
 	"rehost/controller/internal/operator"
 	"rehost/controller/internal/point"
 	"rehost/controller/internal/staging"
@@ -93,6 +94,7 @@ type Cloud interface {
 	point.Cloud
 	step.Cloud
 	operator.Cloud
+	account.Cloud
 }
 
 // Deps is what a controller uses and does not make itself.

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -20,6 +21,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
 
+	"rehost/controller/internal/account"
 	"rehost/controller/internal/audit"
 	"rehost/controller/internal/backup"
 	"rehost/controller/internal/event"
@@ -56,6 +58,7 @@ type controller struct {
 	staging   *staging.Staging
 	points    *point.Points
 	barrier   *barrier.Service
+	account   *account.Account
 	runner    *step.Runner
 	desk      *operator.Desk
 	audit     *audit.Log
@@ -177,8 +180,9 @@ func wire(cfg Config, deps Deps, at protocol.Bus, authority *broker.Authority, s
 		st, c.reports, deps.Cloud, &streams{js: js, authority: authority, bus: forReplicas}, deps.Logger.Named("staging"))
 	c.points = point.New(point.Config{HeldWithin: t.PointHeld, TakenWithin: t.PointTaken, ReadWithin: t.SnapshotRead}, st, c.reports, deps.Cloud, deps.Logger.Named("point"))
 	c.barrier = barrier.New(c.points.Members)
+	c.account = account.New(deps.Cloud, c.known)
 	c.runner = step.NewRunner(step.Config{Poll: t.Poll, Retry: t.Retry, AgentLost: t.AgentLost, WayBack: t.WayBack, Servers: cmp.Or(cfg.JobServers, defaultJobServers), GateCommands: cfg.GateCommands},
-		st, c.reports, deps.Cloud, c.points, c.staging, deps.Logger.Named("job"))
+		st, c.reports, deps.Cloud, c.account, c.points, c.staging, deps.Logger.Named("job"))
 	var tokens operator.Tokens
 	if authority != nil {
 		tokens = authority
@@ -188,7 +192,7 @@ func wire(cfg Config, deps Deps, at protocol.Bus, authority *broker.Authority, s
 	if server != nil {
 		revoker = server
 	}
-	c.desk = operator.NewDesk(operator.Config{LostAfter: t.AgentLost, ReplicaLost: t.ReplicaLost, Bus: at}, st, c.reports, c.runner, c.points, c.staging, deps.Cloud, log, cuts, events, tokens, revoker)
+	c.desk = operator.NewDesk(operator.Config{LostAfter: t.AgentLost, ReplicaLost: t.ReplicaLost, Bus: at}, st, c.reports, c.runner, c.points, c.staging, deps.Cloud, c.account, log, cuts, events, tokens, revoker)
 	return c
 }
 
@@ -202,6 +206,16 @@ func fleetOf(a *broker.Authority) string {
 		return ""
 	}
 	return name
+}
+
+// known is what is known of a server that may not have a record yet.
+func (c *controller) known(server string) account.Known {
+	report, _, _ := c.reports.Agent(server)
+	r, _ := c.store.Servers.Get(server)
+	return account.Known{
+		Host: report.Host, Disks: report.Disks, Launched: r.Cutover != nil || !r.Finalized.IsZero() || r.Lifecycle == protocol.Disconnected,
+		Staged: len(r.Volumes) > 0 && !slices.ContainsFunc(r.Volumes, func(v protocol.StagingVolume) bool { return v.Volume == "" }),
+	}
 }
 
 // run starts everything in order: records, then answers, then work; and ends it all with ctx.

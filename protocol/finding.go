@@ -20,6 +20,12 @@ const (
 	SeverityInfo     Severity = "info"     // worth knowing
 )
 
+// BlocksApply says that a finding of the cloud keeps a configuration from being applied: the controller's policy or the configuration
+// is wrong. What the account only lacks, an image or a larger quota, may come while servers replicate.
+func (f Finding) BlocksApply() bool {
+	return f.Severity == SeverityCritical && (f.Code == FindingPermission || f.Code == FindingNoProfile || f.Code == FindingKey)
+}
+
 // FindingCode is stable; docs/findings.md has an entry for each, and a test holds that.
 type FindingCode string
 
@@ -62,6 +68,14 @@ const (
 	FindingNotTracked  FindingCode = "not-tracked"  // writes are not tracked, everything is compared
 	FindingWriteRate   FindingCode = "write-rate"   // more is written than the bandwidth lets through
 
+	// Of the cloud.
+	FindingPermission   FindingCode = "permission-missing" // the controller may not make a call that it needs
+	FindingNoImage      FindingCode = "no-image"           // an image is not in the account
+	FindingNoProfile    FindingCode = "instance-profile"   // there is no such instance profile
+	FindingKey          FindingCode = "kms-key"            // a key cannot encrypt volumes
+	FindingQuota        FindingCode = "quota"              // a quota is less than what is needed
+	FindingCloudUnknown FindingCode = "cloud-unknown"      // the cloud does not say
+
 	// Of the disks.
 	FindingNoRoot        FindingCode = "no-root"             // no Linux root filesystem was found
 	FindingSeveralRoots  FindingCode = "several-roots"       // more than one root filesystem was found
@@ -85,6 +99,7 @@ var FindingCodes = []FindingCode{
 	FindingFirstBoot, FindingScript, FindingScriptChanged, FindingRelabel, FindingIdentity,
 	FindingThin, FindingEncrypted, FindingRootFilesystem, FindingDiskLayout,
 	FindingNotSurveyed, FindingNoBootDisk, FindingNotTracked, FindingWriteRate,
+	FindingPermission, FindingNoImage, FindingNoProfile, FindingKey, FindingQuota, FindingCloudUnknown,
 	FindingNoRoot, FindingSeveralRoots, FindingWindows, FindingArchitecture, FindingTruncated,
 	FindingDamaged, FindingRepaired, FindingLVM,
 	FindingLVMIncomplete, FindingLVMName, FindingRAID, FindingDegraded,

@@ -209,7 +209,7 @@ type Plan struct {
 	Hash    string       `json:"hash"` // of the changes, without their effects
 	// The rest is what was seen when the plan was made, and no part of the hash.
 	Effects  []string    `json:"effects,omitempty"`  // of all changes together
-	Findings []Preflight `json:"findings,omitempty"` // critical ones and warnings, of servers that are to be migrated yet
+	Findings []Preflight `json:"findings,omitempty"` // critical ones and warnings, of the cloud and of servers that are to be migrated yet
 	Warnings []string    `json:"warnings,omitempty"` // what could not be checked
 }
 

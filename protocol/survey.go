@@ -45,9 +45,9 @@ type PreflightRequest struct {
 // Reads implements [Reader].
 func (r PreflightRequest) Reads() bool { return !r.Fresh }
 
-// Preflight is what was found about one server.
+// Preflight is what was found about one server, or about the cloud, which concerns them all.
 type Preflight struct {
-	Server   string    `json:"server"`
+	Server   string    `json:"server"`   // empty: the cloud
 	Findings []Finding `json:"findings"` // the worst first
 	Surveyed time.Time `json:"surveyed,omitzero"`
 	Pending  bool      `json:"pending,omitempty"` // a survey as the settings are now was ordered, and has not come

@@ -30,6 +30,30 @@ func Settings(f protocol.Fleet, server string) (protocol.ServerSettings, protoco
 	return s, r, l, true
 }
 
+// Of is the part of a configuration that some servers are staged and launched by.
+func Of(f protocol.Fleet, servers []string) protocol.Fleet {
+	var out protocol.Fleet
+	uses := func(of func(s protocol.ServerSettings) string, name string) bool {
+		return slices.ContainsFunc(out.Servers, func(s protocol.ServerSettings) bool { return of(s) == name })
+	}
+	for _, s := range f.Servers {
+		if slices.Contains(servers, s.Name) {
+			out.Servers = append(out.Servers, s)
+		}
+	}
+	for _, r := range f.Replications {
+		if uses(func(s protocol.ServerSettings) string { return s.Replication }, r.Name) {
+			out.Replications = append(out.Replications, r)
+		}
+	}
+	for _, l := range f.Launches {
+		if uses(func(s protocol.ServerSettings) string { return s.Launch }, l.Name) {
+			out.Launches = append(out.Launches, l)
+		}
+	}
+	return out
+}
+
 // Lookup is [Settings] for many servers of one configuration.
 func Lookup(f protocol.Fleet) func(server string) (protocol.ServerSettings, protocol.ReplicationSettings, protocol.LaunchSettings, bool) {
 	servers := map[string]protocol.ServerSettings{}

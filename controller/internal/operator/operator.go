@@ -39,6 +39,12 @@ type Cloud interface {
 	leftover.Cloud
 }
 
+// Account says what the cloud does not allow or have room for, of what a configuration needs. It remembers good answers for a while.
+type Account interface {
+	Findings(ctx context.Context, f protocol.Fleet) []protocol.Finding
+	Forget()
+}
+
 // Config is what the answers need besides records.
 type Config struct {
 	LostAfter   time.Duration // of an agent's silence
@@ -54,6 +60,7 @@ type Desk struct {
 	runner  *step.Runner
 	points  *point.Points
 	cloud   Cloud
+	account Account
 	staging *staging.Staging
 	audit   *audit.Log
 	events  *event.Publisher
@@ -63,8 +70,8 @@ type Desk struct {
 }
 
 // NewDesk makes a Desk.
-func NewDesk(cfg Config, st *store.Store, reports *observe.Reports, runner *step.Runner, points *point.Points, sg *staging.Staging, c Cloud, log *audit.Log, cuts *backup.Cuts, events *event.Publisher, tokens Tokens, revoker Revoker) *Desk {
-	return &Desk{cfg: cfg, store: st, reports: reports, runner: runner, points: points, staging: sg, cloud: c, audit: log, backup: cuts, events: events, tokens: tokens, revoker: revoker}
+func NewDesk(cfg Config, st *store.Store, reports *observe.Reports, runner *step.Runner, points *point.Points, sg *staging.Staging, c Cloud, account Account, log *audit.Log, cuts *backup.Cuts, events *event.Publisher, tokens Tokens, revoker Revoker) *Desk {
+	return &Desk{cfg: cfg, store: st, reports: reports, runner: runner, points: points, staging: sg, cloud: c, account: account, audit: log, backup: cuts, events: events, tokens: tokens, revoker: revoker}
 }
 
 // Endpoints lists what the desk answers. All requests that change something are kept in the audit log.

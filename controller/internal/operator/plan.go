@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 	"time"
 
 	"rehost/controller/internal/fleet"
@@ -25,19 +27,29 @@ func (d *Desk) Plan(ctx context.Context, req protocol.PlanRequest) (protocol.Pla
 	if p != nil {
 		return protocol.Plan{}, p
 	}
-	warnings, p := d.fits(ctx, wanted)
+	look, p := d.look(ctx, wanted)
 	if p != nil {
 		return protocol.Plan{}, p
 	}
-	return d.planned(applied, wanted, warnings)
+	return d.planned(applied, wanted, look)
 }
 
-// fits says how a configuration looks to the cloud. A cloud that cannot be asked is no reason to refuse it.
-func (d *Desk) fits(ctx context.Context, f protocol.Fleet) (warnings []string, p *protocol.Problem) {
+// look is how a configuration looks to the cloud.
+type look struct {
+	warnings []string
+	findings []protocol.Finding
+}
+
+// look asks the cloud about a configuration. A cloud that cannot be asked is no reason to refuse it.
+func (d *Desk) look(ctx context.Context, f protocol.Fleet) (out look, p *protocol.Problem) {
 	limited, cancel := context.WithTimeout(ctx, preflightWithin)
 	defer cancel()
-	p, warnings = preflight.Check(limited, d.cloud, f, d.known)
-	return append(warnings, d.runner.Never(f)...), p
+	var wg sync.WaitGroup
+	wg.Go(func() { out.findings = d.account.Findings(limited, f) })
+	p, out.warnings = preflight.Check(limited, d.cloud, f, d.known)
+	wg.Wait()
+	out.warnings = append(out.warnings, d.runner.Never(f)...)
+	return out, p
 }
 
 // known is what is known of a server that may not have a record yet.
@@ -47,14 +59,14 @@ func (d *Desk) known(server string) preflight.Known {
 	return preflight.Known{Host: report.Host, Launched: err == nil && (r.Cutover != nil || !r.Finalized.IsZero() || r.Lifecycle == protocol.Disconnected)}
 }
 
-// planned compares, and tells what is known of the servers that the wanted configuration has.
-func (d *Desk) planned(applied, wanted protocol.Fleet, warnings []string) (protocol.Plan, error) {
+// planned compares, and tells what is known of the cloud and of the servers that the wanted configuration has.
+func (d *Desk) planned(applied, wanted protocol.Fleet, seen look) (protocol.Plan, error) {
 	view, err := d.view(applied, wanted)
 	if err != nil {
 		return protocol.Plan{}, err
 	}
 	plan, err := fleet.Plan(applied, wanted, view)
-	plan.Findings, plan.Warnings = d.findings(wanted, view), warnings
+	plan.Findings, plan.Warnings = append(ofCloud(shown(seen.findings)), d.findings(wanted, view)...), seen.warnings
 	return plan, err
 }
 
@@ -101,7 +113,7 @@ func (d *Desk) Apply(ctx context.Context, req protocol.ApplyRequest) (protocol.P
 	if p != nil {
 		return protocol.Plan{}, p
 	}
-	warnings, p := d.fits(ctx, wanted)
+	seen, p := d.look(ctx, wanted)
 	if p != nil {
 		return protocol.Plan{}, p
 	}
@@ -115,7 +127,7 @@ func (d *Desk) Apply(ctx context.Context, req protocol.ApplyRequest) (protocol.P
 			return p
 		}
 		var err error
-		if plan, err = d.planned(*applied, wanted, warnings); err != nil {
+		if plan, err = d.planned(*applied, wanted, seen); err != nil {
 			return err
 		}
 		if req.Hash != "" {
@@ -126,12 +138,25 @@ func (d *Desk) Apply(ctx context.Context, req protocol.ApplyRequest) (protocol.P
 		if p := d.busy(plan); p != nil {
 			return p
 		}
+		if p := unready(plan, seen.findings); p != nil {
+			return p
+		}
 		if len(plan.Changes) > 0 {
 			*applied = wanted
 		}
 		return nil
 	})
 	return plan, err
+}
+
+// unready refuses to make or change anything while the cloud would not let it be done. What is only removed is no such thing.
+func unready(plan protocol.Plan, found []protocol.Finding) *protocol.Problem {
+	p := preflight.Blocks(protocol.Preflight{Findings: slices.DeleteFunc(slices.Clone(found), func(f protocol.Finding) bool { return !f.BlocksApply() })})
+	if p == nil || !slices.ContainsFunc(plan.Changes, func(c protocol.PlanChange) bool { return c.Action != protocol.PlanRemove }) {
+		return nil
+	}
+	p.Hint = "rehost plan shows what to do about each; then apply again"
+	return p
 }
 
 // busy refuses to remove a server that a job works on or will work on, or whose cutover is not finalized:

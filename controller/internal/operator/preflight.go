@@ -21,8 +21,12 @@ func (d *Desk) Preflight(ctx context.Context, req protocol.PreflightRequest) ([]
 			return nil, unknownServer(name)
 		}
 	}
-	out := []protocol.Preflight{}
-	settings := fleet.Lookup(d.store.Applied())
+	if req.Fresh {
+		d.account.Forget()
+	}
+	applied := d.store.Applied()
+	out := ofCloud(d.account.Findings(ctx, applied))
+	settings := fleet.Lookup(applied)
 	for _, r := range servers {
 		if len(req.Servers) > 0 && !slices.Contains(req.Servers, r.Name) {
 			continue
@@ -37,6 +41,19 @@ func (d *Desk) Preflight(ctx context.Context, req protocol.PreflightRequest) ([]
 		out = append(out, d.found(r.Name, r.Survey, replication, launch))
 	}
 	return out, nil
+}
+
+// ofCloud are the findings that concern all servers; none: nothing is said.
+func ofCloud(found []protocol.Finding) []protocol.Preflight {
+	if len(found) == 0 {
+		return []protocol.Preflight{}
+	}
+	return []protocol.Preflight{{Findings: found}}
+}
+
+// shown leaves out what is only good to know.
+func shown(found []protocol.Finding) []protocol.Finding {
+	return slices.DeleteFunc(slices.Clone(found), func(f protocol.Finding) bool { return f.Severity == protocol.SeverityInfo })
 }
 
 // found is what is known of a server before it is converted, with these settings.
@@ -56,7 +73,7 @@ func (d *Desk) findings(f protocol.Fleet, v fleet.View) []protocol.Preflight {
 		}
 		_, replication, launch, _ := settings(s.Name)
 		found := d.found(s.Name, r.Survey, replication, launch)
-		found.Findings = slices.DeleteFunc(slices.Clone(found.Findings), func(x protocol.Finding) bool { return x.Severity == protocol.SeverityInfo })
+		found.Findings = shown(found.Findings)
 		if found.Guest = nil; len(found.Findings) > 0 {
 			out = append(out, found)
 		}

@@ -97,7 +97,7 @@ func rank(s protocol.Severity) int {
 	return slices.Index([]protocol.Severity{protocol.SeverityCritical, protocol.SeverityWarning, protocol.SeverityInfo}, s)
 }
 
-// Blocks returns why a server must not be converted as it is, or nil.
+// Blocks returns why a server, or without a name all of them, must not be converted and launched as it is, or nil.
 func Blocks(p protocol.Preflight) *protocol.Problem {
 	var messages []string
 	first := ""
@@ -110,8 +110,12 @@ func Blocks(p protocol.Preflight) *protocol.Problem {
 	if len(messages) == 0 {
 		return nil
 	}
+	subject := p.Server + ": its conversion would fail: "
+	if p.Server == "" {
+		subject = "the cloud is not ready: "
+	}
 	return &protocol.Problem{
-		Code: protocol.ProblemNotAllowed, Server: p.Server, Message: p.Server + ": its conversion would fail: " + strings.Join(messages, "; "),
+		Code: protocol.ProblemNotAllowed, Server: p.Server, Message: subject + strings.Join(messages, "; "),
 		Hint: cmp.Or(first, "see rehost server preflight "+p.Server) + "; or give a reason with --force",
 	}
 }

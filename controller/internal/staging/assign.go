@@ -84,7 +84,7 @@ func (w *work) create(ctx context.Context, dedicated bool) (string, error) {
 func (w *work) unfit(rs protocol.ReplicaServer) string {
 	capacity := w.replication.VolumesPerServer
 	if capacity <= 0 {
-		capacity = defaultCapacity
+		capacity = DefaultCapacity
 	}
 	there := w.volumesOn(rs)
 	switch {

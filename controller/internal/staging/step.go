@@ -14,6 +14,8 @@ import (
 	"rehost/protocol"
 )
 
+const groupName = "rehost-replicaserver"
+
 // stepFunc takes one initiation step as far as it goes now; detail is for people.
 type stepFunc func(ctx context.Context, w *work) (done bool, detail string, err error)
 
@@ -23,11 +25,11 @@ var steps = []stepFunc{
 	createVolumes, attachVolumes, pair, connectAgent, startTransfer,
 }
 
+// What replication servers are made of, where the replication block does not say.
 const (
-	groupName       = "rehost-replicaserver"
-	defaultImage    = "rehost-replicaserver"
-	defaultType     = "t3.small"
-	defaultCapacity = 15 // volumes on one replication server
+	DefaultImage    = "rehost-replicaserver"
+	DefaultType     = "t3.small"
+	DefaultCapacity = 15 // volumes on one replication server
 )
 
 // waitForAgent waits until the agent has said which disks there are, and writes down what is to be made for them.
@@ -139,7 +141,7 @@ func (w *work) launchOnce(ctx context.Context, name string) (string, error) {
 func (w *work) launch(ctx context.Context, name string) (cloud.Instance, error) {
 	image := w.replication.Image
 	if image == "" {
-		image = defaultImage
+		image = DefaultImage
 	}
 	found, err := w.cloud.FindImage(ctx, image)
 	if err != nil {
@@ -159,7 +161,7 @@ func (w *work) launch(ctx context.Context, name string) (cloud.Instance, error) 
 	}
 	kind := w.replication.InstanceType
 	if kind == "" {
-		kind = defaultType
+		kind = DefaultType
 	}
 	return w.cloud.RunInstance(ctx, cloud.InstanceSpec{
 		Token: Token(name, "replicaserver"), Image: found.ID, Type: kind, Subnet: w.replication.Subnet, Zone: w.rec.Zone,

@@ -15,10 +15,14 @@ import (
 	"rehost/protocol"
 )
 
+// What conversions are made of, where the launch block does not say.
+const (
+	ConversionImage = "rehost-convert"
+	ConversionType  = "t3.small"
+)
+
 const (
 	conversionGroup   = "rehost-conversion"
-	conversionImage   = "rehost-convert"
-	conversionType    = "t3.small"
 	consoleWithin     = 2 * time.Minute // the console's text may come late
 	consoleLines      = 15              // shown when a conversion says nothing
 	conversionPurpose = "test"
@@ -103,7 +107,7 @@ func (w *Work) launchConversion(ctx context.Context) (cloud.Instance, error) {
 	if err != nil {
 		return cloud.Instance{}, err
 	}
-	image, err := w.cloud.FindImage(ctx, or(launch.ConversionImage, conversionImage))
+	image, err := w.cloud.FindImage(ctx, or(launch.ConversionImage, ConversionImage))
 	if err != nil {
 		return cloud.Instance{}, err
 	}
@@ -138,7 +142,7 @@ func (w *Work) launchConversion(ctx context.Context) (cloud.Instance, error) {
 		return cloud.Instance{}, fmt.Errorf("encode the conversion's order: %w", err)
 	}
 	return w.cloud.RunInstance(ctx, cloud.InstanceSpec{
-		Token: staging.Token(w.job, w.server, "convert", strconv.Itoa(w.attempt)), Image: image.ID, Type: or(launch.ConversionType, conversionType),
+		Token: staging.Token(w.job, w.server, "convert", strconv.Itoa(w.attempt)), Image: image.ID, Type: or(launch.ConversionType, ConversionType),
 		Subnet: subnet, Zone: zone, SecurityGroups: []string{group}, UserData: order, Own: true,
 		Tags: named(w.tags(cloud.RoleConversion), "rehost-convert-"+w.server, nil),
 	})

@@ -47,6 +47,11 @@ type Cloud interface {
 	DeleteSnapshot(ctx context.Context, id string) error
 }
 
+// Account says what the cloud does not allow or have room for, of what a configuration needs.
+type Account interface {
+	Findings(ctx context.Context, f protocol.Fleet) []protocol.Finding
+}
+
 // Config is how patient jobs are, and how many servers are worked on.
 type Config struct {
 	Poll      time.Duration // between two looks
@@ -64,6 +69,7 @@ type Runner struct {
 	store   *store.Store
 	reports *observe.Reports
 	cloud   Cloud
+	account Account
 	points  *point.Points
 	staging *staging.Staging
 	logger  hclog.Logger
@@ -78,9 +84,9 @@ type Runner struct {
 }
 
 // NewRunner makes a Runner.
-func NewRunner(cfg Config, st *store.Store, reports *observe.Reports, c Cloud, points *point.Points, sg *staging.Staging, logger hclog.Logger) *Runner {
+func NewRunner(cfg Config, st *store.Store, reports *observe.Reports, c Cloud, account Account, points *point.Points, sg *staging.Staging, logger hclog.Logger) *Runner {
 	return &Runner{
-		cfg: cfg, store: st, reports: reports, cloud: c, points: points, staging: sg, logger: logger, kick: make(chan struct{}, 1),
+		cfg: cfg, store: st, reports: reports, cloud: c, account: account, points: points, staging: sg, logger: logger, kick: make(chan struct{}, 1),
 		slots: make(chan struct{}, max(1, cfg.Servers)), cancels: map[string]context.CancelCauseFunc{},
 	}
 }

@@ -39,6 +39,9 @@ func (r *Runner) Start(ctx context.Context, req protocol.StartRequest) (protocol
 	if err := r.refusal(applied, plan, req, bus.Sender(ctx), asked); err != nil {
 		return protocol.Job{}, err
 	}
+	if err := r.ready(ctx, applied, plan, req); err != nil {
+		return protocol.Job{}, err
+	}
 	job := protocol.Job{
 		ID: jobPrefix[req.Kind] + newID(""), Kind: req.Kind, Of: req.Selection, Status: protocol.JobPending, Created: time.Now(),
 		Force: req.Force, Confirmed: req.Confirmed, Concurrency: plan.Concurrency, StopOnFailure: req.StopOnFailure, KeepClones: req.KeepClones,
@@ -87,6 +90,24 @@ func newID(prefix string) string {
 	var b [3]byte
 	_, _ = rand.Read(b[:]) // never fails
 	return prefix + time.Now().UTC().Format("20060102-150405-") + hex.EncodeToString(b[:])
+}
+
+// cloudWithin is how long a start waits for what the cloud would refuse: its answer must come while somebody waits for it. What is not known by
+// then does not keep a job from being started.
+const cloudWithin = time.Second
+
+// ready says why the cloud would not let a job come to its end.
+func (r *Runner) ready(ctx context.Context, applied protocol.Fleet, plan wave.Plan, req protocol.StartRequest) error {
+	if req.Force != "" || (req.Kind != protocol.JobTest && req.Kind != protocol.JobCutover) {
+		return nil
+	}
+	limited, cancel := context.WithTimeout(ctx, cloudWithin)
+	defer cancel()
+	found := r.account.Findings(limited, fleet.Of(applied, plan.Servers))
+	if p := preflight.Blocks(protocol.Preflight{Findings: found}); p != nil {
+		return p
+	}
+	return ctx.Err() // nobody waits any more: then no job begins that nobody knows of
 }
 
 func (r *Runner) refusal(applied protocol.Fleet, plan wave.Plan, req protocol.StartRequest, asker string, asked answers) error {

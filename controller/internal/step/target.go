@@ -12,8 +12,10 @@ import (
 	"rehost/protocol"
 )
 
+// DefaultType is the instance type of targets, where the launch block does not say.
+const DefaultType = "t3.medium"
+
 const (
-	defaultType        = "t3.medium"
 	privateIPAuto      = "auto"
 	privateIPCopy      = "copy"
 	dispositionStopped = "stopped"
@@ -50,7 +52,7 @@ func (w *Work) target(l protocol.LaunchSettings) (spec cloud.InstanceSpec, detai
 // typeOf returns the instance type of a launch.
 func typeOf(l protocol.LaunchSettings, host protocol.Host) (kind, detail string, err error) {
 	if l.InstanceType != protocol.InstanceTypeAuto {
-		kind = or(l.InstanceType, defaultType)
+		kind = or(l.InstanceType, DefaultType)
 		return kind, kind, nil
 	}
 	if kind, err = size.Choose(host.Cores, host.MemoryBytes); err != nil {

@@ -30,6 +30,16 @@ func (askedCloud) NetworkOf(context.Context, string) (cloud.Network, error) {
 
 func (askedCloud) GroupNetwork(context.Context, string) (string, error) { return "vpc-1", nil }
 
+func (askedCloud) TryInstance(context.Context, cloud.InstanceSpec) error             { return nil }
+func (askedCloud) TryVolume(context.Context, cloud.VolumeSpec, string, string) error { return nil }
+func (askedCloud) TryImage(context.Context, cloud.ImageSpec, string) error           { return nil }
+func (askedCloud) TryGroup(context.Context, cloud.GroupSpec) error                   { return nil }
+func (askedCloud) TryOwn(context.Context, string) []cloud.Trial                      { return nil }
+func (askedCloud) Key(context.Context, string) error                                 { return nil }
+func (askedCloud) Used(context.Context) (cloud.Used, error)                          { return cloud.Used{}, nil }
+
+func (askedCloud) LimitOf(context.Context, cloud.Limit) (float64, error) { return 1e6, nil }
+
 // realController runs a controller with its own bus until the test ends, and returns the operator's context file.
 func realController(t *testing.T) string {
 	t.Helper()

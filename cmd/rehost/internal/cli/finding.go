@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -19,7 +20,8 @@ func newServerPreflight(env Env, c *client) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "preflight [SERVER...]", Short: "Show what a conversion would say, before anything is launched",
 		Long: "Show what is known to go wrong, or to need attention, when the servers are converted and launched (all servers, when none is named): the\n" +
-			"agents look at their hosts with the rules of the conversion, every hour and when the launch settings change.\n" +
+			"agents look at their hosts with the rules of the conversion, every hour and when the launch settings change. The cloud is asked what\n" +
+			"it would refuse: permissions, images, profiles, keys, quotas; nothing is made there.\n" +
 			"Critical findings keep test and cutover from being started: exit code 1.",
 		Example: "  rehost server preflight\n  rehost server preflight web-1 --fresh\n  rehost server preflight -o json",
 	}
@@ -40,7 +42,7 @@ func newServerPreflight(env Env, c *client) *cobra.Command {
 			critical += protocol.CountFindings(f.Findings).Critical
 		}
 		if critical > 0 {
-			return hint.New(fmt.Sprintf("critical findings: %d; test and cutover of such a server are refused", critical), "do what the hints say, then look again with --fresh")
+			return hint.New(fmt.Sprintf("critical findings: %d; test and cutover are refused", critical), "do what the hints say, then look again with --fresh")
 		}
 		return nil
 	}
@@ -66,7 +68,7 @@ func preflightPage(p *printer, env Env, found []protocol.Preflight) {
 	for _, f := range found {
 		for _, x := range f.Findings {
 			p.line("")
-			p.line("%s: %s %s", f.Server, x.Severity, x.Code)
+			p.line("%s: %s %s", subject(f), x.Severity, x.Code)
 			p.line("  %s", oneLine(x.Message))
 			if x.Hint != "" {
 				p.line("  hint: %s", oneLine(x.Hint))
@@ -78,7 +80,7 @@ func preflightPage(p *printer, env Env, found []protocol.Preflight) {
 func preflightColumns() []column[protocol.Preflight] {
 	type preflight = protocol.Preflight
 	return []column[preflight]{
-		{head: "SERVER", wide: true, text: func(f preflight) string { return f.Server }},
+		{head: "SERVER", wide: true, text: subject, raw: func(f preflight) string { return f.Server }},
 		{head: "CRITICAL", text: func(f preflight) string { return fmt.Sprint(protocol.CountFindings(f.Findings).Critical) }},
 		{head: "WARNINGS", text: func(f preflight) string { return fmt.Sprint(protocol.CountFindings(f.Findings).Warnings) }},
 		{head: "INFO", text: func(f preflight) string {
@@ -89,6 +91,9 @@ func preflightColumns() []column[protocol.Preflight] {
 		{head: "PENDING", raw: func(f preflight) string { return yesNo(f.Pending) }},
 	}
 }
+
+// subject is whom findings are about.
+func subject(f protocol.Preflight) string { return cmp.Or(f.Server, "the cloud") }
 
 func surveyed(f protocol.Preflight) string {
 	at := "-"

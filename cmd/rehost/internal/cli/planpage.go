@@ -72,7 +72,11 @@ func planFindings(p *printer, env Env, plan protocol.Plan) {
 					continue
 				}
 				shown++
-				p.line("%s: %s: %s (%s)", env.paint(kind.color, kind.word), s.Server, oneLine(f.Message), f.Code)
+				word := kind.word
+				if f.BlocksApply() {
+					word = "blocks apply, test and cutover"
+				}
+				p.line("%s: %s: %s (%s)", env.paint(kind.color, word), subject(s), oneLine(f.Message), f.Code)
 				if f.Hint != "" {
 					p.line("  hint: %s", oneLine(f.Hint))
 				}
