@@ -423,6 +423,10 @@ func (c *memoryCloud) StopInstance(ctx context.Context, id string, _ cloud.Progr
 	return out, err
 }
 
+func (c *memoryCloud) StatusChecks(context.Context, string) (system, instance string, err error) {
+	return "ok", "ok", nil
+}
+
 func (c *memoryCloud) Impairment(context.Context, string) (string, error) { return "", nil }
 
 func (c *memoryCloud) DeleteVolume(ctx context.Context, id string) error {

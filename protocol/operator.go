@@ -126,6 +126,8 @@ type LaunchSettings struct {
 	Interfaces []LaunchInterface `json:"network_interfaces,omitempty"` // those beside the first one, in their order
 	Scripts    []Script          `json:"scripts,omitempty"`            // those of a phase run in this order
 
+	SSH *SSHSettings `json:"ssh,omitempty"` // how checks reach what is launched
+
 	TestIdentity Identity `json:"test_identity,omitempty"` // of tests; a cutover keeps the source's
 }
 
@@ -179,17 +181,6 @@ type WaveSettings struct {
 	After        []string     `json:"after"`
 	Concurrency  int          `json:"concurrency"`
 	Gates        GateSettings `json:"gates,omitzero"`
-}
-
-// CheckSettings is a check block: what a launched instance must show.
-type CheckSettings struct {
-	Name     string        `json:"name"`
-	Kind     string        `json:"kind"` // http, tcp, console
-	Port     int           `json:"port"`
-	Path     string        `json:"path"`
-	Status   int           `json:"status"`
-	Contains string        `json:"contains"` // text in the HTTP body or on the console
-	Timeout  time.Duration `json:"timeout_ns"`
 }
 
 // PlanRequest asks what applying a configuration would change.

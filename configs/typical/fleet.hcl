@@ -26,6 +26,12 @@ launch "default" {
   security_groups = ["sg-0aaaaaaaaaaaaaaaa"]
   http_tokens     = "required"
   tags            = local.team
+
+  # How checks get a shell on what was launched. The key is a file of the controller's machine.
+  ssh {
+    user     = "migration"
+    key_file = "/etc/rehost/keys/checks"
+  }
 }
 
 launch "db" {
@@ -49,6 +55,16 @@ check "ssh" {
   port = 22
 }
 
+check "volumes" {
+  kind = "mounts"
+  free = "1GiB"
+}
+
+check "database" {
+  kind = "unit"
+  unit = "postgresql.service"
+}
+
 dynamic "server" {
   for_each = toset(["web-1", "web-2", "web-3"])
   labels   = [server.value]
@@ -60,7 +76,7 @@ dynamic "server" {
 server "db-1" {
   launch = launch.db
   disks  = ["/dev/sda", "/dev/sdb"]
-  checks = [check.ssh]
+  checks = [check.volumes, check.database]
 }
 
 server "batch-1" {

@@ -66,6 +66,7 @@ type launchBlock struct {
 	Disks      []launchDiskBlock      `hcl:"disk,block"`
 	Interfaces []launchInterfaceBlock `hcl:"network_interface,block"`
 	Scripts    []launchScriptBlock    `hcl:"script,block"`
+	SSH        *launchSSHBlock        `hcl:"ssh,block"`
 }
 
 // launchDiskBlock says what volume one of a source's disks becomes.
@@ -153,6 +154,7 @@ func (b launchBlock) over(r *reader, s protocol.LaunchSettings) protocol.LaunchS
 	s.Disks = b.disks(r, s)
 	b.interfaces(r, &s)
 	b.scripts(r, &s)
+	b.SSH.read(r, &s)
 	return s
 }
 

@@ -98,12 +98,25 @@ func (c *checker) checkReplications() {
 	}
 }
 
+// shell refuses what works by SSH where the launch block does not say how.
+func (c *checker) shell(s protocol.ServerSettings, what string, needed bool) {
+	l, ok := c.names[kindLaunch][s.Launch].(protocol.LaunchSettings)
+	if needed && ok && l.SSH == nil {
+		c.say("server %s: %s works by SSH, and launch %s has no ssh block", s.Name, what, s.Launch)
+	}
+}
+
 func (c *checker) checkServers() {
+	bySSH := map[string]bool{}
+	for _, check := range c.fleet.Checks {
+		bySSH[check.Name] = check.BySSH()
+	}
 	for _, s := range c.fleet.Servers {
 		c.refer("server "+s.Name, kindReplication, s.Replication)
 		c.refer("server "+s.Name, kindLaunch, s.Launch)
 		for _, check := range s.Checks {
 			c.refer("server "+s.Name, kindCheck, check)
+			c.shell(s, "check "+check, bySSH[check])
 		}
 		if s.Fence != "" && s.Fence != FenceHook && s.Fence != FenceConfirmed {
 			c.say("server %s: fence is %q, want %q or %q", s.Name, s.Fence, FenceHook, FenceConfirmed)

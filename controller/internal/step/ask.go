@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"rehost/controller/internal/store"
+	"rehost/controller/internal/target"
 	"rehost/controller/internal/wave"
 	"rehost/internal/command"
 	"rehost/protocol"
@@ -144,7 +145,7 @@ func (r *Runner) askCommand(ctx context.Context, name string, servers []string, 
 func askPage(ctx context.Context, p protocol.PageGateSettings) string {
 	ctx, cancel, late := within(ctx, p.Timeout)
 	defer cancel()
-	err := askHTTP(ctx, p.URL, protocol.CheckSettings{Status: p.Status, Contains: p.Contains})
+	err := target.AskHTTP(ctx, p.URL, protocol.CheckSettings{Status: p.Status, Contains: p.Contains})
 	switch {
 	case err == nil:
 		return ""

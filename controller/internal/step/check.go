@@ -4,23 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
-	"net/netip"
-	"strconv"
+	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"rehost/controller/internal/await"
+	"rehost/controller/internal/target"
+	"rehost/internal/hint"
 	"rehost/protocol"
 )
 
 const (
 	defaultCheckTimeout = 5 * time.Minute
 	oneTry              = 10 * time.Second
-	maxBody             = 1 << 20
+	oneCommand          = time.Minute // with the login before it
 )
 
 // check asks the target what the server's check blocks ask, each until its deadline.
@@ -53,101 +50,69 @@ func check(ctx context.Context, w *Work) error {
 	return nil
 }
 
+// checkTime is how long the server's checks may take together.
+func checkTime(w *Work) time.Duration {
+	settings, _, err := w.settings()
+	if err != nil {
+		return 0 // the step says so
+	}
+	var sum time.Duration
+	for _, c := range w.store.Applied().Checks {
+		if slices.Contains(settings.Checks, c.Name) {
+			sum += checkLimit(c)
+		}
+	}
+	return sum
+}
+
+func checkLimit(c protocol.CheckSettings) time.Duration {
+	if c.Timeout <= 0 {
+		return defaultCheckTimeout
+	}
+	return c.Timeout
+}
+
 // runCheck repeats one check until it passes or its time is over; then the last answer is the problem.
 func (w *Work) runCheck(ctx context.Context, c protocol.CheckSettings) error {
-	timeout := c.Timeout
-	if timeout <= 0 {
-		timeout = defaultCheckTimeout
-	}
+	timeout := checkLimit(c)
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	last := errors.New("no answer yet")
 	err := await.Until(limited, max(w.cfg.Poll, 200*time.Millisecond), func() (bool, error) {
-		try, cancel := context.WithTimeout(limited, oneTry)
+		try, cancel := context.WithTimeout(limited, patience(c))
 		defer cancel()
-		if err := w.ask(try, c); err != nil {
-			if limited.Err() == nil { // otherwise it was our own deadline that cut it off
-				last = err
-			}
-			return false, nil
+		err := w.launchedTarget().Ask(try, c)
+		if err != nil && limited.Err() == nil { // otherwise it was our own deadline that cut it off
+			last = err
 		}
-		return true, nil
+		if target.Lasts(err) {
+			return false, err
+		}
+		return err == nil, nil
 	})
 	if err == nil {
 		return nil
 	}
+	how := fmt.Sprintf("did not pass within %s", timeout)
+	if target.Lasts(err) {
+		how = "cannot pass"
+	}
 	return &protocol.Problem{
 		Code:    protocol.ProblemCheck,
-		Message: fmt.Sprintf("check %s of %s did not pass within %s: %v", c.Name, w.data(protocol.JobDataInstance), timeout, last),
-		Hint:    "look at the instance's console in the cloud; it is kept after a failed test",
+		Message: fmt.Sprintf("check %s of %s %s: %v", c.Name, w.data(protocol.JobDataInstance), how, last),
+		Hint:    or(hint.Of(last), "look at the instance's console in the cloud; it is kept after a failed test"),
 	}
 }
 
-func (w *Work) ask(ctx context.Context, c protocol.CheckSettings) error {
-	address := net.JoinHostPort(w.data(protocol.JobDataAddress), strconv.Itoa(c.Port))
-	switch c.Kind {
-	case "tcp":
-		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
-		if err != nil {
-			return err
-		}
-		return conn.Close()
-	case "http":
-		return askHTTP(ctx, "http://"+address+"/"+strings.TrimPrefix(c.Path, "/"), c)
-	case "console":
-		text, err := w.cloud.ConsoleOutput(ctx, w.data(protocol.JobDataInstance))
-		if err != nil {
-			return err
-		}
-		if !strings.Contains(text, c.Contains) {
-			return fmt.Errorf("the console does not contain %q; it ends with:\n%s", c.Contains, tail(text, consoleLines))
-		}
-		return nil
+// patience is how long one try may take.
+func patience(c protocol.CheckSettings) time.Duration {
+	if c.BySSH() {
+		return oneCommand
 	}
-	return fmt.Errorf("unknown kind of check %q", c.Kind)
+	return oneTry
 }
 
-// direct asks targets without a proxy and without connections kept from before: each try is a new one.
-var direct = &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: (&net.Dialer{Control: notOurOwn}).DialContext}}
-
-// notOurOwn refuses the addresses at which a machine learns its own secrets: whoever may write a URL must not read the controller's.
-func notOurOwn(_, address string, _ syscall.RawConn) error {
-	to, err := netip.ParseAddrPort(address)
-	if err != nil {
-		return err
-	}
-	if ip := to.Addr().Unmap(); ip.IsLinkLocalUnicast() || ip == metadataV6 {
-		return fmt.Errorf("%s is not asked: metadata of the controller's own machine may be there", ip)
-	}
-	return nil
-}
-
-// metadataV6 is where EC2's metadata service answers in IPv6.
-var metadataV6 = netip.MustParseAddr("fd00:ec2::254")
-
-func askHTTP(ctx context.Context, url string, c protocol.CheckSettings) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return fmt.Errorf("make a request for %s: %w", url, err)
-	}
-	resp, err := direct.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close() //nolint:errcheck // only read
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
-	if err != nil {
-		return fmt.Errorf("read the answer of %s: %w", url, err)
-	}
-	want := c.Status
-	if want == 0 {
-		want = http.StatusOK
-	}
-	if resp.StatusCode != want {
-		return fmt.Errorf("%s answers %s, wanted %d", url, resp.Status, want)
-	}
-	if !strings.Contains(string(body), c.Contains) {
-		return fmt.Errorf("%s answers a page without %q", url, c.Contains)
-	}
-	return nil
+// launchedTarget is the launched instance, as checks see it.
+func (w *Work) launchedTarget() target.Target {
+	return target.Target{Instance: w.data(protocol.JobDataInstance), Address: w.data(protocol.JobDataAddress), Cloud: w.cloud, Dial: w.dial}
 }

@@ -10,6 +10,7 @@ import (
 
 	"rehost/controller/internal/await"
 	"rehost/controller/internal/staging"
+	"rehost/controller/internal/target"
 	"rehost/internal/cloud"
 	"rehost/internal/passphrase"
 	"rehost/protocol"
@@ -242,18 +243,13 @@ func (w *Work) conversionReport(ctx context.Context, instance string) (protocol.
 		}
 		if time.Now().After(late) {
 			return false, &protocol.Problem{
-				Code: protocol.ProblemConversion, Message: "the conversion instance stopped without a report; its console ends with:\n" + tail(console, consoleLines),
+				Code: protocol.ProblemConversion, Message: "the conversion instance stopped without a report; its console ends with:\n" + target.Tail(console, consoleLines),
 				Hint: "look at the console text above; `rehost job show` has the whole job",
 			}
 		}
 		return false, nil
 	})
 	return report, err
-}
-
-func tail(text string, lines int) string {
-	all := strings.Split(strings.TrimRight(text, "\r\n"), "\n")
-	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
 
 // endConversion terminates this job's conversion instances of the server.

@@ -17,6 +17,7 @@ import (
 	"rehost/controller/internal/point"
 	"rehost/controller/internal/staging"
 	"rehost/controller/internal/store"
+	"rehost/controller/internal/target"
 	"rehost/internal/cloud"
 	"rehost/protocol"
 )
@@ -35,7 +36,7 @@ type Cloud interface {
 	StopInstance(ctx context.Context, id string, progress cloud.Progress) (cloud.Instance, error)
 	WaitInstance(ctx context.Context, id, state string, progress cloud.Progress) (cloud.Instance, error)
 	TerminateInstance(ctx context.Context, id string, progress cloud.Progress) error
-	ConsoleOutput(ctx context.Context, id string) (string, error)
+	target.Cloud
 	CreateVolume(ctx context.Context, spec cloud.VolumeSpec) (cloud.Volume, error)
 	WaitVolume(ctx context.Context, id string, progress cloud.Progress) (cloud.Volume, error)
 	AttachVolume(ctx context.Context, volume, instance string, progress cloud.Progress) error

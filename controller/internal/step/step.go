@@ -66,7 +66,7 @@ var (
 		start: protocol.EventLaunchStart, end: protocol.EventLaunchEnd, fail: protocol.EventLaunchFailed,
 	}
 	stepCheck = step{
-		name: protocol.JobStepCheck, attempts: 1, deadline: time.Hour, run: check,
+		name: protocol.JobStepCheck, attempts: 1, deadline: time.Minute, longer: checkTime, run: check,
 		start: protocol.EventCheckStart, end: protocol.EventCheckEnd, fail: protocol.EventCheckFail,
 	}
 	stepKeep    = step{name: stepNameKeep, attempts: 1, deadline: 2 * time.Minute, awaits: past(protocol.JobStepCheck), light: true, run: keep}
@@ -117,6 +117,7 @@ const (
 	dataWritten    = "written"   // the clones that the conversion wrote to
 	dataReleasing  = "releasing" // the source's writers were ordered to go on
 	dataWithdrawn  = "withdrawn" // the cutover was taken back, and the test stays
+	dataHostKey    = "host_key"  // that the instance showed at the first login
 	dataStopped    = "stopped"   // the instance was launched and stopped, as its launch block wants it
 )
 
