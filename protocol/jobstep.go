@@ -2,11 +2,12 @@ package protocol
 
 // Names of the steps of a job's servers ([JobStep.Name]) that others read than the runner of jobs.
 const (
-	JobStepFence   = "fence"
-	JobStepPoint   = "point"
-	JobStepLaunch  = "launch"
-	JobStepCheck   = "check"
-	JobStepUnfence = "unfence" // the source goes on after all
+	JobStepFence     = "fence"
+	JobStepPoint     = "point"
+	JobStepLaunch    = "launch"
+	JobStepCheck     = "check"
+	JobStepUnfence   = "unfence"   // the source goes on after all
+	JobStepTerminate = "terminate" // in a rehearsal: when all of its servers are through
 )
 
 // Keys of [JobServer.Data] that others read than the runner of jobs.

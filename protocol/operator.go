@@ -263,6 +263,9 @@ type StartRequest struct {
 	KeepClones bool `json:"keep_clones,omitempty"`
 	// Deadline of a cutover: what is not committed shortly before is rolled back; zero: the end of its waves' windows, if they have some.
 	Deadline time.Time `json:"deadline,omitzero"`
+	// Rehearse does a test of a wave as its cutover would be done.
+	Rehearse bool `json:"rehearse,omitempty"`
+	Keep     bool `json:"keep,omitempty"` // the instances of a rehearsal
 }
 
 // MaxPointAge is the age from which on nothing is launched from a chosen point without a reason.

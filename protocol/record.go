@@ -179,11 +179,20 @@ type Job struct {
 	Reason        string            `json:"reason,omitempty"`
 	Configuration *JobConfiguration `json:"configuration,omitempty"` // that was applied then
 	Runbook       *Runbook          `json:"runbook,omitempty"`       // of the cutover of a wave, as it was predicted then
-	// Applications are what a cutover commits or rolls back as one: each server is in one of them.
+	// Applications are what a cutover commits or rolls back as one, and what passes or fails as one in a rehearsal: each server is in one of them.
 	Applications []JobApplication `json:"applications,omitempty"`
+	// Rehearsal says that a test of a wave is done as its cutover would be.
+	Rehearsal *Rehearsal `json:"rehearsal,omitempty"`
 }
 
-// JobApplication is the servers of an application in a cutover. A server that is in none is one by itself, without a name.
+// Rehearsal is what a job has that does a wave's cutover as a test: by application and in their order, without fences.
+type Rehearsal struct {
+	Keep bool `json:"keep,omitempty"` // the instances of those that pass
+	// Cutover is how the cutover would go from now on, as predicted when the rehearsal ended; of its gates it has the window only.
+	Cutover *Runbook `json:"cutover,omitempty"`
+}
+
+// JobApplication is the servers of an application in a cutover or a rehearsal. A server that is in none is one by itself, without a name.
 type JobApplication struct {
 	Name    string   `json:"name,omitempty"`
 	Servers []string `json:"servers"`
@@ -194,7 +203,7 @@ type JobApplication struct {
 	Why     string    `json:"why,omitempty"` // it is not committed, for people
 }
 
-// Outcome is what a cutover decides of an application.
+// Outcome is what a cutover or a rehearsal decides of an application.
 type Outcome string
 
 // Outcomes.
@@ -202,6 +211,8 @@ const (
 	OutcomeCommitted  Outcome = "COMMITTED"   // the targets take over; what comes after the application may begin
 	OutcomeRolledBack Outcome = "ROLLED_BACK" // the sources go on, and the targets are terminated
 	OutcomeLeftOut    Outcome = "LEFT_OUT"    // nothing of it was begun
+	OutcomePassed     Outcome = "PASSED"      // of a rehearsal: all of its servers were launched and checked
+	OutcomeFailed     Outcome = "FAILED"      // of a rehearsal: one of its servers was not
 )
 
 // String names the application for people.

@@ -5,7 +5,7 @@ import "time"
 // ReportRequest asks how a job of a wave goes or went.
 type ReportRequest struct {
 	Wave string `json:"wave"`
-	Job  string `json:"job,omitempty"` // empty: its newest cutover, or its newest test when there was none
+	Job  string `json:"job,omitempty"` // empty: its newest cutover or rehearsal, or its newest test when there was none
 }
 
 // Reads implements [Reader].
@@ -32,6 +32,7 @@ type Report struct {
 	Steps         []ReportStep      `json:"steps"`
 	Downtimes     []ReportDowntime  `json:"downtimes"`
 	Applications  []JobApplication  `json:"applications,omitempty"` // what was committed or rolled back as one
+	Rehearsal     *Rehearsal        `json:"rehearsal,omitempty"`
 	Servers       []ReportServer    `json:"servers"`
 	Absent        []string          `json:"absent,omitempty"`
 }

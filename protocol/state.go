@@ -122,6 +122,8 @@ const (
 	EventCleanupFail     JobEventName = "CLEANUP_FAIL"
 	EventCommit          JobEventName = "APPLICATION_COMMITTED"   // its targets take over
 	EventRollback        JobEventName = "APPLICATION_ROLLED_BACK" // decided: its sources go on, and its targets are terminated
+	EventPass            JobEventName = "APPLICATION_PASSED"      // in a rehearsal: all of it is launched and checked
+	EventFail            JobEventName = "APPLICATION_FAILED"      // in a rehearsal: something of it is not
 	EventJobCancel       JobEventName = "JOB_CANCEL"
 	EventJobEnd          JobEventName = "JOB_END"
 )
@@ -131,6 +133,6 @@ var JobEvents = []JobEventName{
 	EventJobStart, EventServerSkipped, EventFenceStart, EventFenceEnd, EventSourceReleased, EventSnapshotStart,
 	EventSnapshotEnd, EventSnapshotFail, EventPreviousPoint, EventConversionStart, EventConversionEnd,
 	EventConversionFail, EventLaunchStart, EventLaunchEnd, EventLaunchFailed, EventCheckStart, EventCheckEnd,
-	EventCheckFail, EventCleanupStart, EventCleanupEnd, EventCleanupFail, EventCommit, EventRollback, EventJobCancel,
-	EventJobEnd,
+	EventCheckFail, EventCleanupStart, EventCleanupEnd, EventCleanupFail, EventCommit, EventRollback, EventPass, EventFail,
+	EventJobCancel, EventJobEnd,
 }

@@ -33,6 +33,9 @@ func (d *Desk) Jobs(_ context.Context, req protocol.JobsRequest) ([]protocol.Job
 	jobs, err := d.newest(req)
 	for i := range jobs {
 		jobs[i].Log, jobs[i].Runbook = nil, nil
+		if r := jobs[i].Rehearsal; r != nil {
+			jobs[i].Rehearsal = &protocol.Rehearsal{Keep: r.Keep}
+		}
 		jobs[i].Servers = slices.Clone(jobs[i].Servers) // shared with other readers
 		for k := range jobs[i].Servers {
 			jobs[i].Servers[k].Changes = nil

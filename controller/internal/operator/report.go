@@ -38,8 +38,11 @@ func (d *Desk) jobOfWave(ctx context.Context, req protocol.ReportRequest) (proto
 	if err != nil {
 		return protocol.Job{}, err
 	}
-	for _, kind := range []protocol.JobKind{protocol.JobCutover, protocol.JobTest} {
-		if i := slices.IndexFunc(jobs, func(j protocol.Job) bool { return j.Kind == kind && j.Of.Wave == req.Wave }); i >= 0 {
+	for _, wanted := range []func(protocol.Job) bool{
+		func(j protocol.Job) bool { return j.Kind == protocol.JobCutover || j.Rehearsal != nil },
+		func(j protocol.Job) bool { return j.Kind == protocol.JobTest },
+	} {
+		if i := slices.IndexFunc(jobs, func(j protocol.Job) bool { return wanted(j) && j.Of.Wave == req.Wave }); i >= 0 {
 			return jobs[i], nil
 		}
 	}

@@ -79,7 +79,7 @@ func (l *lineup) late(a protocol.JobApplication, now time.Time) string {
 		return fmt.Sprintf("the deadline %s is near, and %s are kept for the way back", d.Format(time.RFC3339), back.Round(time.Second))
 	}
 	job, err := l.store.Jobs.Get(l.job.ID)
-	if err != nil {
+	if err != nil || job.Kind != protocol.JobCutover {
 		return ""
 	}
 	applied := l.store.Applied()

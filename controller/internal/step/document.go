@@ -22,10 +22,17 @@ func (r *Runner) document(ctx context.Context, job *protocol.Job, applied protoc
 	for i := range job.Servers {
 		job.Servers[i].Verified = r.facts(applied, job.Servers[i].Server).Verified
 	}
-	if job.Kind != protocol.JobCutover || job.Of.Wave == "" {
+	var book protocol.Runbook
+	switch {
+	case job.Of.Wave == "":
+		return nil
+	case job.Rehearsal != nil:
+		book, err = r.rehearsalBook(applied, job.Of.Wave)
+	case job.Kind == protocol.JobCutover:
+		book, err = r.runbook(applied, job.Of.Wave, job.By, asked)
+	default:
 		return nil
 	}
-	book, err := r.runbook(applied, job.Of.Wave, job.By, asked)
 	if err != nil {
 		return err
 	}

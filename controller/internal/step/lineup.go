@@ -16,7 +16,7 @@ type lineup struct {
 	job       protocol.Job
 	cancelled context.Context //nolint:containedctx // ends when the job is cancelled, beside that of the process
 	order     wave.Graph
-	units     map[string]*unit // of a cutover, by server
+	units     map[string]*unit // of a cutover or a rehearsal, by server
 	history   wave.History     // when the job was taken up
 	state     map[string]wave.Outcome
 	errs      []error // of servers whose records could not be written: the job is taken up again
@@ -58,7 +58,10 @@ func (r *Runner) runServers(ctx, cancelled context.Context, job protocol.Job) er
 			begin(server, func(w *Work) error { return l.run(ctx, w, true) })
 		}
 		if running == 0 {
-			return errors.Join(l.errs...)
+			if err := errors.Join(l.errs...); err != nil {
+				return err
+			}
+			return l.runLast(ctx)
 		}
 		a := <-over
 		running--
@@ -148,7 +151,9 @@ func (l *lineup) waiting(why string) []wave.Held {
 }
 
 func (l *lineup) work(server string) *Work {
-	w := &Work{Runner: l.Runner, job: l.job.ID, kind: l.job.Kind, server: server, cancelled: l.cancelled, unit: l.units[server]}
+	w := &Work{
+		Runner: l.Runner, job: l.job.ID, kind: l.job.Kind, server: server, steps: stepsOf(l.job.Kind, l.job.Rehearsal != nil), cancelled: l.cancelled, unit: l.units[server],
+	}
 	if w.unit != nil {
 		w.cancelled = w.unit.cancelled
 	}
@@ -172,7 +177,7 @@ func (l *lineup) run(ctx context.Context, w *Work, slot bool) error {
 // outcome is what came of a server, for those that come after it. One that was skipped since its cutover is over already keeps nothing up.
 func (l *lineup) outcome(server string) wave.Outcome {
 	w := l.work(server)
-	if w.application().Outcome == protocol.OutcomeCommitted {
+	if good(w.application().Outcome) {
 		return wave.Done
 	}
 	switch w.state().Status {

@@ -171,8 +171,9 @@ func (r *Runner) runJob(ctx, cancelled context.Context, id string) error {
 	if err := errors.Join(r.runServers(ctx, cancelled, job), context.Cause(ctx)); err != nil {
 		return err
 	}
+	rehearsal := r.afterRehearsal(job)
 	job, err = r.store.Jobs.Update(ctx, id, func(j *protocol.Job) error {
-		j.Status, j.Ended = protocol.JobCompleted, time.Now()
+		j.Rehearsal, j.Status, j.Ended = rehearsal, protocol.JobCompleted, time.Now()
 		if j.Cancel != nil && slices.ContainsFunc(j.Servers, func(s protocol.JobServer) bool { return s.Status == protocol.StepCancelled }) {
 			j.Status = protocol.JobCancelled
 		}
@@ -184,7 +185,10 @@ func (r *Runner) runJob(ctx, cancelled context.Context, id string) error {
 }
 
 func until(j protocol.Job) string {
-	if j.Deadline.IsZero() {
+	switch {
+	case j.Rehearsal != nil:
+		return ", a rehearsal"
+	case j.Deadline.IsZero():
 		return ""
 	}
 	return ", until " + j.Deadline.Format(time.RFC3339)
@@ -341,13 +345,15 @@ func (w *Work) runSteps(ctx context.Context) error {
 	}
 	defer w.giveRoom()
 	bad := false // a step of this server has failed or was cut off
-	for i, s := range plans[w.kind] {
+	for i, s := range w.steps {
 		status := w.state().Steps[i].Status
 		failed := bad
 		if w.unit != nil { // one for all
-			failed = w.application().Outcome == protocol.OutcomeRolledBack
+			failed = lost(w.application().Outcome)
 		}
 		switch {
+		case s.last:
+			continue
 		case status == protocol.StepFailed || status == protocol.StepCancelled:
 			bad = true
 			continue

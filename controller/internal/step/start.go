@@ -21,8 +21,7 @@ import (
 // Start records a job for the selected servers, or says why there must be none. Servers that have nothing left to do are
 // left out; any other refusal refuses the whole job.
 func (r *Runner) Start(ctx context.Context, req protocol.StartRequest) (protocol.Job, error) {
-	steps, ok := plans[req.Kind]
-	if !ok {
+	if _, ok := plans[req.Kind]; !ok {
 		return protocol.Job{}, &protocol.Problem{Code: protocol.ProblemInvalid, Message: fmt.Sprintf("unknown kind of job %q", req.Kind)}
 	}
 	var asked answers
@@ -35,6 +34,9 @@ func (r *Runner) Start(ctx context.Context, req protocol.StartRequest) (protocol
 	plan, err := wave.Select(applied, req.Selection)
 	if err != nil {
 		return protocol.Job{}, &protocol.Problem{Code: protocol.ProblemUnknown, Message: err.Error(), Hint: hint.Of(err)}
+	}
+	if p := unsealed(applied, plan, req); p != nil {
+		return protocol.Job{}, p
 	}
 	if err := r.refusal(applied, plan, req, bus.Sender(ctx), asked); err != nil {
 		return protocol.Job{}, err
@@ -53,7 +55,10 @@ func (r *Runner) Start(ctx context.Context, req protocol.StartRequest) (protocol
 	if job.Deadline, late = r.deadline(applied, plan, req, job.Created); late != nil {
 		return protocol.Job{}, late
 	}
-	if req.Kind == protocol.JobCutover {
+	if req.Rehearse {
+		job.ID, job.Rehearsal = "rehearsal-"+newID(""), &protocol.Rehearsal{Keep: req.Keep}
+	}
+	if asOne(req) {
 		job.Applications = applications(r.orderOf(applied, plan.Servers, job.Concurrency), r.over)
 	}
 	chosen, err := r.choose(plan, req)
@@ -65,7 +70,7 @@ func (r *Runner) Start(ctx context.Context, req protocol.StartRequest) (protocol
 		if id := chosen[name]; id != "" {
 			s.Data[protocol.JobDataPoint], s.Data[protocol.JobDataChosen] = id, "yes"
 		}
-		for _, st := range steps {
+		for _, st := range stepsOf(req.Kind, req.Rehearse) {
 			s.Steps = append(s.Steps, protocol.JobStep{Name: st.name, Status: protocol.StepNotStarted})
 		}
 		job.Servers = append(job.Servers, s)
@@ -79,6 +84,9 @@ func (r *Runner) Start(ctx context.Context, req protocol.StartRequest) (protocol
 	r.wake()
 	return job, nil
 }
+
+// asOne says whether a job is for what there still is to be cut over, and does the servers of an application as one.
+func asOne(req protocol.StartRequest) bool { return req.Kind == protocol.JobCutover || req.Rehearse }
 
 var jobPrefix = map[protocol.JobKind]string{
 	protocol.JobTest: "test-", protocol.JobCutover: "cutover-", protocol.JobFinalize: "finalize-", protocol.JobTerminate: "terminate-",
@@ -126,7 +134,7 @@ func (r *Runner) refusal(applied protocol.Fleet, plan wave.Plan, req protocol.St
 		if err != nil {
 			rec = protocol.Server{Name: name, Lifecycle: protocol.NotReady}
 		}
-		if rec.Lifecycle == protocol.Cutover || (req.Kind == protocol.JobTerminate && rec.Test == nil) || (req.Kind == protocol.JobCutover && r.over(name) && !allOver) {
+		if rec.Lifecycle == protocol.Cutover || (req.Kind == protocol.JobTerminate && rec.Test == nil) || (asOne(req) && r.over(name) && !allOver) {
 			done++
 			continue
 		}

@@ -8,6 +8,7 @@ package step
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"rehost/protocol"
@@ -32,6 +33,7 @@ type step struct {
 	// awaits returns when the other servers of the application are so far that the step may begin; nil: it waits for none.
 	awaits func(ctx context.Context, w *Work) error
 	light  bool                  // in a cutover it takes no room from those that are worked on
+	last   bool                  // it runs when all servers of the job have done the others
 	start  protocol.JobEventName // events for the job's log; empty: none
 	end    protocol.JobEventName
 	fail   protocol.JobEventName
@@ -92,7 +94,11 @@ var (
 	stepResume    = step{name: protocol.JobStepUnfence, attempts: 10, deadline: time.Minute, run: unfence, end: protocol.EventSourceReleased}
 	stepUntest    = step{name: "untest", attempts: 5, deadline: time.Minute, run: untest}
 	stepTerminate = step{
-		name: "terminate", attempts: 5, deadline: 20 * time.Minute, run: terminate,
+		name: protocol.JobStepTerminate, attempts: 5, deadline: 20 * time.Minute, run: terminate,
+		start: protocol.EventCleanupStart, end: protocol.EventCleanupEnd, fail: protocol.EventCleanupFail,
+	}
+	stepDismiss = step{
+		name: protocol.JobStepTerminate, attempts: 5, deadline: 20 * time.Minute, when: always, last: true, run: dismiss,
 		start: protocol.EventCleanupStart, end: protocol.EventCleanupEnd, fail: protocol.EventCleanupFail,
 	}
 )
@@ -104,6 +110,20 @@ var plans = map[protocol.JobKind][]step{
 	protocol.JobFinalize:  {stepDisconnect, stepRelease, stepRemove, stepIdle, stepFinalize},
 	protocol.JobRevert:    {stepWithdraw, stepResume, stepUntest},
 	protocol.JobTerminate: {stepTerminate},
+}
+
+// stepsOf are the steps of a job, in order. Those of a rehearsal are a test's, with one point for an application.
+func stepsOf(kind protocol.JobKind, rehearsal bool) []step {
+	if !rehearsal {
+		return plans[kind]
+	}
+	out := slices.Clone(plans[kind])
+	for i := range out {
+		if out[i].name == protocol.JobStepPoint {
+			out[i].awaits = allBegun
+		}
+	}
+	return append(out, stepDismiss)
 }
 
 // Names of what steps hand on in a job server's data, beside those in [protocol].

@@ -11,7 +11,7 @@ import (
 	"rehost/protocol"
 )
 
-// unit is what a cutover does as one: the servers of an application, or one that is in none. Its servers wait for each other before the
+// unit is what a cutover or a rehearsal does as one: the servers of an application, or one that is in none. Its servers wait for each other before the
 // fence, the point, the launches and the commit; what is decided of it is in the job's record, once and for all of them.
 type unit struct {
 	servers []string
@@ -22,7 +22,7 @@ type unit struct {
 	room      chan struct{} // of the job: one for each server of it that is worked on
 }
 
-// newUnits makes the units of a job, by server. Of a job that is no cutover there are none.
+// newUnits makes the units of a job, by server. Of a job that is neither a cutover nor a rehearsal there are none.
 func newUnits(ctx context.Context, job protocol.Job, order wave.Graph) map[string]*unit {
 	out := map[string]*unit{}
 	room := make(chan struct{}, max(1, job.Concurrency))
@@ -41,7 +41,7 @@ func newUnits(ctx context.Context, job protocol.Job, order wave.Graph) map[strin
 	return out
 }
 
-// applications are the units of a new cutover's record.
+// applications are the units of a new job's record.
 func applications(order wave.Graph, over func(server string) bool) []protocol.JobApplication {
 	var out []protocol.JobApplication
 	for _, u := range order.Units(over) {
@@ -50,7 +50,7 @@ func applications(order wave.Graph, over func(server string) bool) []protocol.Jo
 	return out
 }
 
-// units are those of a cutover's record.
+// units are those of a job's record.
 func units(job protocol.Job) []wave.Unit {
 	var out []wave.Unit
 	for _, a := range job.Applications {
@@ -59,7 +59,7 @@ func units(job protocol.Job) []wave.Unit {
 	return out
 }
 
-// applicationOf is the part of a cutover's record that a server belongs to, or nil.
+// applicationOf is the part of a job's record that a server belongs to, or nil.
 func applicationOf(j *protocol.Job, server string) *protocol.JobApplication {
 	i := slices.IndexFunc(j.Applications, func(a protocol.JobApplication) bool { return slices.Contains(a.Servers, server) })
 	if i < 0 {
@@ -68,11 +68,14 @@ func applicationOf(j *protocol.Job, server string) *protocol.JobApplication {
 	return &j.Applications[i]
 }
 
-// decide records what becomes of a server's application, unless that is decided already.
+// decide records what becomes of a server's application, unless that is decided already. In a rehearsal nothing is rolled back: it has failed.
 func decide(j *protocol.Job, server string, o protocol.Outcome, why string) {
 	a := applicationOf(j, server)
 	if a == nil || a.Outcome != "" {
 		return
+	}
+	if j.Rehearsal != nil && o == protocol.OutcomeRolledBack {
+		o = protocol.OutcomeFailed
 	}
 	a.Outcome, a.Decided, a.Why = o, time.Now(), why
 	event := protocol.EventCommit
@@ -80,6 +83,10 @@ func decide(j *protocol.Job, server string, o protocol.Outcome, why string) {
 	case protocol.OutcomeCommitted:
 	case protocol.OutcomeRolledBack:
 		event = protocol.EventRollback
+	case protocol.OutcomePassed:
+		event = protocol.EventPass
+	case protocol.OutcomeFailed:
+		event = protocol.EventFail
 	case protocol.OutcomeLeftOut:
 		return // each of its servers says so
 	}
@@ -102,7 +109,17 @@ func giveUp(j *protocol.Job, server, why string) {
 	}
 }
 
-// application returns what the record says of the server's application; in other jobs than cutovers nothing.
+// good says whether what comes after an application may begin.
+func good(o protocol.Outcome) bool {
+	return o == protocol.OutcomeCommitted || o == protocol.OutcomePassed
+}
+
+// lost says whether an application that was begun must not go on.
+func lost(o protocol.Outcome) bool {
+	return o == protocol.OutcomeRolledBack || o == protocol.OutcomeFailed
+}
+
+// application returns what the record says of the server's application; in jobs without any nothing.
 func (w *Work) application() protocol.JobApplication {
 	job, err := w.store.Jobs.Get(w.job)
 	if err != nil {
@@ -116,7 +133,7 @@ func (w *Work) application() protocol.JobApplication {
 
 // follow cuts off the steps of all servers of an application that is not to be committed any more.
 func (w *Work) follow() {
-	if o := w.application().Outcome; w.unit != nil && o != "" && o != protocol.OutcomeCommitted {
+	if o := w.application().Outcome; w.unit != nil && o != "" && !good(o) {
 		w.unit.cut(errCancelled)
 	}
 }

@@ -19,7 +19,8 @@ type Work struct {
 	job    string
 	kind   protocol.JobKind
 	server string
-	unit   *unit // of a cutover; nil in other jobs
+	steps  []step
+	unit   *unit // of a cutover or a rehearsal; nil in other jobs
 	// cancelled ends when the job is cancelled or the unit is rolled back, and with the process.
 	cancelled context.Context //nolint:containedctx // of the whole job, beside that of the process
 	working   bool            // it has room; of a unit's servers only
@@ -107,7 +108,7 @@ func instance(s step, js protocol.JobServer) string {
 
 // endStep records how a step ended, in the same write as the log's entry.
 func (w *Work) endStep(ctx context.Context, i int, status protocol.StepStatus, detail string, problem *protocol.Problem) error {
-	s := plans[w.kind][i]
+	s := w.steps[i]
 	defer w.follow()
 	return w.update(ctx, func(j *protocol.Job, js *protocol.JobServer) {
 		st := &js.Steps[i]
@@ -118,13 +119,18 @@ func (w *Work) endStep(ctx context.Context, i int, status protocol.StepStatus, d
 			if js.Problem == nil {
 				js.Problem = problem
 			}
-			decide(j, w.server, protocol.OutcomeRolledBack, fmt.Sprintf("%s failed at %s: %s", w.server, s.name, problem.Message))
+			if s.when == onSuccess {
+				decide(j, w.server, protocol.OutcomeRolledBack, fmt.Sprintf("%s failed at %s: %s", w.server, s.name, problem.Message))
+			}
 		case status == protocol.StepCancelled:
 			j.Log = append(j.Log, protocol.JobEvent{At: st.Ended, Event: protocol.EventJobCancel, Server: w.server, Attempt: st.Attempts, Instance: instance(s, *js), Detail: s.name + " ended"})
 		case (status == protocol.StepSucceeded || status == protocol.StepSkipped && s.start != "") && s.end != "":
 			j.Log = append(j.Log, protocol.JobEvent{
 				At: st.Ended, Event: s.end, Server: w.server, Attempt: st.Attempts, MaxAttempts: s.attempts, Took: st.Ended.Sub(st.Started), Instance: instance(s, *js), Detail: detail,
 			})
+		}
+		if j.Rehearsal != nil && allPassed(j, w.server, w.steps) {
+			decide(j, w.server, protocol.OutcomePassed, "")
 		}
 	})
 }

@@ -8,6 +8,9 @@ import (
 	"rehost/protocol"
 )
 
+// WindowGate is the name of the gate of a wave's windows.
+const WindowGate = "window"
+
 // toldOf is how many of many things an answer names.
 const toldOf = 5
 
@@ -149,7 +152,7 @@ func (e Evidence) answer(name, want string) protocol.Gate {
 }
 
 func window(windows []protocol.WindowSettings, need time.Duration, now time.Time) protocol.Gate {
-	out := protocol.Gate{Name: "window", Want: "the cutover fits into a window"}
+	out := protocol.Gate{Name: WindowGate, Want: "the cutover fits into a window"}
 	begin, in, why := Fitting(windows, now, need)
 	switch {
 	case why != "":

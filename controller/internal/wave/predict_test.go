@@ -94,3 +94,27 @@ func cmpInts(all []int) string {
 	}
 	return strings.Join(out, " ")
 }
+
+func TestTheRunbookOfARehearsalHasNoGatesAndNobodyIsDown(t *testing.T) {
+	f := protocol.Fleet{
+		Servers:      []protocol.ServerSettings{{Name: "db", Fence: "confirmed"}, {Name: "web", After: []string{"db"}}, {Name: "core"}},
+		Applications: []protocol.ApplicationSettings{{Name: "shop", Servers: []string{"web", "db"}}, {Name: "base", Servers: []string{"core"}}},
+		Waves: []protocol.WaveSettings{
+			{Name: "first", Applications: []string{"base"}},
+			{Name: "second", Applications: []string{"shop"}, After: []string{"first"}, Gates: protocol.GateSettings{Lag: time.Second}},
+		},
+	}
+	c := Circumstances{Now: minutes(0), Rehearsal: true, Steps: []string{"point", "launch", "check"}, Over: func(string) bool { return false }}
+	book, err := Runbook(f, "second", c)
+	if err != nil || len(book.Gates) != 0 || len(book.Downtimes) != 0 || len(book.Notes) != 0 || !book.Start.Equal(c.Now) || !book.End.After(book.Start) {
+		t.Fatalf("got %+v, %v", book, err)
+	}
+	var what []string
+	for _, s := range book.Steps {
+		what = append(what, s.What+" by "+s.Who)
+	}
+	want := "start the rehearsal: rehost wave rehearse second by operator; rehearse db by rehost; rehearse web by rehost; terminate the instances by rehost"
+	if got := strings.Join(what, "; "); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}

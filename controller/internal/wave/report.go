@@ -13,7 +13,7 @@ import (
 func Report(wave string, job protocol.Job, point func(server, id string) *protocol.Point, now time.Time) protocol.Report {
 	out := protocol.Report{
 		At: now, Wave: wave, Job: job.ID, Kind: job.Kind, Status: job.Status, Created: job.Created, Ended: job.Ended, By: job.By, Reason: job.Reason,
-		Force: job.Force, Confirmed: job.Confirmed, Configuration: job.Configuration, Runbook: job.Runbook, Applications: job.Applications,
+		Force: job.Force, Confirmed: job.Confirmed, Configuration: job.Configuration, Runbook: job.Runbook, Applications: job.Applications, Rehearsal: job.Rehearsal,
 		Steps: []protocol.ReportStep{}, Downtimes: []protocol.ReportDowntime{}, Servers: []protocol.ReportServer{},
 	}
 	if job.Cancel != nil {
@@ -40,15 +40,23 @@ func serverReport(job protocol.Job, s protocol.JobServer, point func(server, id 
 	if id := s.Data[protocol.JobDataPoint]; id != "" {
 		out.Point = point(s.Server, id)
 	}
-	if began, ended := span(s); !ended.IsZero() {
+	if began, ended := span(job, s); !ended.IsZero() {
 		out.Took = ended.Sub(began)
 	}
 	return out
 }
 
+// ofAll says whether a step is done when all servers of the job have done the others: in a rehearsal.
+func ofAll(job protocol.Job, st protocol.JobStep) bool {
+	return job.Rehearsal != nil && st.Name == protocol.JobStepTerminate
+}
+
 // span is when the first step of a server began and its last one ended; the end is zero while the server is worked on.
-func span(s protocol.JobServer) (began, ended time.Time) {
+func span(job protocol.Job, s protocol.JobServer) (began, ended time.Time) {
 	for _, st := range s.Steps {
+		if ofAll(job, st) {
+			continue
+		}
 		if !st.Started.IsZero() && (began.IsZero() || st.Started.Before(began)) {
 			began = st.Started
 		}
@@ -68,7 +76,7 @@ func reportSteps(job protocol.Job) []protocol.ReportStep {
 		row.Number = len(out) + 1
 		if i := slices.IndexFunc(job.Servers, func(s protocol.JobServer) bool { return s.Server == row.Server }); row.Server != "" && i >= 0 {
 			s := job.Servers[i]
-			row.Began, row.Ended = span(s)
+			row.Began, row.Ended = span(job, s)
 			row.Status, row.Now = s.Status, nowOf(s)
 			told[s.Server] = true
 		}
@@ -79,6 +87,8 @@ func reportSteps(job protocol.Job) []protocol.ReportStep {
 			row := protocol.ReportStep{What: s.What, Server: s.Server, Begin: s.Begin, End: s.End}
 			if i == 0 {
 				row.Began, row.Ended, row.Status = job.Created, job.Created, protocol.StepSucceeded
+			} else if s.Server == "" && job.Rehearsal != nil {
+				atTheEnd(job, &row)
 			}
 			add(row)
 		}
@@ -89,6 +99,31 @@ func reportSteps(job protocol.Job) []protocol.ReportStep {
 		}
 	}
 	return out
+}
+
+// atTheEnd fills in how far the servers of a rehearsal are in what is done when all are through.
+func atTheEnd(job protocol.Job, row *protocol.ReportStep) {
+	open := false
+	for _, s := range job.Servers {
+		for _, st := range s.Steps {
+			if !ofAll(job, st) {
+				continue
+			}
+			if row.Began.IsZero() || !st.Started.IsZero() && st.Started.Before(row.Began) {
+				row.Began = st.Started
+			}
+			row.Ended, open = later(row.Ended, st.Ended), open || st.Ended.IsZero()
+			if row.Status == "" || st.Status != protocol.StepSkipped && row.Status != protocol.StepFailed {
+				row.Status = st.Status
+			}
+		}
+	}
+	if open {
+		row.Ended, row.Status = time.Time{}, protocol.StepInProgress
+		if row.Began.IsZero() {
+			row.Status = protocol.StepNotStarted
+		}
+	}
 }
 
 var verbs = map[protocol.JobKind]string{

@@ -14,12 +14,14 @@ type Circumstances struct {
 	Now     time.Time
 	Facts   []Facts // of the wave's servers
 	History History
-	Steps   []string                 // of a cutover, in order
+	Steps   []string                 // of a cutover, or of a rehearsal, in order
 	Over    func(server string) bool // it is cut over already
+	// Rehearsal says that the runbook is of one: nothing is down, no gate is asked, and what comes before the wave need not be cut over.
+	Rehearsal bool
 	Evidence
 }
 
-// Runbook writes down how the cutover of a wave would go.
+// Runbook writes down how the cutover of a wave would go, or its rehearsal.
 func Runbook(f protocol.Fleet, name string, c Circumstances) (protocol.Runbook, error) {
 	plan, err := Of(f, name)
 	if err != nil {
@@ -34,20 +36,51 @@ func Runbook(f protocol.Fleet, name string, c Circumstances) (protocol.Runbook, 
 	if n := len(plan.Servers) - len(left); n > 0 {
 		out.Notes = append(out.Notes, fmt.Sprintf("%d of %d servers are cut over already", n, len(plan.Servers)))
 	}
-	if group, server, unmet := whole.Unmet(left, c.Over); unmet {
+	if group, server, unmet := whole.Unmet(left, c.Over); unmet && !c.Rehearsal {
 		out.Notes = append(out.Notes, fmt.Sprintf("it comes after %s, whose server %s is not cut over", group, server))
 	}
-	w := &writer{fleet: f, graph: whole.Only(left, plan.Concurrency).Cutover(), c: c, predicted: map[string]Prediction{}, out: &out}
+	w := &writer{fleet: f, graph: whole.Only(left, plan.Concurrency).Cutover(), c: c, words: cutoverWords(name), predicted: map[string]Prediction{}, out: &out}
 	w.predict()
-	out.Gates = Judge(Settings(f, name).Gates, c.Facts, c.Evidence, w.took, c.Now)
+	gates := Settings(f, name).Gates
+	if c.Rehearsal {
+		gates, w.words = protocol.GateSettings{}, rehearsalWords(name)
+	}
+	out.Gates = Judge(gates, c.Facts, c.Evidence, w.took, c.Now)
 	out.Start = c.Now
 	for _, g := range out.Gates {
 		out.Start = later(out.Start, g.Opens)
 	}
 	out.End = out.Start.Add(w.took)
 	w.steps()
-	w.downtimes()
+	if !c.Rehearsal {
+		w.downtimes()
+	}
 	return out, nil
+}
+
+// words are what the rows of a runbook say.
+type words struct {
+	start, server, end, success, back string
+	way                               func(unit, server string) string // back
+}
+
+func cutoverWords(wave string) words {
+	return words{
+		start: "start the cutover: rehost wave cutover " + wave, server: "cut over ",
+		end: "look at the targets, and finalize: rehost wave finalize " + wave, success: "the targets do what the sources did",
+		back: "before finalize: rehost wave revert " + wave + "; after it: none",
+		way: func(unit, server string) string {
+			return "a failure rolls " + unit + " back: the source goes on; after the commit: rehost server revert " + server
+		},
+	}
+}
+
+func rehearsalWords(wave string) words {
+	return words{
+		start: "start the rehearsal: rehost wave rehearse " + wave, server: "rehearse ",
+		end: "terminate the instances", success: "nothing of the rehearsal is left", back: "--keep leaves them: rehost wave terminate " + wave,
+		way: func(unit, _ string) string { return "a failure ends " + unit + "; the source goes on all the time" },
+	}
 }
 
 // Need is how long the cutover of a wave's servers is predicted to take.
@@ -67,6 +100,7 @@ type writer struct {
 	fleet     protocol.Fleet
 	graph     Graph
 	c         Circumstances
+	words     words
 	predicted map[string]Prediction
 	spans     map[string]Span
 	took      time.Duration
@@ -91,7 +125,7 @@ func (w *writer) predict() {
 func (w *writer) steps() {
 	start, end := w.out.Start, w.out.End
 	begin := w.add(protocol.RunbookStep{
-		What: "start the cutover: rehost wave cutover " + w.out.Wave, Who: "operator", Begin: start, End: start, Success: w.gates(), Back: "nothing has begun",
+		What: w.words.start, Who: "operator", Begin: start, End: start, Success: w.gates(), Back: "nothing has begun",
 	})
 	numbers := map[string]int{}
 	nodes := slices.Clone(w.graph.Nodes)
@@ -104,10 +138,11 @@ func (w *writer) steps() {
 		all = append(all, numbers[n.Server])
 	}
 	slices.Sort(all)
-	w.add(protocol.RunbookStep{
-		What: "look at the targets, and finalize: rehost wave finalize " + w.out.Wave, After: all, Who: "operator", Begin: end, End: end,
-		Success: "the targets do what the sources did", Back: "before finalize: rehost wave revert " + w.out.Wave + "; after it: none",
-	})
+	who := "operator"
+	if w.c.Rehearsal {
+		who = "rehost"
+	}
+	w.add(protocol.RunbookStep{What: w.words.end, After: all, Who: who, Begin: end, End: end, Success: w.words.success, Back: w.words.back})
 }
 
 func (w *writer) gates() string {
@@ -143,7 +178,7 @@ func (w *writer) server(n Node, begin int, numbers map[string]int) int {
 		settings = w.fleet.Servers[i]
 	}
 	who, success := "rehost", "its target has started"
-	if settings.Fence == "confirmed" {
+	if settings.Fence == "confirmed" && !w.c.Rehearsal {
 		who = "rehost, after the operator has stopped its writers"
 	}
 	if len(settings.Checks) > 0 {
@@ -151,8 +186,8 @@ func (w *writer) server(n Node, begin int, numbers map[string]int) int {
 	}
 	span := w.spans[n.Server]
 	return w.add(protocol.RunbookStep{
-		What: "cut over " + n.Server, Server: n.Server, After: after, Who: who, Begin: w.out.Start.Add(span.Begin), End: w.out.Start.Add(span.End), Success: success,
-		Back: "a failure rolls " + n.unit() + " back: the source goes on; after the commit: rehost server revert " + n.Server,
+		What: w.words.server + n.Server, Server: n.Server, After: after, Who: who, Begin: w.out.Start.Add(span.Begin), End: w.out.Start.Add(span.End), Success: success,
+		Back: w.words.way(n.unit(), n.Server),
 	})
 }
 

@@ -181,6 +181,9 @@ func (f *fake) start(_ context.Context, req protocol.StartRequest) (protocol.Job
 	}
 	f.newest = fmt.Sprintf("job-%d", len(f.jobs)+1)
 	job := &protocol.Job{ID: f.newest, Kind: req.Kind, Of: req.Selection, Status: protocol.JobPending, Created: epoch}
+	if req.Rehearse {
+		job.Rehearsal = &protocol.Rehearsal{Keep: req.Keep}
+	}
 	servers := req.Servers
 	if len(servers) == 0 {
 		servers = []string{"web-1", "web-2"}
@@ -234,6 +237,9 @@ func (f *fake) advance(job *protocol.Job) {
 	}
 	if !open {
 		job.Status, job.Ended = protocol.JobCompleted, epoch.Add(90*time.Second)
+		if job.Rehearsal != nil {
+			rehearsed(job)
+		}
 	}
 }
 

@@ -18,7 +18,7 @@ func newWaveReport(env Env, c *client) *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
 		Use: "report WAVE", Short: "Write the evidence of a wave's cutover", Args: one("WAVE"),
-		Long: "Write what is recorded of a wave's newest cutover (or of its newest test, when there was none): who started it and why, the configuration, the gates,\n" +
+		Long: "Write what is recorded of a wave's newest cutover or rehearsal (or of its newest test, when there was none): who started it and why, the configuration, the gates,\n" +
 			"predicted and actual times and downtimes, points, what the conversions changed, checks, what failed and what was rolled back.\n" +
 			"What a job did not record is said, never shown as nothing.",
 		Example: "  rehost wave report first -o markdown > first.md\n  rehost wave report first --job cutover-20260301-220000-0a1b2c -o json",
@@ -49,7 +49,7 @@ func newWaveReport(env Env, c *client) *cobra.Command {
 // reportFacts are what is to be known of a job as a whole: name and value.
 func reportFacts(r protocol.Report) [][2]string {
 	out := [][2]string{
-		{"job", fmt.Sprintf("%s (%s), %s", r.Job, r.Kind, r.Status)},
+		{"job", fmt.Sprintf("%s (%s), %s", r.Job, kindOf(r.Kind, r.Rehearsal), r.Status)},
 		{"started", utc(r.Created)},
 		{"ended", utc(r.Ended)},
 		{"by", cmp.Or(r.By, "not recorded")},
@@ -214,14 +214,21 @@ func reportMarkdown(p *printer, r protocol.Report) {
 		}
 		if len(r.Runbook.Gates) > 0 {
 			markdownTable(p, "Gates, at the start", gateTable(*r.Runbook))
-		} else {
+		} else if r.Rehearsal == nil {
 			p.line("\n## Gates\n\nThe wave has none.")
 		}
 	}
 	markdownTable(p, "Steps", stepTable(r, true))
-	markdownTable(p, "Downtime", reportDowntimeTable(r))
+	decided := "Committed or rolled back"
+	if r.Rehearsal == nil {
+		markdownTable(p, "Downtime", reportDowntimeTable(r))
+	} else if decided = "Passed or failed"; r.Rehearsal.Cutover != nil {
+		p.line("\n## The cutover, as predicted when it ended\n")
+		forecast(p, *r.Rehearsal.Cutover)
+		markdownTable(p, "Downtime", downtimeTable(*r.Rehearsal.Cutover))
+	}
 	if len(r.Applications) > 0 {
-		markdownTable(p, "Committed or rolled back", applicationTable(r))
+		markdownTable(p, decided, applicationTable(r))
 	}
 	for _, s := range r.Servers {
 		serverMarkdown(p, s)

@@ -16,6 +16,8 @@ func (f *fake) report(ctx context.Context, req protocol.ReportRequest) (protocol
 	switch req.Wave {
 	case "first":
 		return f.rolledBack(ctx)
+	case "rehearsed":
+		return f.passed(ctx)
 	case "second":
 		f.polls++
 		return running(f.polls > 1), nil
@@ -29,6 +31,46 @@ func (f *fake) report(ctx context.Context, req protocol.ReportRequest) (protocol
 		}, nil
 	}
 	return protocol.Report{}, hint.New(fmt.Sprintf("no job of a wave %q", req.Wave), "rehost wave list shows the waves")
+}
+
+// rehearsed ends a rehearsal: its second server fails in the wave that fails partly, and is left; whatever else there is was terminated.
+func rehearsed(job *protocol.Job) {
+	start := epoch.Add(10 * time.Hour)
+	gate := protocol.Gate{Name: "window", Want: "the cutover fits into a window", Why: "it opens Sun 2026-03-01 22:00 UTC, until Mon 2026-03-02 04:00 UTC", Opens: start}
+	status := protocol.StepSucceeded
+	switch {
+	case job.Rehearsal.Keep:
+		status = protocol.StepSkipped
+	case job.Of.Wave == "partial":
+		gate = protocol.Gate{Name: "window", Why: "no window is long enough: 20m are predicted, and the longest one has 15m", Hint: "write another window"}
+	}
+	job.Rehearsal.Cutover = &protocol.Runbook{
+		Wave: job.Of.Wave, At: epoch, Start: start, End: start.Add(20 * time.Minute), Gates: []protocol.Gate{gate}, Steps: []protocol.RunbookStep{},
+		Downtimes: []protocol.Downtime{{Of: "server web-1", Time: 9 * time.Minute, Basis: "its own jobs"}, {Of: "wave first", Time: 19 * time.Minute}},
+	}
+	for i := range job.Servers {
+		s := &job.Servers[i]
+		s.Steps = append(s.Steps, protocol.JobStep{Name: protocol.JobStepTerminate, Status: status, Started: epoch, Ended: epoch})
+		a := protocol.JobApplication{Name: "app-" + s.Server, Servers: []string{s.Server}, Outcome: protocol.OutcomePassed, Decided: epoch}
+		if s.Status == protocol.StepFailed {
+			a.Outcome, a.Why = protocol.OutcomeFailed, s.Server+" failed at launch: "+s.Problem.Message
+			s.Steps[len(s.Steps)-1].Status = protocol.StepSkipped
+		}
+		job.Applications = append(job.Applications, a)
+	}
+}
+
+// passed is the report of a rehearsal.
+func (f *fake) passed(ctx context.Context) (protocol.Report, error) {
+	r, err := f.rolledBack(ctx)
+	job := protocol.Job{Of: protocol.Selection{Wave: "rehearsed"}, Rehearsal: &protocol.Rehearsal{}, Servers: []protocol.JobServer{{Server: "db-1", Status: protocol.StepSucceeded}}}
+	rehearsed(&job)
+	r.Wave, r.Job, r.Kind, r.Rehearsal, r.Applications = "rehearsed", "rehearsal-1", protocol.JobTest, job.Rehearsal, job.Applications
+	r.Downtimes, r.Servers, r.Force, r.Absent, r.Runbook.Gates, r.Runbook.Notes = []protocol.ReportDowntime{}, r.Servers[:1], "", nil, nil, nil
+	r.Steps = r.Steps[:2]
+	r.Steps[0].What, r.Steps[1].What = "start the rehearsal: rehost wave rehearse rehearsed", "rehearse db-1"
+	r.Servers[0].Outcome, r.Servers[0].Point = protocol.OutcomePassed, nil
+	return r, err
 }
 
 func running(over bool) protocol.Report {

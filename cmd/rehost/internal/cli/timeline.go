@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -153,7 +154,7 @@ func endJob(env Env, job protocol.Job, asJSON bool) error {
 
 func jobHead(env Env, job protocol.Job) error {
 	var p printer
-	p.line("job %s  %s  %s  %s", job.ID, job.Kind, job.Of, number(len(job.Servers), "server"))
+	p.line("job %s  %s  %s  %s", job.ID, kindOf(job.Kind, job.Rehearsal), job.Of, number(len(job.Servers), "server"))
 	return p.flush(env.Stdout)
 }
 
@@ -174,10 +175,11 @@ func jobTail(env Env, job protocol.Job) error {
 			}
 			continue
 		}
-		if at := s.Data[protocol.JobDataAddress]; at != "" && s.Status != protocol.StepCancelled {
+		if at := s.Data[protocol.JobDataAddress]; at != "" && s.Status != protocol.StepCancelled && !terminated(s) {
 			p.line("%s: instance %s at %s", s.Server, s.Data[protocol.JobDataInstance], at)
 		}
 	}
+	rehearsalTail(&p, job)
 	text := fmt.Sprintf("%d succeeded, %d failed", ok, failed)
 	if skipped > 0 {
 		text += fmt.Sprintf(", %d skipped", skipped)
@@ -192,9 +194,35 @@ func jobTail(env Env, job protocol.Job) error {
 	return p.flush(env.Stdout)
 }
 
-// decision is what a cutover has decided of an application, and why.
+// terminated says whether a rehearsal has terminated what it launched of a server.
+func terminated(s protocol.JobServer) bool {
+	return slices.ContainsFunc(s.Steps, func(st protocol.JobStep) bool {
+		return st.Name == protocol.JobStepTerminate && st.Status == protocol.StepSucceeded
+	})
+}
+
+// rehearsalTail says what a rehearsal says of the cutover, and what of it there still is.
+func rehearsalTail(p *printer, job protocol.Job) {
+	if job.Rehearsal == nil {
+		return
+	}
+	if job.Rehearsal.Cutover != nil {
+		forecast(p, *job.Rehearsal.Cutover)
+	}
+	left := slices.ContainsFunc(job.Servers, func(s protocol.JobServer) bool {
+		return s.Data[protocol.JobDataAddress] != "" && s.Status != protocol.StepCancelled && !terminated(s)
+	})
+	if left {
+		p.line("end the instances that are left: rehost wave terminate %s", job.Of.Wave)
+	}
+}
+
+// decision is what a cutover or a rehearsal has decided of an application, and why.
 func decision(a protocol.JobApplication) string {
-	words := map[protocol.Outcome]string{protocol.OutcomeCommitted: "committed", protocol.OutcomeRolledBack: "rolled back", protocol.OutcomeLeftOut: "left out"}
+	words := map[protocol.Outcome]string{
+		protocol.OutcomeCommitted: "committed", protocol.OutcomeRolledBack: "rolled back", protocol.OutcomeLeftOut: "left out",
+		protocol.OutcomePassed: "passed", protocol.OutcomeFailed: "failed",
+	}
 	if a.Why == "" {
 		return words[a.Outcome]
 	}

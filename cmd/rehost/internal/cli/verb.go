@@ -17,6 +17,7 @@ import (
 type jobVerb struct {
 	use, short, long string
 	kind             protocol.JobKind
+	rehearse         bool
 	warning          string // of what cannot be undone; empty: the verb asks nothing
 }
 
@@ -59,6 +60,18 @@ func jobVerbs() []jobVerb {
 	}
 }
 
+// rehearse is the verb that waves have, and single servers do not.
+func rehearse() jobVerb {
+	return jobVerb{
+		use: "rehearse", kind: protocol.JobTest, rehearse: true,
+		short: "Do the cutover of a wave as a test, and measure what it will take",
+		long: "Do the whole wave as its cutover would, in the sealed network of its launch blocks (test_subnet, test_security_groups): applications and servers in their\n" +
+			"order, one point for each application, launches and checks. Nothing is fenced, and the sources go on serving and replicating. Of an application whose server\n" +
+			"fails the others are cut off; what does not come after it goes on. In the end it says what the cutover will take, by what was measured, and whether that fits\n" +
+			"into the wave's window. Then the instances are terminated, but for those that failed. What an earlier test left of these servers is replaced.",
+	}
+}
+
 // jobFlags are what a verb's command line says beside the servers.
 type jobFlags struct {
 	output  string
@@ -82,10 +95,15 @@ func newJobVerb(env Env, c *client, v jobVerb, of selector) *cobra.Command {
 	cmd.Flags().IntVar(&req.Concurrency, "concurrency", 0, "servers worked on at once (0: as the wave says, or 4)")
 	cmd.Flags().BoolVar(&req.StopOnFailure, "stop-on-failure", false, "begin no further server when one has failed")
 	f.sure.flag(cmd)
-	launches := v.kind == protocol.JobTest || v.kind == protocol.JobCutover
-	if launches {
+	req.Rehearse = v.rehearse
+	if v.rehearse {
+		cmd.Flags().StringVar(&req.Force, "force", "", "go on where nothing says that the network is sealed, or preflight says no, for this `reason`, which is recorded")
+		cmd.Flags().BoolVar(&req.Keep, "keep", false, "leave the instances running; rehost wave terminate ends them")
+	} else if v.kind == protocol.JobTest || v.kind == protocol.JobCutover {
 		cmd.Flags().StringVar(&req.Force, "force", "", "go on where the lifecycle, preflight or a point's age says no, for this `reason`, which is recorded")
 		cmd.Flags().StringToStringVar(&req.Points, "point", nil, "launch a server from an earlier point: `SERVER=POINT`, or SERVER=newest (again for each server)")
+	}
+	if v.kind == protocol.JobTest || v.kind == protocol.JobCutover {
 		cmd.Flags().BoolVar(&req.KeepClones, "keep-clones", false, "leave the volumes of a conversion that fails, for inspection; rehost sweep removes them")
 	}
 	if v.kind == protocol.JobCutover {

@@ -11,9 +11,9 @@ import (
 )
 
 func newWave(env Env, c *client) *cobra.Command {
-	cmd := group(&cobra.Command{Use: "wave", Short: "Plan, approve, test, cut over and finalize the servers of a wave"})
+	cmd := group(&cobra.Command{Use: "wave", Short: "Plan, approve, test, rehearse, cut over and finalize the servers of a wave"})
 	cmd.AddCommand(newWaveList(env, c), newWavePlan(env, c), newWaveStatus(env, c), newWaveReport(env, c), newWaveApprove(env, c), newWaveApprovals(env, c))
-	for _, v := range jobVerbs() {
+	for _, v := range append(jobVerbs(), rehearse()) {
 		cmd.AddCommand(newJobVerb(env, c, v, ofWave()))
 	}
 	return cmd

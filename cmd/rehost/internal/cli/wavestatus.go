@@ -19,7 +19,7 @@ func newWaveStatus(env Env, c *client) *cobra.Command {
 	var watch bool
 	cmd := &cobra.Command{
 		Use: "status WAVE", Short: "Show how the cutover of a wave goes, beside what was predicted", Args: one("WAVE"),
-		Long: "Show the runbook of a wave's newest cutover (or of its newest test, when there was none) with the actual times beside the predicted ones,\n" +
+		Long: "Show the runbook of a wave's newest cutover or rehearsal (or of its newest test, when there was none) with the actual times beside the predicted ones,\n" +
 			"while it runs and afterwards, and how long servers, applications and the wave were down. Times count from the start.",
 		Example: "  rehost wave status first\n  rehost wave status first --watch\n  rehost wave status first --job cutover-20260301-220000-0a1b2c -o json",
 	}
@@ -62,22 +62,55 @@ func watchWave(ctx context.Context, env Env, c *client, req protocol.ReportReque
 }
 
 func waveStatusPage(p *printer, env Env, r protocol.Report) {
-	p.line("wave %s: job %s  %s  %s%s", r.Wave, r.Job, r.Kind, r.Status, reportSpan(r))
+	p.line("wave %s: job %s  %s  %s%s", r.Wave, r.Job, kindOf(r.Kind, r.Rehearsal), r.Status, reportSpan(r))
 	if r.Runbook == nil {
 		p.line("note: no prediction was recorded when it was started")
 	}
 	p.line("")
 	p.table(env.Width, []int{1, 5}, stepTable(r, false))
 	p.line("")
-	p.table(env.Width, []int{4}, reportDowntimeTable(r))
+	if r.Rehearsal == nil {
+		p.table(env.Width, []int{4}, reportDowntimeTable(r))
+	} else if r.Rehearsal.Cutover != nil {
+		forecast(p, *r.Rehearsal.Cutover)
+		p.table(env.Width, []int{2}, downtimeTable(*r.Rehearsal.Cutover))
+	}
 	for _, a := range r.Applications {
-		if a.Outcome != "" && a.Outcome != protocol.OutcomeCommitted {
+		if a.Outcome != "" && a.Outcome != protocol.OutcomeCommitted && a.Outcome != protocol.OutcomePassed {
 			p.line("%s: %s: %s", a, a.Outcome, oneLine(a.Why))
 		}
 	}
 	for _, s := range r.Servers {
 		if s.Problem != nil {
 			problemLines(p, s.Server, s.Problem)
+		}
+	}
+}
+
+// kindOf is what a job does, for people.
+func kindOf(kind protocol.JobKind, rehearsal *protocol.Rehearsal) string {
+	if rehearsal != nil {
+		return string(kind) + " (rehearsal)"
+	}
+	return string(kind)
+}
+
+// forecast says what the cutover of a wave will take, and whether it fits into a window.
+func forecast(p *printer, b protocol.Runbook) {
+	down := time.Duration(0)
+	for _, d := range b.Downtimes {
+		down = max(down, d.Time)
+	}
+	p.line("the cutover is predicted to take %s, with %s of downtime", progress.Short(b.End.Sub(b.Start)), progress.Short(down))
+	for _, g := range b.Gates {
+		switch {
+		case g.Open:
+			p.line("it fits into the window that is open")
+		case !g.Opens.IsZero():
+			p.line("it fits into a window: %s", g.Why)
+		default:
+			p.line("it does NOT fit: %s", oneLine(g.Why))
+			p.line("  hint: %s", oneLine(g.Hint))
 		}
 	}
 }
