@@ -216,7 +216,7 @@ type PlanChange struct {
 	Action  string        `json:"action"` // PlanCreate, PlanUpdate, PlanRemove
 	Kind    string        `json:"kind"`   // replication, launch, server, application, wave, check
 	Name    string        `json:"name"`
-	Fields  []FieldChange `json:"fields,omitempty"`  // of an update
+	Fields  []FieldChange `json:"fields,omitempty"`  // of an update; of a created block what is set, and what it gets of others, such as launch.subnet
 	Content string        `json:"content,omitempty"` // hash of a block that is created or removed
 	// Recorded is what the record of a server that is removed or comes back says: a plan is for that only.
 	Recorded string   `json:"recorded,omitempty"`

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -54,7 +56,7 @@ func (b windowBlock) read(r *reader) protocol.BandwidthWindow {
 	r.days(b.Days, &w.Days)
 	from, to := r.clock(b.From, &w.From), r.clock(b.To, &w.To)
 	if from && to && w.From == w.To {
-		r.fail(b.To.Expr.Range(), "Empty window", "A window from %s to %s is empty. Write for example to = %q, or leave the window out.", formatClock(w.From), formatClock(w.To), "18:00")
+		r.fail(b.To.Expr.Range(), "Empty window", "A window from %s to %s is empty. Write for example to = %q, or leave the window out.", FormatClock(w.From), FormatClock(w.To), "18:00")
 	}
 	r.zone(b.Zone, &w.Zone)
 	r.rate(b.Server, &w.Server)
@@ -110,6 +112,14 @@ func (r *reader) days(a *hcl.Attribute, to *[]time.Weekday) {
 	}
 }
 
+// FormatDay is the inverse of reading a day; what is none is given as its number.
+func FormatDay(d time.Weekday) string {
+	if d < 0 || int(d) >= len(weekdays) {
+		return strconv.Itoa(int(d))
+	}
+	return weekdays[d]
+}
+
 // clock reads a time of the day such as "08:00"; "24:00" is the end of the day.
 func (r *reader) clock(a *hcl.Attribute, to *time.Duration) bool {
 	var text string
@@ -129,6 +139,7 @@ func (r *reader) clock(a *hcl.Attribute, to *time.Duration) bool {
 	return true
 }
 
-func formatClock(d time.Duration) string {
-	return time.Time{}.Add(d).Format("15:04")
+// FormatClock is the inverse of reading a time of the day, which is given as the time since midnight.
+func FormatClock(d time.Duration) string {
+	return fmt.Sprintf("%02d:%02d", int(d.Hours()), int(d.Minutes())%60)
 }

@@ -77,7 +77,7 @@ func (b gateWindowBlock) read(r *reader) protocol.WindowSettings {
 	from, to := r.clock(b.From, &w.From), r.clock(b.To, &w.To)
 	switch {
 	case from && to && w.From == w.To:
-		r.fail(b.To.Expr.Range(), "Empty window", "A window from %s to %s has no length. Write for example to = %q.", formatClock(w.From), formatClock(w.To), "04:00")
+		r.fail(b.To.Expr.Range(), "Empty window", "A window from %s to %s has no length. Write for example to = %q.", FormatClock(w.From), FormatClock(w.To), "04:00")
 	case from && w.From == 24*time.Hour:
 		r.fail(b.From.Expr.Range(), "Empty window", "A window cannot begin at the end of the day. Write from = %q, and the day after it.", "00:00")
 	}

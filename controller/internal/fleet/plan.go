@@ -48,6 +48,9 @@ func Plan(applied, wanted protocol.Fleet, v View) (protocol.Plan, error) {
 	if plan.Hash, err = hash(plan.Changes); err != nil {
 		return protocol.Plan{}, err
 	}
+	if err := describe(plan.Changes, wanted); err != nil {
+		return protocol.Plan{}, err
+	}
 	e := effects{view: v, wanted: wanted, settings: Lookup(wanted)}
 	for i := range plan.Changes {
 		e.of(&plan.Changes[i])
@@ -74,11 +77,15 @@ func recall(changes []protocol.PlanChange, v View) {
 	}
 }
 
-// hash is of all that a plan depends on: the values before and after, and the records. Effects grow while a server replicates.
+// hash is of all that a plan depends on: the values before and after, and the records. Effects grow while a server replicates, and
+// the fields of a created block are for people: its content stands for it.
 func hash(changes []protocol.PlanChange) (string, error) {
 	bare := slices.Clone(changes)
 	for i := range bare {
 		bare[i].Effects = nil
+		if bare[i].Action == protocol.PlanCreate {
+			bare[i].Fields = nil
+		}
 	}
 	text, err := json.Marshal(bare)
 	if err != nil {

@@ -48,7 +48,7 @@ func TestPlanListsWhatChanges(t *testing.T) {
 	p := plan(t, example(), wanted, View{})
 	want := []string{
 		`update launch web instance_type: "t3.small" -> "t3.large" tags.team: none -> "shop" user_data: none -> "(25 bytes, sha256 598a3488...)"`,
-		"create server web-2", "remove wave one",
+		`create server web-2 launch: none -> "web" launch.instance_type: none -> "t3.large" replication: none -> "default"`, "remove wave one",
 	}
 	if diff := cmp.Diff(want, lines(p)); diff != "" {
 		t.Error(diff)

@@ -25,8 +25,8 @@ func TestTargetsTakeWhatTheyReferTo(t *testing.T) {
 		targets []string
 		want    []string
 	}{
-		{nil, []string{`update launch web instance_type: "t3.small" -> "t3.large"`, "create launch db", "create check page", "create server db-1", "create application ledger", "create wave two"}},
-		{[]string{"server.web-1"}, []string{`update launch web instance_type: "t3.small" -> "t3.large"`}},
+		{nil, []string{"update launch web", "create launch db", "create check page", "create server db-1", "create application ledger", "create wave two"}},
+		{[]string{"server.web-1"}, []string{"update launch web"}},
 		{[]string{"server.db-1"}, []string{"create launch db", "create check page", "create server db-1"}},
 		{[]string{"application.ledger"}, []string{"create launch db", "create check page", "create server db-1", "create application ledger"}},
 		{[]string{"wave.two"}, []string{"create launch db", "create check page", "create server db-1", "create application ledger", "create wave two"}},
@@ -44,8 +44,8 @@ func TestTargetsTakeWhatTheyReferTo(t *testing.T) {
 				want[l] = true
 			}
 			have := map[string]bool{}
-			for _, l := range lines(plan(t, example(), got, View{})) {
-				have[l] = true
+			for _, change := range plan(t, example(), got, View{}).Changes {
+				have[change.Action+" "+block(change)] = true
 			}
 			if diff := cmp.Diff(want, have); diff != "" {
 				t.Error(diff)

@@ -56,6 +56,20 @@ func (p *printer) line(format string, args ...any) {
 	p.b.WriteString(strings.TrimRight(fmt.Sprintf(format, args...), " ") + "\n")
 }
 
+// folded prints words in lines of at most width columns, as far as single words allow; the lines after the first are indented by four more.
+func (p *printer) folded(width int, indent string, words []string) {
+	line := indent + words[0]
+	for _, w := range words[1:] {
+		if visible(line)+1+visible(w) > width {
+			p.line("%s", line)
+			line = indent + "    " + w
+			continue
+		}
+		line += " " + w
+	}
+	p.line("%s", line)
+}
+
 func (p *printer) flush(w io.Writer) error {
 	if _, err := io.WriteString(w, p.b.String()); err != nil {
 		return fmt.Errorf("write output: %w", err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,16 +20,18 @@ const exitChanges = 2
 type desired struct {
 	vars    *variables
 	targets []string
+	all     bool // of each new block
 }
 
 func desiredFlags(cmd *cobra.Command, c *client) *desired {
 	d := &desired{vars: variableFlags(cmd)}
 	cmd.Flags().StringArrayVar(&d.targets, "target", nil, "only this `block` and what it refers to: server.NAME, application.NAME or wave.NAME; may be given several times")
 	completeFlag(cmd, c, "target", c.targets)
+	cmd.Flags().BoolVar(&d.all, "all", false, fmt.Sprintf("show all that is set of each new block, also of more than %d of a kind", maxWhole))
 	return d
 }
 
-// given says whether anything of it was.
+// given says whether variables or targets were.
 func (d *desired) given() bool { return len(d.vars.values)+len(d.vars.files)+len(d.targets) > 0 }
 
 func newPlan(env Env, c *client) *cobra.Command {
@@ -38,7 +41,9 @@ func newPlan(env Env, c *client) *cobra.Command {
 		Use:   "plan DIR",
 		Short: "Show what applying a configuration would change",
 		Long: "Compare a configuration with the one that is applied, and with what is recorded and observed of its servers: what is created, changed and\n" +
-			"removed, from which value to which, and what that costs. Findings of preflight are shown: those that block tests and cutovers, and warnings.\n\n" +
+			"removed, from which value to which, and what that costs. Of a new block all is shown that is set, defaults too, and what a server gets of\n" +
+			"the blocks around it; of many of a kind, what each has otherwise than the first. Findings of preflight are shown: those that block tests\n" +
+			"and cutovers, and warnings.\n\n" +
 			"With --out the plan is kept, and rehost apply FILE applies exactly that, or refuses when something has changed since.",
 		Example: "  rehost plan configs/small\n  rehost plan configs/small --out small.plan\n  rehost plan configs/small --target wave.first\n" +
 			"  rehost plan configs/small --detailed-exitcode",
@@ -62,7 +67,7 @@ func newPlan(env Env, c *client) *cobra.Command {
 		if output == formatJSON {
 			err = writeJSON(env.Stdout, plan.Plan)
 		} else {
-			err = printPlan(env, plan, out)
+			err = printPlan(env, plan, of.all, out)
 		}
 		if err == nil && detailed && len(plan.Plan.Changes) > 0 {
 			return &exitError{code: exitChanges}
@@ -103,7 +108,7 @@ func newApply(env Env, c *client) *cobra.Command {
 			}
 		}
 		if output == formatText {
-			if err := printPlan(env, plan, ""); err != nil {
+			if err := printPlan(env, plan, of.all, ""); err != nil {
 				return err
 			}
 		}
@@ -152,8 +157,14 @@ func planTimeout(req protocol.PlanRequest) time.Duration {
 
 // applyPlan applies exactly what was planned.
 func applyPlan(ctx context.Context, c *client, p planFile) (protocol.Plan, error) {
+	changes := slices.Clone(p.Plan.Changes)
+	for i := range changes {
+		if changes[i].Action == protocol.PlanCreate {
+			changes[i].Fields = nil // the content stands for them
+		}
+	}
 	done, err := askWithin[protocol.ApplyRequest, protocol.Plan](ctx, c, planTimeout(p.PlanRequest), protocol.VerbApply, protocol.ApplyRequest{
-		Fleet: p.Fleet, Targets: p.Targets, Hash: p.Plan.Hash, Changes: p.Plan.Changes,
+		Fleet: p.Fleet, Targets: p.Targets, Hash: p.Plan.Hash, Changes: changes,
 	})
 	if lost, ok := errors.AsType[*lostError](err); ok {
 		return done, hint.Wrap(fmt.Errorf("%w; whether the plan was applied is not known", lost), "a plan is applied whole or not at all: when the controller is back, rehost plan shows which")

@@ -1,23 +1,14 @@
 package cli
 
 import (
-	"encoding/json"
 	"fmt"
 	"strings"
-	"time"
 
-	"rehost/internal/config"
 	"rehost/protocol"
 )
 
-// marks of a plan's changes, as terraform has them.
-var marks = map[string]struct {
-	mark  string
-	color color
-}{protocol.PlanCreate: {"+", green}, protocol.PlanUpdate: {"~", yellow}, protocol.PlanRemove: {"-", red}}
-
-// printPlan shows a plan; out is the file that it was kept in, or empty.
-func printPlan(env Env, plan planFile, out string) error {
+// printPlan shows a plan, with all that is set of each new block if wanted; out is the file that it was kept in, or empty.
+func printPlan(env Env, plan planFile, all bool, out string) error {
 	var p printer
 	planFindings(&p, env, plan.Plan)
 	changes := plan.Plan.Changes
@@ -28,16 +19,7 @@ func printPlan(env Env, plan planFile, out string) error {
 		p.line("No changes: the fleet is as the configuration says.")
 		return p.flush(env.Stdout)
 	}
-	for _, c := range changes {
-		m := marks[c.Action]
-		p.line("  %s", env.paint(m.color, m.mark+" "+c.Kind+" "+c.Name))
-		for _, f := range c.Fields {
-			p.line("      %s", fieldLine(f))
-		}
-		for _, e := range c.Effects {
-			p.line("      effect: %s", oneLine(e))
-		}
-	}
+	planChanges(&p, env, changes, all)
 	p.line("")
 	p.line("Plan: %s.", planCounts(plan.Plan, "to create", "to update", "to remove"))
 	for _, e := range plan.Plan.Effects {
@@ -89,27 +71,6 @@ func planFindings(p *printer, env Env, plan protocol.Plan) {
 	if all+len(plan.Warnings) > 0 {
 		p.line("")
 	}
-}
-
-// fieldLine is "name: before -> after" with values as a configuration has them.
-func fieldLine(f protocol.FieldChange) string {
-	name := strings.TrimSuffix(strings.TrimSuffix(f.Field, "_ns"), "_bytes")
-	return fmt.Sprintf("%s: %s -> %s", name, fieldValue(f.Field, f.Before), fieldValue(f.Field, f.After))
-}
-
-func fieldValue(field string, v json.RawMessage) string {
-	var n int64
-	switch {
-	case len(v) == 0:
-		return "none"
-	case strings.HasSuffix(field, "_ns") && json.Unmarshal(v, &n) == nil:
-		return fmt.Sprintf("%q", config.FormatDuration(time.Duration(n)))
-	case strings.HasPrefix(field, "bandwidth.") && strings.HasSuffix(field, "_bytes") && json.Unmarshal(v, &n) == nil:
-		return fmt.Sprintf("%q", config.FormatRate(n))
-	case strings.HasSuffix(field, "_bytes") && json.Unmarshal(v, &n) == nil:
-		return fmt.Sprintf("%q", config.FormatSize(n))
-	}
-	return oneLine(string(v))
 }
 
 func planCounts(plan protocol.Plan, created, updated, removed string) string {
