@@ -121,7 +121,9 @@ func TestARehearsalTellsWhatFails(t *testing.T) {
 	f := w.sealed()
 	f.Checks = append(f.Checks, protocol.CheckSettings{Name: "never", Kind: "console", Contains: "what is never shown", Timeout: 300 * time.Millisecond})
 	f.Servers[1].Checks = []string{"never"}
+	f.Waves[0].Gates = protocol.GateSettings{Rehearsed: time.Hour}
 	w.apply(f)
+	w.wantGate("the wave was never rehearsed to its end")
 	job := w.awaitJob(w.startOf(rehearsal).ID)
 	if got, want := outcomes(job), "web-1 CANCELLED, web-2 FAILED, web-3 SUCCEEDED, mx-1 SUCCEEDED"; got != want {
 		t.Errorf("got %s, want %s", got, want)
@@ -141,7 +143,9 @@ func TestARehearsalTellsWhatFails(t *testing.T) {
 	if diff := cmp.Diff([]string{"web-2"}, left); diff != "" {
 		t.Errorf("what is left (-want +got):\n%s", diff)
 	}
-	w.apply(w.sealed())
+	w.wantGate("its newest rehearsal, " + job.ID + ", failed: application shop: web-2 failed at check")
+	f.Servers[1].Checks = []string{"page"}
+	w.apply(f)
 	keep := rehearsal
 	keep.Keep = true
 	job = w.awaitJob(w.startOf(keep).ID)
@@ -152,6 +156,30 @@ func TestARehearsalTellsWhatFails(t *testing.T) {
 		if r.Test == nil || r.Test.Job != job.ID {
 			t.Errorf("%s was to be kept: %+v", r.Name, r.Test)
 		}
+	}
+	w.wantGate("")
+	f.Servers[3].Fence = "confirmed"
+	f.Waves[0].Concurrency = 1
+	w.apply(f)
+	w.wantGate("changed since its newest rehearsal, " + job.ID + ": server mx-1")
+}
+
+// wantGate checks the one gate of the wave: why it is closed, or "" when it is open. A cutover that it closes is refused.
+func (w *world) wantGate(why string) {
+	w.t.Helper()
+	book, err := ask[protocol.RunbookRequest, protocol.Runbook](w, protocol.VerbRunbook, protocol.RunbookRequest{Wave: "one"})
+	if err != nil || len(book.Gates) != 1 || book.Gates[0].Open != (why == "") || !strings.HasPrefix(book.Gates[0].Why, why) {
+		w.t.Errorf("got %v, %+v, want %q", err, book.Gates, why)
+	}
+	req := protocol.StartRequest{Selection: protocol.Selection{Wave: "one"}, Kind: protocol.JobCutover}
+	if why == "" {
+		return
+	}
+	if _, err := ask[protocol.StartRequest, protocol.Job](w, protocol.VerbStart, req); !isProblem(err) || !strings.Contains(err.Error(), "gates of wave one are closed: rehearsed ("+why) {
+		w.t.Errorf("the cutover: %v", err)
+	}
+	if report, err := ask[protocol.ReportRequest, protocol.Report](w, protocol.VerbReport, protocol.ReportRequest{Wave: "one"}); err == nil && (len(report.Gates) != 1 || !strings.HasPrefix(report.Gates[0].Why, why)) {
+		w.t.Errorf("the status has %+v", report.Gates)
 	}
 }
 

@@ -188,6 +188,8 @@ type Job struct {
 // Rehearsal is what a job has that does a wave's cutover as a test: by application and in their order, without fences.
 type Rehearsal struct {
 	Keep bool `json:"keep,omitempty"` // the instances of those that pass
+	// Of are digests of the blocks that it was of, by kind and name; the wave's own is left out, which has the gates.
+	Of map[string]string `json:"of,omitempty"`
 	// Cutover is how the cutover would go from now on, as predicted when the rehearsal ended; of its gates it has the window only.
 	Cutover *Runbook `json:"cutover,omitempty"`
 }

@@ -33,6 +33,7 @@ type Report struct {
 	Downtimes     []ReportDowntime  `json:"downtimes"`
 	Applications  []JobApplication  `json:"applications,omitempty"` // what was committed or rolled back as one
 	Rehearsal     *Rehearsal        `json:"rehearsal,omitempty"`
+	Gates         []Gate            `json:"gates,omitempty"` // of the cutover that is still to begin, as they are now
 	Servers       []ReportServer    `json:"servers"`
 	Absent        []string          `json:"absent,omitempty"`
 }

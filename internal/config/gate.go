@@ -21,6 +21,7 @@ type gatesBlock struct {
 	Lag       *hcl.Attribute    `hcl:"lag,optional"`
 	Verified  *hcl.Attribute    `hcl:"verified,optional"`
 	Tested    *hcl.Attribute    `hcl:"tested,optional"`
+	Rehearsed *hcl.Attribute    `hcl:"rehearsed,optional"`
 	Preflight *hcl.Attribute    `hcl:"preflight,optional"`
 	Windows   []gateWindowBlock `hcl:"window,block"`
 	Approvals []approvalBlock   `hcl:"approval,block"`
@@ -45,6 +46,7 @@ func (b *gatesBlock) read(r *reader, s *protocol.GateSettings) {
 	r.limit(b.Lag, &s.Lag, 30*time.Second, minLag, maxLag)
 	r.limit(b.Verified, &s.Verified, 7*24*time.Hour, minAge, maxAge)
 	r.limit(b.Tested, &s.Tested, 3*24*time.Hour, minAge, maxAge)
+	r.limit(b.Rehearsed, &s.Rehearsed, 3*24*time.Hour, minAge, maxAge)
 	preflight := ""
 	r.oneOf(b.Preflight, &preflight, "clean", "not-critical")
 	s.Clean = preflight == "clean"

@@ -17,13 +17,17 @@ func (d *Desk) Report(ctx context.Context, req protocol.ReportRequest) (protocol
 	if err != nil {
 		return protocol.Report{}, err
 	}
-	return wave.Report(req.Wave, job, func(server, id string) *protocol.Point {
+	out := wave.Report(req.Wave, job, func(server, id string) *protocol.Point {
 		pt, err := d.store.Points.Get(store.PointKey(server, id))
 		if err != nil {
 			return nil
 		}
 		return &pt
-	}, time.Now()), nil
+	}, time.Now())
+	if job.Status.Ended() || job.Kind != protocol.JobCutover {
+		out.Gates, err = d.runner.Gates(ctx, req.Wave)
+	}
+	return out, err
 }
 
 func (d *Desk) jobOfWave(ctx context.Context, req protocol.ReportRequest) (protocol.Job, error) {

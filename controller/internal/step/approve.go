@@ -30,6 +30,11 @@ func (r *Runner) evidence(applied protocol.Fleet, name, asker string) (wave.Evid
 		return e, err
 	}
 	slices.SortStableFunc(e.Approvals, func(a, b protocol.Approval) int { return a.At.Compare(b.At) })
+	jobs, err := r.store.Jobs.List("")
+	if err != nil {
+		return e, err
+	}
+	e.Rehearsal = wave.NewestRehearsal(jobs, name)
 	e.Holders, err = r.holders()
 	return e, err
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"rehost/controller/internal/store"
+	"rehost/controller/internal/wave"
 	"rehost/internal/bus"
 	"rehost/protocol"
 )
@@ -27,6 +28,11 @@ func (r *Runner) document(ctx context.Context, job *protocol.Job, applied protoc
 	case job.Of.Wave == "":
 		return nil
 	case job.Rehearsal != nil:
+		var of map[string]string
+		if of, err = wave.Approved(applied, job.Of.Wave); err != nil {
+			return err
+		}
+		job.Rehearsal.Of = wave.Rehearsed(of, job.Of.Wave)
 		book, err = r.rehearsalBook(applied, job.Of.Wave)
 	case job.Kind == protocol.JobCutover:
 		book, err = r.runbook(applied, job.Of.Wave, job.By, asked)

@@ -32,6 +32,18 @@ func exposed(l protocol.LaunchSettings) string {
 	return ""
 }
 
+// exposedOf says it of all servers' launch blocks, each once.
+func exposedOf(f protocol.Fleet, servers []string) []string {
+	var out []string
+	for _, name := range servers {
+		_, _, launch, _ := fleet.Settings(f, name)
+		if what := exposed(launch); what != "" && !slices.Contains(out, what) {
+			out = append(out, what)
+		}
+	}
+	return out
+}
+
 // unsealed refuses a rehearsal whose servers would be where the sources are, since nothing says where the sealed network is.
 func unsealed(applied protocol.Fleet, plan wave.Plan, req protocol.StartRequest) *protocol.Problem {
 	switch {
@@ -42,13 +54,7 @@ func unsealed(applied protocol.Fleet, plan wave.Plan, req protocol.StartRequest)
 	case req.Force != "":
 		return nil
 	}
-	var where []string
-	for _, name := range plan.Servers {
-		_, _, launch, _ := fleet.Settings(applied, name)
-		if what := exposed(launch); what != "" && !slices.Contains(where, what) {
-			where = append(where, what)
-		}
-	}
+	where := exposedOf(applied, plan.Servers)
 	if len(where) == 0 {
 		return nil
 	}

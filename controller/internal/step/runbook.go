@@ -61,9 +61,29 @@ func (r *Runner) Never(f protocol.Fleet) []string {
 		_, _, why := wave.Fitting(w.Gates.Windows, time.Now(), 0)
 		never(why)
 		never(wave.NeverApproved(w.Gates, holders))
+		if where := exposedOf(f, plan.Servers); w.Gates.Rehearsed > 0 && len(where) > 0 {
+			never("it is to be rehearsed, and nothing says where its sealed network is: " + strings.Join(where, ", "))
+		}
 		out = append(out, r.unaskable(w)...)
 	}
 	return out
+}
+
+// Gates judges the gates of a wave of which servers are still to be cut over, as things are now. Programs and pages are not asked: who looks
+// at a status again and again does not mean to run them.
+func (r *Runner) Gates(ctx context.Context, name string) ([]protocol.Gate, error) {
+	applied := r.store.Applied()
+	plan, err := wave.Of(applied, name)
+	if err != nil || !slices.ContainsFunc(plan.Servers, func(s string) bool { return !r.over(s) }) {
+		return nil, nil //nolint:nilerr // what there is no more has no gates
+	}
+	book, err := r.runbook(applied, name, bus.Sender(ctx), answers{})
+	for i, g := range book.Gates {
+		if strings.HasPrefix(g.Name, "command ") || strings.HasPrefix(g.Name, "http ") {
+			book.Gates[i].Hint = "it is asked by: rehost wave plan " + name
+		}
+	}
+	return book.Gates, err
 }
 
 // closedGates refuses a cutover of servers in waves of which a gate is closed.

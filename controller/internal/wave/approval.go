@@ -20,6 +20,7 @@ type Evidence struct {
 	Approvals []protocol.Approval // of the wave
 	Holders   map[string][]string // of each role, sorted
 	Of        map[string]string   // what an approval given now would be for
+	Rehearsal *protocol.Job       // the newest one of the wave that has ended and was not cancelled
 	Answers   map[string]string   // of commands and pages, by the gate's name: why it is closed, or "" when it is not; absent: nobody asked
 }
 

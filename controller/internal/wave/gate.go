@@ -41,6 +41,9 @@ func Judge(s protocol.GateSettings, servers []Facts, e Evidence, need time.Durat
 			out = append(out, g.judge(servers))
 		}
 	}
+	if s.Rehearsed > 0 {
+		out = append(out, e.rehearsed(s.Rehearsed, servers, now))
+	}
 	out = append(out, e.approvals(s, now)...)
 	for _, c := range s.Commands {
 		out = append(out, e.answer(CommandGate(c), "command "+strings.Join(c.Argv, " ")+" ends with 0 on the controller's machine"))

@@ -213,7 +213,7 @@ func reportMarkdown(p *printer, r protocol.Report) {
 			p.line("\nNote: %s.", n)
 		}
 		if len(r.Runbook.Gates) > 0 {
-			markdownTable(p, "Gates, at the start", gateTable(*r.Runbook))
+			markdownTable(p, "Gates, at the start", gateTable(r.Runbook.Gates))
 		} else if r.Rehearsal == nil {
 			p.line("\n## Gates\n\nThe wave has none.")
 		}

@@ -68,6 +68,10 @@ func (f *fake) passed(ctx context.Context) (protocol.Report, error) {
 	r.Wave, r.Job, r.Kind, r.Rehearsal, r.Applications = "rehearsed", "rehearsal-1", protocol.JobTest, job.Rehearsal, job.Applications
 	r.Downtimes, r.Servers, r.Force, r.Absent, r.Runbook.Gates, r.Runbook.Notes = []protocol.ReportDowntime{}, r.Servers[:1], "", nil, nil, nil
 	r.Steps = r.Steps[:2]
+	r.Gates = []protocol.Gate{
+		{Name: "rehearsed", Want: "the wave was rehearsed within 3d, as it is now, and passed", Open: true},
+		{Name: "lag", Why: "db-1: its lag is 1m0s", Hint: "see what it waits for: rehost status db-1"},
+	}
 	r.Steps[0].What, r.Steps[1].What = "start the rehearsal: rehost wave rehearse rehearsed", "rehearse db-1"
 	r.Servers[0].Outcome, r.Servers[0].Point = protocol.OutcomePassed, nil
 	return r, err

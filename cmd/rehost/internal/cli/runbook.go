@@ -54,9 +54,9 @@ func runbookHead(b protocol.Runbook) string {
 // since is a time that is counted from a start.
 func since(start, at time.Time) string { return "+" + progress.Short(at.Sub(start)) }
 
-func gateTable(b protocol.Runbook) [][]string {
+func gateTable(gates []protocol.Gate) [][]string {
 	rows := [][]string{{"GATE", "STATE", "WANTED", "WHY"}}
-	for _, g := range b.Gates {
+	for _, g := range gates {
 		state := "closed"
 		if g.Open {
 			state = "open"
@@ -125,7 +125,7 @@ func runbookMarkdown(p *printer, b protocol.Runbook) {
 		p.line("\nNote: %s.", n)
 	}
 	if len(b.Gates) > 0 {
-		markdownTable(p, "Gates", gateTable(b))
+		markdownTable(p, "Gates", gateTable(b.Gates))
 	}
 	rows := [][]string{{"STEP", "WHAT", "AFTER", "WHO", "BEGIN", "END", "SUCCESS", "WAY BACK"}}
 	for _, s := range b.Steps {

@@ -75,6 +75,13 @@ func waveStatusPage(p *printer, env Env, r protocol.Report) {
 		forecast(p, *r.Rehearsal.Cutover)
 		p.table(env.Width, []int{2}, downtimeTable(*r.Rehearsal.Cutover))
 	}
+	if len(r.Gates) > 0 {
+		p.line("")
+		p.line("gates of the cutover, now:")
+	}
+	for _, g := range r.Gates {
+		gateLines(p, g)
+	}
 	for _, a := range r.Applications {
 		if a.Outcome != "" && a.Outcome != protocol.OutcomeCommitted && a.Outcome != protocol.OutcomePassed {
 			p.line("%s: %s: %s", a, a.Outcome, oneLine(a.Why))

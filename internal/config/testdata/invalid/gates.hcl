@@ -5,6 +5,7 @@ wave "a" {
     lag       = "1ms"
     verified  = "7 days"
     tested    = "5s"
+    rehearsed = "3 days"
     preflight = "cleen"
 
     window {
