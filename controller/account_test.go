@@ -95,7 +95,7 @@ func TestWhatTheCloudWouldRefuseBlocks(t *testing.T) {
 	w.apply(w.fleet())
 }
 
-// TestAQuotaIsShownBeforeItIsMet: too small for one, it blocks.
+// TestAQuotaIsShownBeforeItIsMet: too small for one, it blocks; and a gate asks for it.
 func TestAQuotaIsShownBeforeItIsMet(t *testing.T) {
 	for cores, want := range map[float64]protocol.Severity{3: protocol.SeverityWarning, 1: protocol.SeverityCritical} {
 		w := newWorld(t)
@@ -108,5 +108,25 @@ func TestAQuotaIsShownBeforeItIsMet(t *testing.T) {
 			t.Errorf("%v cores: got %+v, %v", cores, plan.Findings, err)
 		}
 		end()
+	}
+}
+
+// TestACutoverWaitsForQuotas that have room for all of its wave.
+func TestACutoverWaitsForQuotas(t *testing.T) {
+	w := newWorld(t)
+	defer w.controller(t.Context())()
+	w.tested()
+	f := w.fleet()
+	f.Waves[0].Gates.Quota = true
+	w.apply(f)
+	for cores, why := range map[float64]string{3: "of which 0 are used; what is still to be made needs 4", 1000: ""} {
+		w.cloud.mu.Lock()
+		w.cloud.cores = cores
+		w.cloud.mu.Unlock()
+		w.preflight(protocol.PreflightRequest{Fresh: true}) // what was well a moment ago is not asked again
+		book, err := ask[protocol.RunbookRequest, protocol.Runbook](w, protocol.VerbRunbook, protocol.RunbookRequest{Wave: "one"})
+		if err != nil || len(book.Gates) != 1 || book.Gates[0].Open != (why == "") || !strings.Contains(book.Gates[0].Why, why) {
+			t.Errorf("%v cores: got %v, %+v", cores, err, book.Gates)
+		}
 	}
 }

@@ -11,6 +11,7 @@ type GateSettings struct {
 	Windows  []WindowSettings `json:"windows,omitempty"`     // the cutover fits into one of them, as predicted
 
 	Rehearsed time.Duration `json:"rehearsed_ns,omitempty"` // age of the wave's newest rehearsal, which passed as it is configured now, at most
+	Quota     bool          `json:"quota,omitempty"`        // the account's quotas have room for all that the wave's servers still need
 
 	Approvals []ApprovalSettings    `json:"approvals,omitempty"`
 	Commands  []CommandGateSettings `json:"commands,omitempty"`
@@ -56,7 +57,7 @@ type WindowSettings struct {
 
 // Gate is what must hold before a cutover, and whether it does.
 type Gate struct {
-	Name string `json:"name"` // lag, verified, tested, preflight, rehearsed, window, "approval ROLE", "command NAME", "http NAME"
+	Name string `json:"name"` // lag, verified, tested, preflight, rehearsed, quota, window, "approval ROLE", "command NAME", "http NAME"
 	Want string `json:"want"` // for people
 	Open bool   `json:"open"`
 	Why  string `json:"why,omitempty"` // it is closed

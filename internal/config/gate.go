@@ -23,6 +23,7 @@ type gatesBlock struct {
 	Tested    *hcl.Attribute    `hcl:"tested,optional"`
 	Rehearsed *hcl.Attribute    `hcl:"rehearsed,optional"`
 	Preflight *hcl.Attribute    `hcl:"preflight,optional"`
+	Quota     *hcl.Attribute    `hcl:"quota,optional"`
 	Windows   []gateWindowBlock `hcl:"window,block"`
 	Approvals []approvalBlock   `hcl:"approval,block"`
 	Commands  []commandBlock    `hcl:"command,block"`
@@ -50,6 +51,9 @@ func (b *gatesBlock) read(r *reader, s *protocol.GateSettings) {
 	preflight := ""
 	r.oneOf(b.Preflight, &preflight, "clean", "not-critical")
 	s.Clean = preflight == "clean"
+	quota := ""
+	r.oneOf(b.Quota, &quota, "enough")
+	s.Quota = quota == "enough"
 	for _, w := range b.Windows {
 		s.Windows = append(s.Windows, w.read(r))
 	}

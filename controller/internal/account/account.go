@@ -95,6 +95,13 @@ func (a *Account) Findings(ctx context.Context, f protocol.Fleet) []protocol.Fin
 	return worstFirst(append(judge(all, answers), short...))
 }
 
+// Quotas says which quotas have no room for what a configuration still needs, or are not known.
+func (a *Account) Quotas(ctx context.Context, f protocol.Fleet) []protocol.Finding {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	return a.quotas(ctx, needs(f, a.known))
+}
+
 // quotas says which quotas are short, from memory when none was just now.
 func (a *Account) quotas(ctx context.Context, n need) []protocol.Finding {
 	key := fmt.Sprintf("%+v", n)

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"rehost/controller/internal/fleet"
 	"rehost/controller/internal/store"
 	"rehost/controller/internal/target"
 	"rehost/controller/internal/wave"
@@ -28,7 +29,7 @@ const (
 	gatePath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 )
 
-// answers are what the programs and pages in the gates of waves said, by wave and gate, and the configuration that they are of. They are
+// answers are what the programs, pages and quotas in the gates of waves said, by wave and gate, and the configuration that they are of. They are
 // asked for before anything is locked: each may take long.
 type answers struct {
 	revision uint64
@@ -41,6 +42,15 @@ func (r *Runner) asked(a answers, name string) map[string]string {
 		return nil
 	}
 	return a.of[name]
+}
+
+// askQuotas says why the account has no room for what servers still need. What is not known is no room.
+func (r *Runner) askQuotas(ctx context.Context, f protocol.Fleet) string {
+	var why []string
+	for _, found := range r.account.Quotas(ctx, f) {
+		why = append(why, found.Message)
+	}
+	return strings.Join(why, "; ")
 }
 
 // ask asks the programs and pages of all waves in which servers are.
@@ -60,6 +70,9 @@ func (r *Runner) ask(ctx context.Context, servers []string) answers {
 		plan, err := wave.Of(applied, w.Name)
 		if err != nil || !slices.ContainsFunc(plan.Servers, func(s string) bool { return slices.Contains(servers, s) }) {
 			continue
+		}
+		if w.Gates.Quota {
+			all = append(all, &question{wave: w.Name, gate: wave.QuotaGate, ask: func(ctx context.Context) string { return r.askQuotas(ctx, fleet.Of(applied, plan.Servers)) }})
 		}
 		for _, c := range w.Gates.Commands {
 			all = append(all, &question{wave: w.Name, gate: wave.CommandGate(c), ask: func(ctx context.Context) string { return r.askCommand(ctx, w.Name, plan.Servers, c) }})

@@ -79,7 +79,7 @@ func (r *Runner) Gates(ctx context.Context, name string) ([]protocol.Gate, error
 	}
 	book, err := r.runbook(applied, name, bus.Sender(ctx), answers{})
 	for i, g := range book.Gates {
-		if strings.HasPrefix(g.Name, "command ") || strings.HasPrefix(g.Name, "http ") {
+		if g.Name == wave.QuotaGate || strings.HasPrefix(g.Name, "command ") || strings.HasPrefix(g.Name, "http ") {
 			book.Gates[i].Hint = "it is asked by: rehost wave plan " + name
 		}
 	}

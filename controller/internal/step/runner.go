@@ -51,6 +51,8 @@ type Cloud interface {
 // Account says what the cloud does not allow or have room for, of what a configuration needs.
 type Account interface {
 	Findings(ctx context.Context, f protocol.Fleet) []protocol.Finding
+	// Quotas are those of the findings that are about quotas.
+	Quotas(ctx context.Context, f protocol.Fleet) []protocol.Finding
 }
 
 // Config is how patient jobs are, and how many servers are worked on.

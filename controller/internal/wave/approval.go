@@ -21,7 +21,7 @@ type Evidence struct {
 	Holders   map[string][]string // of each role, sorted
 	Of        map[string]string   // what an approval given now would be for
 	Rehearsal *protocol.Job       // the newest one of the wave that has ended and was not cancelled
-	Answers   map[string]string   // of commands and pages, by the gate's name: why it is closed, or "" when it is not; absent: nobody asked
+	Answers   map[string]string   // of commands, pages and the cloud, by the gate's name: why it is closed, or "" when it is not; absent: nobody asked
 }
 
 // Approved digests each block that the cutover of a wave is made of, by kind and name. Replication blocks are left out: how blocks

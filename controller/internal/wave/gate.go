@@ -45,6 +45,9 @@ func Judge(s protocol.GateSettings, servers []Facts, e Evidence, need time.Durat
 		out = append(out, e.rehearsed(s.Rehearsed, servers, now))
 	}
 	out = append(out, e.approvals(s, now)...)
+	if s.Quota {
+		out = append(out, e.answer(QuotaGate, "the account's quotas have room for all that its servers still need"))
+	}
 	for _, c := range s.Commands {
 		out = append(out, e.answer(CommandGate(c), "command "+strings.Join(c.Argv, " ")+" ends with 0 on the controller's machine"))
 	}
@@ -126,6 +129,9 @@ func (g gate) judge(servers []Facts) protocol.Gate {
 	out.Why = strings.Join(why, "; ")
 	return out
 }
+
+// QuotaGate is the name of the gate of the account's quotas.
+const QuotaGate = "quota"
 
 // CommandGate is the name of a command's gate.
 func CommandGate(c protocol.CommandGateSettings) string { return "command " + c.Name }

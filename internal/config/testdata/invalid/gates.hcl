@@ -7,6 +7,7 @@ wave "a" {
     tested    = "5s"
     rehearsed = "3 days"
     preflight = "cleen"
+    quota     = "enuogh"
 
     window {
       on     = "2026-12-24"
