@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -16,6 +17,9 @@ func (c *memoryCloud) try(action string) error {
 	defer c.mu.Unlock()
 	if slices.Contains(c.denied, action) {
 		return &cloud.Error{Op: "try " + action, Code: "UnauthorizedOperation", Missing: action}
+	}
+	if slices.Contains(c.untried, action) {
+		return fmt.Errorf("%w: there is nothing", cloud.ErrUntried)
 	}
 	return nil
 }
@@ -92,6 +96,24 @@ func TestWhatTheCloudWouldRefuseBlocks(t *testing.T) {
 		t.Errorf("what is only removed needs nothing: %v", err)
 	}
 	w.cloud.deny()
+	w.apply(w.fleet())
+}
+
+// A plan does not pass over in silence what the cloud does not say, and applying goes on.
+func TestAPlanSaysWhatTheCloudDoesNotSay(t *testing.T) {
+	w := newWorld(t)
+	defer w.controller(t.Context())()
+	w.cloud.mu.Lock()
+	w.cloud.untried = []string{"ec2:DeleteVolume", "ec2:RegisterImage"}
+	w.cloud.mu.Unlock()
+	plan, err := ask[protocol.PlanRequest, protocol.Plan](w, protocol.VerbPlan, protocol.PlanRequest{Fleet: w.fleet()})
+	if err != nil || len(plan.Findings) != 0 {
+		t.Fatalf("the plan has %+v, %v", plan.Findings, err)
+	}
+	// Of the key of the volumes nobody can tell either.
+	if got := strings.Join(plan.Warnings, "\n"); !strings.HasPrefix(got, "not known, because KMS says to EC2 only") || !strings.Contains(got, "; and 1 more such, which rehost server preflight shows") {
+		t.Errorf("got %q", got)
+	}
 	w.apply(w.fleet())
 }
 

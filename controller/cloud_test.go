@@ -47,8 +47,9 @@ type memoryCloud struct {
 	brokenFor string               // conversions of this server report a failure
 	booting   bool                 // targets show no login yet
 
-	denied []string // actions that are not allowed
-	cores  float64  // that may run; 0: any number
+	denied  []string // actions that are not allowed
+	untried []string // those of which nobody can tell
+	cores   float64  // that may run; 0: any number
 
 	running func(spec cloud.InstanceSpec)              // an instance is asked for; may be nil
 	changed func()                                     // after every real change, before the answer

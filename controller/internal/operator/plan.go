@@ -48,8 +48,23 @@ func (d *Desk) look(ctx context.Context, f protocol.Fleet) (out look, p *protoco
 	wg.Go(func() { out.findings = d.account.Findings(limited, f) })
 	p, out.warnings = preflight.Check(limited, d.cloud, f, d.known)
 	wg.Wait()
-	out.warnings = append(out.warnings, d.runner.Never(f)...)
+	out.warnings = append(append(out.warnings, d.runner.Never(f)...), unsaid(out.findings)...)
 	return out, p
+}
+
+// unsaid is one warning of what the cloud does not say: in an empty account it says little, and only what is applied can be looked at again.
+func unsaid(found []protocol.Finding) []string {
+	var unknown []string
+	for _, f := range found {
+		if f.Code == protocol.FindingCloudUnknown {
+			unknown = append(unknown, f.Message)
+		}
+	}
+	switch len(unknown) {
+	case 0, 1:
+		return unknown
+	}
+	return []string{fmt.Sprintf("%s; and %d more such, which rehost server preflight shows once this is applied", unknown[0], len(unknown)-1)}
 }
 
 // known is what is known of a server that may not have a record yet.
