@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -57,7 +58,8 @@ type Client struct {
 	logger hclog.Logger
 
 	lists     blockLists
-	attaching sync.Mutex // one choice of a device name at a time
+	attaching sync.Mutex  // one choice of a device name at a time
+	triable   atomic.Bool // it was seen that DryRun is known
 }
 
 // Open loads the credentials and makes a client. It asks EC2 nothing; see [Client.Check].

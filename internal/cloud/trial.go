@@ -35,12 +35,33 @@ func tried(err error, format string, args ...any) error {
 	return fail(err, format, args...)
 }
 
+// sure makes sure that the cloud knows DryRun, by calls that only look: one that does not would do what is to be tried.
+func (c *Client) sure(ctx context.Context) error {
+	if c.triable.Load() {
+		return nil
+	}
+	for _, look := range lookTrials {
+		err := look.try(ctx, c, nil)
+		if code(err) == "DryRunOperation" {
+			c.triable.Store(true)
+			return nil
+		}
+		if err = tried(err, "try to look"); Missing(err) == "" {
+			return err
+		}
+	}
+	return untried("the controller may not look, so nothing shows that the cloud knows DryRun")
+}
+
 // dryRun asks for a trial. It is the only word for it, so that none is left out.
 var dryRun = aws.Bool(true)
 
 // TryInstance says whether an instance could be run; nothing is made. Its image may be a name. Without security groups, it has one of the
 // fleet's that is in its network already.
 func (c *Client) TryInstance(ctx context.Context, spec InstanceSpec) error {
+	if err := c.sure(ctx); err != nil {
+		return err
+	}
 	image, err := c.FindImage(ctx, spec.Image)
 	if err != nil {
 		return err
@@ -78,6 +99,9 @@ func (c *Client) ours() []types.Filter {
 // TryVolume says whether a volume could be created in the zone of a subnet, or of the default network; nothing is made. With an image, it
 // is one of that image's snapshot.
 func (c *Client) TryVolume(ctx context.Context, spec VolumeSpec, subnet, image string) (err error) {
+	if err := c.sure(ctx); err != nil {
+		return err
+	}
 	if spec.Zone, err = c.zoneFor(ctx, subnet); err != nil {
 		return err
 	}
@@ -112,6 +136,9 @@ func (c *Client) zoneFor(ctx context.Context, subnet string) (string, error) {
 
 // TryImage says whether an image could be registered; nothing is made. It is one of the snapshot of another image.
 func (c *Client) TryImage(ctx context.Context, spec ImageSpec, image string) error {
+	if err := c.sure(ctx); err != nil {
+		return err
+	}
 	s, err := c.applianceSnapshot(ctx, image)
 	if err != nil {
 		return err
@@ -125,6 +152,9 @@ func (c *Client) TryImage(ctx context.Context, spec ImageSpec, image string) err
 
 // TryGroup says whether a security group could be created; nothing is made.
 func (c *Client) TryGroup(ctx context.Context, spec GroupSpec) error {
+	if err := c.sure(ctx); err != nil {
+		return err
+	}
 	network, err := c.networkOf(ctx, spec.Subnet)
 	if err != nil {
 		return err

@@ -131,9 +131,12 @@ func TestARefusalThatTellsNothing(t *testing.T) {
 	const words = "You are not authorized to perform this operation. User: arn:aws:sts::123456789012:assumed-role/r/s is not authorized to perform: ec2:RunInstances" +
 		" on resource: arn:aws:ec2:eu-central-1:123456789012:"
 	for resource, untried := range map[string]bool{"security-group/sg-0a": true, "image/ami-1": false} {
-		c := openFake(t, fake(t, func(action string, _ url.Values) (int, string) {
+		c := openFake(t, fake(t, func(action string, form url.Values) (int, string) {
 			switch action {
 			case "DescribeImages":
+				if form.Get("DryRun") == "true" {
+					return http.StatusPreconditionFailed, refusal("DryRunOperation", "Request would have succeeded, but DryRun flag is set.")
+				}
 				return http.StatusOK, "<DescribeImagesResponse><imagesSet><item><imageId>ami-1</imageId></item></imagesSet></DescribeImagesResponse>"
 			case "DescribeVpcs":
 				return http.StatusOK, "<DescribeVpcsResponse><vpcSet><item><vpcId>vpc-1</vpcId></item></vpcSet></DescribeVpcsResponse>"
@@ -146,6 +149,46 @@ func TestARefusalThatTellsNothing(t *testing.T) {
 		if errors.Is(err, cloud.ErrUntried) != untried || (cloud.Missing(err) == "") != untried {
 			t.Errorf("refused on %s: %v", resource, err)
 		}
+	}
+}
+
+// TestACloudThatDoesNotKnowDryRunIsNotTried, since it would do what it is only to be asked about, whether or not one may look there.
+func TestACloudThatDoesNotKnowDryRunIsNotTried(t *testing.T) {
+	const tagged = "<tagSet><item><key>" + cloud.TagRole + "</key><value>target</value></item></tagSet>"
+	answers := map[string]string{
+		"DescribeImages": "<DescribeImagesResponse><imagesSet><item><imageId>ami-1</imageId><blockDeviceMapping><item><ebs><snapshotId>snap-1</snapshotId></ebs></item></blockDeviceMapping>" +
+			tagged + "</item></imagesSet></DescribeImagesResponse>",
+		"DescribeSnapshots":      "<DescribeSnapshotsResponse><snapshotSet><item><snapshotId>snap-1</snapshotId>" + tagged + "</item></snapshotSet></DescribeSnapshotsResponse>",
+		"DescribeSecurityGroups": "<DescribeSecurityGroupsResponse><securityGroupInfo><item><groupId>sg-1</groupId></item></securityGroupInfo></DescribeSecurityGroupsResponse>",
+		"DescribeVolumes":        "<DescribeVolumesResponse><volumeSet><item><volumeId>vol-1</volumeId></item></volumeSet></DescribeVolumesResponse>",
+		"DescribeInstances": "<DescribeInstancesResponse><reservationSet><item><instancesSet><item><instanceId>i-1</instanceId></item></instancesSet></item></reservationSet>" +
+			"</DescribeInstancesResponse>",
+		"DescribeVpcs":    "<DescribeVpcsResponse><vpcSet><item><vpcId>vpc-1</vpcId></item></vpcSet></DescribeVpcsResponse>",
+		"DescribeSubnets": "<DescribeSubnetsResponse><subnetSet><item><subnetId>subnet-1</subnetId><availabilityZone>z</availabilityZone></item></subnetSet></DescribeSubnetsResponse>",
+	}
+	for name, refused := range map[string]func(action string) bool{
+		"may look": func(string) bool { return false }, "may not look at images": func(a string) bool { return a == "DescribeImages" }, "may not look": func(string) bool { return true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := openFake(t, fake(t, func(action string, form url.Values) (int, string) {
+				switch {
+				case !strings.HasPrefix(action, "Describe"):
+					t.Errorf("%q was done", action)
+				case form.Get("DryRun") == "true" && refused(action):
+					return http.StatusForbidden, refusal("UnauthorizedOperation", "You are not authorized to perform this operation.")
+				}
+				if answer := answers[action]; answer != "" {
+					return http.StatusOK, answer
+				}
+				return http.StatusOK, "<Response/>"
+			}))
+			for action, err := range tryAll(t, c) {
+				look := strings.Contains(action, ":Describe") && refused(strings.TrimPrefix(action, "ec2:"))
+				if look && cloud.Missing(err) != action || !look && !errors.Is(err, cloud.ErrUntried) {
+					t.Errorf("%s: %v", action, err)
+				}
+			}
+		})
 	}
 }
 

@@ -1,6 +1,7 @@
 package cloud
 
 import (
+	"cmp"
 	"context"
 	"slices"
 
@@ -175,24 +176,19 @@ var blockTrials = []ownTrial{
 	}},
 }
 
-// TryOwn tries the calls that look, and those that change, end or read what is there, on things of the fleet and on an image. Nothing is
-// changed: that DryRun is known is made sure of first.
+// TryOwn tries the calls that look, and those that change, end or read what is there, on things of the fleet and on an image.
 func (c *Client) TryOwn(ctx context.Context, image string) []Trial {
-	s, err := c.specimens(ctx, image)
-	if err == nil {
-		err = lookTrials[0].try(ctx, c, s)
-		if code(err) == "DryRunOperation" || Missing(fail(err, "")) != "" {
-			err = nil
-		} else {
-			err = tried(err, "try to look")
-		}
-	}
+	s, unknown := c.specimens(ctx, image)
+	unsure := cmp.Or(unknown, c.sure(ctx))
 	out := make([]Trial, len(ownTrials))
 	var g errgroup.Group
 	g.SetLimit(trialsAtOnce)
 	for i, t := range ownTrials {
-		out[i] = Trial{t.action, err}
-		if err == nil {
+		out[i] = Trial{t.action, unsure}
+		if t.needs == nil { // it only looks
+			out[i].Err = unknown
+		}
+		if out[i].Err == nil {
 			g.Go(func() error { out[i].Err = c.tryOwn(ctx, t, s); return nil })
 		}
 	}
