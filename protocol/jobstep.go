@@ -5,6 +5,7 @@ const (
 	JobStepFence     = "fence"
 	JobStepPoint     = "point"
 	JobStepLaunch    = "launch"
+	JobStepActions   = "actions"
 	JobStepCheck     = "check"
 	JobStepUnfence   = "unfence"   // the source goes on after all
 	JobStepTerminate = "terminate" // in a rehearsal: when all of its servers are through

@@ -49,6 +49,7 @@ type Fleet struct {
 	Applications []ApplicationSettings `json:"applications"`
 	Waves        []WaveSettings        `json:"waves"`
 	Checks       []CheckSettings       `json:"checks"`
+	Actions      []ActionSettings      `json:"actions,omitempty"`
 }
 
 // ReplicationSettings is a replication block: how servers are staged.
@@ -161,8 +162,9 @@ type ServerSettings struct {
 	Launch      string   `json:"launch"`
 	Disks       []string `json:"disks"` // empty: what the agent's own configuration says
 	Checks      []string `json:"checks"`
-	After       []string `json:"after,omitempty"` // servers of the same application that come first
-	Fence       string   `json:"fence"`           // hook: the agent's fence hook stops the writers; confirmed: the operator did
+	Actions     []string `json:"actions,omitempty"` // after a launch, in this order
+	After       []string `json:"after,omitempty"`   // servers of the same application that come first
+	Fence       string   `json:"fence"`             // hook: the agent's fence hook stops the writers; confirmed: the operator did
 	// FenceMax is how long a hook's fence lasts at most when nothing is committed; 0: for ever.
 	FenceMax time.Duration `json:"fence_max_ns,omitempty"`
 }

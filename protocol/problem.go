@@ -41,6 +41,7 @@ const (
 	ProblemCredentials        ProblemCode = "credentials"
 	ProblemConversion         ProblemCode = "conversion"
 	ProblemLaunch             ProblemCode = "launch"
+	ProblemAction             ProblemCode = "action"
 	ProblemCheck              ProblemCode = "check"
 	ProblemWebhook            ProblemCode = "webhook"
 )
@@ -49,5 +50,5 @@ const (
 var ProblemCodes = []ProblemCode{
 	ProblemInternal, ProblemInvalid, ProblemUnknown, ProblemConflict, ProblemNotAllowed, ProblemAgentUnreachable, ProblemAgentDisk,
 	ProblemTracker, ProblemSourceRead, ProblemIntegrity, ProblemFreeze, ProblemFence, ProblemPoint, ProblemReplicaUnreachable, ProblemVolume,
-	ProblemVolumeTooSmall, ProblemStreamFull, ProblemCloud, ProblemCredentials, ProblemConversion, ProblemLaunch, ProblemCheck, ProblemWebhook,
+	ProblemVolumeTooSmall, ProblemStreamFull, ProblemCloud, ProblemCredentials, ProblemConversion, ProblemLaunch, ProblemAction, ProblemCheck, ProblemWebhook,
 }

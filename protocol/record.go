@@ -239,6 +239,7 @@ type JobServer struct {
 	Data     map[string]string `json:"data,omitempty"` // what steps hand on: point, snapshot, clone, image, instance, address
 	Changes  []Change          `json:"changes,omitempty"`
 	Scripts  []ScriptRun       `json:"scripts,omitempty"`  // that ran in the conversion
+	Actions  []ActionRun       `json:"actions,omitempty"`  // that were begun on the target
 	Verified time.Time         `json:"verified,omitzero"`  // end of the newest whole comparison without differences, when the job was started
 	Findings []Finding         `json:"findings,omitempty"` // of the conversion
 	Guest    *Guest            `json:"guest,omitempty"`

@@ -77,4 +77,5 @@ const (
 	ScriptSucceeded ScriptOutcome = "succeeded" // its exit code was 0
 	ScriptFailed    ScriptOutcome = "failed"    // it was another one, or the script could not be started
 	ScriptTimedOut  ScriptOutcome = "timed-out" // it was killed, with all that it had started
+	ScriptUnknown   ScriptOutcome = "unknown"   // of an action: whether it has ended is not known
 )

@@ -114,6 +114,9 @@ const (
 	EventLaunchStart     JobEventName = "LAUNCH_START"
 	EventLaunchEnd       JobEventName = "LAUNCH_END"
 	EventLaunchFailed    JobEventName = "LAUNCH_FAILED"
+	EventActionStart     JobEventName = "ACTION_START"
+	EventActionEnd       JobEventName = "ACTION_END"
+	EventActionFail      JobEventName = "ACTION_FAIL" // a warning, when it need not succeed
 	EventCheckStart      JobEventName = "CHECK_START"
 	EventCheckEnd        JobEventName = "CHECK_END"
 	EventCheckFail       JobEventName = "CHECK_FAIL"
@@ -132,7 +135,8 @@ const (
 var JobEvents = []JobEventName{
 	EventJobStart, EventServerSkipped, EventFenceStart, EventFenceEnd, EventSourceReleased, EventSnapshotStart,
 	EventSnapshotEnd, EventSnapshotFail, EventPreviousPoint, EventConversionStart, EventConversionEnd,
-	EventConversionFail, EventLaunchStart, EventLaunchEnd, EventLaunchFailed, EventCheckStart, EventCheckEnd,
+	EventConversionFail, EventLaunchStart, EventLaunchEnd, EventLaunchFailed, EventActionStart, EventActionEnd,
+	EventActionFail, EventCheckStart, EventCheckEnd,
 	EventCheckFail, EventCleanupStart, EventCleanupEnd, EventCleanupFail, EventCommit, EventRollback, EventPass, EventFail,
 	EventJobCancel, EventJobEnd,
 }

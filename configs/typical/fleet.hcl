@@ -27,7 +27,7 @@ launch "default" {
   http_tokens     = "required"
   tags            = local.team
 
-  # How checks get a shell on what was launched. The key is a file of the controller's machine.
+  # How actions and checks get a shell on what was launched. The key is a file of the controller's machine.
   ssh {
     user     = "migration"
     key_file = "/etc/rehost/keys/checks"
@@ -65,11 +65,19 @@ check "database" {
   unit = "postgresql.service"
 }
 
+# It runs on the targets of a cutover before their checks; a test must not be in the load balancer.
+action "register" {
+  phase      = "cutover"
+  repeatable = true
+  content    = "#!/bin/sh -eu\ncurl -fsS -X PUT \"https://lb.example.org/pool/shop/$(hostname)\"\n"
+}
+
 dynamic "server" {
   for_each = toset(["web-1", "web-2", "web-3"])
   labels   = [server.value]
   content {
-    checks = [check.web, check.ssh]
+    checks  = [check.web, check.ssh]
+    actions = [action.register]
   }
 }
 

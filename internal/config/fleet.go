@@ -157,7 +157,7 @@ func (r *reader) declare(raw *fleetFile) {
 		r.name(name, at)
 		key := [2]string{kind, name}
 		if first, twice := seen[key]; twice {
-			r.fail(at, "Duplicate name", "There is already a %s %q, at %s line %d. Rename or remove one of them.", kind, name, first.Filename, first.Start.Line)
+			r.fail(at, "Duplicate name", "Another %s is called %q, at %s line %d. Rename or remove one of them.", kind, name, first.Filename, first.Start.Line)
 			return
 		}
 		seen[key] = at
@@ -182,7 +182,7 @@ func (r *reader) declare(raw *fleetFile) {
 		add("check", b.Name, b.NameAt)
 	}
 	for _, b := range raw.Actions {
-		b.refuse(r)
+		add("action", b.Name, b.NameAt)
 	}
 }
 
@@ -205,6 +205,7 @@ func (r *reader) read(raw *fleetFile) protocol.Fleet {
 		Applications: readAll(r, raw.Applications),
 		Waves:        readAll(r, raw.Waves),
 		Checks:       readAll(r, raw.Checks),
+		Actions:      readAll(r, raw.Actions),
 	}
 	owner := map[string]string{}
 	for i, a := range fleet.Applications {

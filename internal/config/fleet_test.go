@@ -97,6 +97,8 @@ func TestDefaultsFillWhatIsAbsent(t *testing.T) {
 	replication, launch, server := DefaultReplication(), DefaultLaunch(), DefaultServer()
 	web, screen := DefaultCheck("http"), DefaultCheck("console")
 	replication.Name, launch.Name, web.Name, screen.Name = "default", "default", "web", "01-screen"
+	join := DefaultAction()
+	join.Name, join.Content = "join", "#!/bin/sh\n"
 	server.Name, server.Checks = "a", []string{"web", "01-screen"}
 	wave := DefaultWave()
 	wave.Name, wave.Applications = "a", []string{"a"}
@@ -107,6 +109,7 @@ func TestDefaultsFillWhatIsAbsent(t *testing.T) {
 		Applications: []protocol.ApplicationSettings{{Name: "a", Servers: []string{"a"}}},
 		Waves:        []protocol.WaveSettings{wave},
 		Checks:       []protocol.CheckSettings{web, screen},
+		Actions:      []protocol.ActionSettings{join},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

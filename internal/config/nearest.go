@@ -8,8 +8,8 @@ import (
 	"github.com/agext/levenshtein"
 )
 
-// listed bounds how many known names a diagnostic lists when none is near.
-const listed = 8
+// listed bounds how many known names a diagnostic lists when none is near: it has room for all that a reference can begin with.
+const listed = 9
 
 // nearest returns the name closest to word, or "" when none is close enough to be a slip of the fingers.
 func nearest(word string, known []string) string {

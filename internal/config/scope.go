@@ -15,7 +15,7 @@ import (
 )
 
 // kinds are the blocks that can be referred to, such as launch.web.
-var kinds = []string{"replication", "launch", "server", "application", "wave", "check"}
+var kinds = []string{"replication", "launch", "server", "application", "wave", "check", "action"}
 
 // reference is what launch.web evaluates to. It is no text, so that a reference to the
 // wrong kind of block is noticed.

@@ -2,7 +2,6 @@ package config
 
 import (
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/hashicorp/hcl/v2"
@@ -42,9 +41,7 @@ func (b launchBlock) scripts(r *reader, s *protocol.LaunchSettings) {
 		}
 		script := n.head(r)
 		r.need(n.Content, n.At, "content", `"#!/bin/sh\n..."`)
-		if r.text(n.Content, &script.Content) && !strings.HasPrefix(script.Content, "#!/") {
-			r.fail(n.Content.Expr.Range(), "Not a script", "It must say what runs it. Begin with %q, or another interpreter of the server.", "#!/bin/sh")
-		}
+		r.program(n.Content, &script.Content)
 		if size += len(script.Content); size > maxScripts {
 			r.fail(n.At, "Scripts too large", "With this one the scripts have %d bytes, and %d is the most. Let those of the first boot fetch the rest.", size, maxScripts)
 		}
@@ -55,11 +52,7 @@ func (b launchBlock) scripts(r *reader, s *protocol.LaunchSettings) {
 // head reads all but the content.
 func (n launchScriptBlock) head(r *reader) protocol.Script {
 	phase, failure := string(protocol.ScriptFirstBoot), "fail"
-	var phases []string
-	for _, p := range protocol.ScriptPhases {
-		phases = append(phases, string(p))
-	}
-	r.oneOf(n.Phase, &phase, phases...)
+	r.oneOf(n.Phase, &phase, texts(protocol.ScriptPhases)...)
 	r.oneOf(n.OnFailure, &failure, "fail", "continue")
 	if n.OnFailure != nil && phase == string(protocol.ScriptFirstBoot) {
 		r.fail(n.OnFailure.NameRange, "Attribute without effect", "The conversion is over when a script of the first boot runs. Remove on_failure, and let a check of kind \"console\" look for %q.", "first boot: done, 0 failed")

@@ -33,6 +33,7 @@ type serverBlock struct {
 	Launch      *hcl.Attribute `hcl:"launch,optional"`
 	Disks       *hcl.Attribute `hcl:"disks,optional"`
 	Checks      *hcl.Attribute `hcl:"checks,optional"`
+	Actions     *hcl.Attribute `hcl:"actions,optional"`
 	Fence       *hcl.Attribute `hcl:"fence,optional"`
 	FenceMax    *hcl.Attribute `hcl:"fence_max,optional"`
 	After       *hcl.Attribute `hcl:"after,optional"`
@@ -45,6 +46,7 @@ func (b serverBlock) read(r *reader) protocol.ServerSettings {
 	r.ref(b.Launch, "launch", &s.Launch)
 	r.disks(b.Disks, &s.Disks)
 	r.refs(b.Checks, "check", &s.Checks)
+	r.refs(b.Actions, "action", &s.Actions)
 	r.oneOf(b.Fence, &s.Fence, "hook", "confirmed")
 	r.duration(b.FenceMax, &s.FenceMax, time.Minute, 24*time.Hour)
 	r.refs(b.After, "server", &s.After)

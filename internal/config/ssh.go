@@ -39,6 +39,10 @@ func (r *reader) shells(raw []serverBlock, f protocol.Fleet) {
 		}
 	}
 	for i, s := range f.Servers {
+		if len(s.Actions) > 0 && !ssh[s.Launch] {
+			r.fail(raw[i].Actions.Expr.Range(), "No way to act",
+				"Actions run by SSH, and launch.%s does not say how. Add a block to it: ssh { key_file = %q }.", s.Launch, "/etc/rehost/keys/checks")
+		}
 		for _, name := range s.Checks {
 			if kind, needed := needs[name]; needed && !ssh[s.Launch] {
 				r.fail(raw[i].Checks.Expr.Range(), "No way to ask",

@@ -58,6 +58,9 @@ func Export(w io.Writer, fleet protocol.Fleet) (notes []string, err error) {
 		if len(s.Checks) > 0 {
 			missing["checks: in MGN they are post-launch actions"] = true
 		}
+		if len(s.Actions) > 0 {
+			missing["actions: in MGN they are SSM documents"] = true
+		}
 	}
 	return slices.Sorted(maps.Keys(missing)), writeRows(w, rows)
 }

@@ -41,7 +41,7 @@ func (e *effects) of(c *protocol.PlanChange) {
 		if changes(c, "network") {
 			say("the agents of its servers look anew what a conversion would say")
 		}
-	case c.Kind == kindCheck:
+	case c.Kind == kindCheck || c.Kind == kindAction:
 		say("for launches from now on")
 	}
 }
@@ -120,7 +120,7 @@ func (e *effects) server(c *protocol.PlanChange, say func(string, ...any)) {
 	if changes(c, "replication") && r.Replica != "" {
 		say("its replication server and volumes stay: rehost server move moves it; bandwidth and points at once")
 	}
-	if changes(c, "launch", "checks") {
+	if changes(c, "launch", "checks", "actions") {
 		say("for launches from now on")
 	}
 	if changes(c, "fence") {

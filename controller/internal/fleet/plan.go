@@ -16,13 +16,14 @@ const (
 	kindReplication = "replication"
 	kindLaunch      = "launch"
 	kindCheck       = "check"
+	kindAction      = "action"
 	kindServer      = "server"
 	kindApplication = "application"
 	kindWave        = "wave"
 )
 
 // kinds is the order in which a plan lists its changes: what others refer to comes first.
-var kinds = []string{kindReplication, kindLaunch, kindCheck, kindServer, kindApplication, kindWave}
+var kinds = []string{kindReplication, kindLaunch, kindCheck, kindAction, kindServer, kindApplication, kindWave}
 
 // View is the world beside the configurations, as a plan sees it.
 type View struct {
@@ -108,6 +109,9 @@ func named(f protocol.Fleet) map[string]map[string]any {
 	}
 	for _, v := range f.Checks {
 		out[kindCheck][v.Name] = v
+	}
+	for _, v := range f.Actions {
+		out[kindAction][v.Name] = v
 	}
 	for _, v := range f.Servers {
 		out[kindServer][v.Name] = v

@@ -36,6 +36,7 @@ func Target(applied, wanted protocol.Fleet, targets []string) (protocol.Fleet, *
 		Applications: mixed(applied.Applications, wanted.Applications, func(v protocol.ApplicationSettings) string { return v.Name }, n.chosen[kindApplication]),
 		Waves:        mixed(applied.Waves, wanted.Waves, func(v protocol.WaveSettings) string { return v.Name }, n.chosen[kindWave]),
 		Checks:       mixed(applied.Checks, wanted.Checks, func(v protocol.CheckSettings) string { return v.Name }, n.chosen[kindCheck]),
+		Actions:      mixed(applied.Actions, wanted.Actions, func(v protocol.ActionSettings) string { return v.Name }, n.chosen[kindAction]),
 	}, nil
 }
 
@@ -111,6 +112,7 @@ func (n *narrowing) choose(kind, name string) {
 			all(kindReplication, s.Replication)
 			all(kindLaunch, s.Launch)
 			all(kindCheck, s.Checks...)
+			all(kindAction, s.Actions...)
 			all(kindServer, s.After...)
 		}
 	case kindApplication:

@@ -12,9 +12,9 @@ import (
 // grown is the example with another wave of its own application and server, and other settings for all.
 func grown() protocol.Fleet {
 	f := example()
-	f.Launches = []protocol.LaunchSettings{{Name: "web", InstanceType: "t3.large"}, {Name: "db", InstanceType: "m5.large"}}
-	f.Checks = []protocol.CheckSettings{{Name: "page"}}
-	f.Servers = append(f.Servers, protocol.ServerSettings{Name: "db-1", Replication: "default", Launch: "db", Checks: []string{"page"}})
+	f.Launches = []protocol.LaunchSettings{{Name: "web", InstanceType: "t3.large"}, {Name: "db", InstanceType: "m5.large", SSH: &protocol.SSHSettings{}}}
+	f.Checks, f.Actions = []protocol.CheckSettings{{Name: "page"}}, []protocol.ActionSettings{{Name: "join"}}
+	f.Servers = append(f.Servers, protocol.ServerSettings{Name: "db-1", Replication: "default", Launch: "db", Checks: []string{"page"}, Actions: []string{"join"}})
 	f.Applications = append(f.Applications, protocol.ApplicationSettings{Name: "ledger", Servers: []string{"db-1"}})
 	f.Waves = append(f.Waves, protocol.WaveSettings{Name: "two", Applications: []string{"ledger"}})
 	return f
@@ -25,11 +25,11 @@ func TestTargetsTakeWhatTheyReferTo(t *testing.T) {
 		targets []string
 		want    []string
 	}{
-		{nil, []string{"update launch web", "create launch db", "create check page", "create server db-1", "create application ledger", "create wave two"}},
+		{nil, []string{"update launch web", "create launch db", "create check page", "create action join", "create server db-1", "create application ledger", "create wave two"}},
 		{[]string{"server.web-1"}, []string{"update launch web"}},
-		{[]string{"server.db-1"}, []string{"create launch db", "create check page", "create server db-1"}},
-		{[]string{"application.ledger"}, []string{"create launch db", "create check page", "create server db-1", "create application ledger"}},
-		{[]string{"wave.two"}, []string{"create launch db", "create check page", "create server db-1", "create application ledger", "create wave two"}},
+		{[]string{"server.db-1"}, []string{"create launch db", "create check page", "create action join", "create server db-1"}},
+		{[]string{"application.ledger"}, []string{"create launch db", "create check page", "create action join", "create server db-1", "create application ledger"}},
+		{[]string{"wave.two"}, []string{"create launch db", "create check page", "create action join", "create server db-1", "create application ledger", "create wave two"}},
 	} {
 		t.Run(strings.Join(c.targets, " "), func(t *testing.T) {
 			got, p := Target(example(), grown(), c.targets)

@@ -73,7 +73,7 @@ func (c *checker) refer(from, kind, name string) {
 func (c *checker) checkNames() {
 	f := c.fleet
 	counts := map[string]int{
-		kindReplication: len(f.Replications), kindLaunch: len(f.Launches), kindCheck: len(f.Checks),
+		kindReplication: len(f.Replications), kindLaunch: len(f.Launches), kindCheck: len(f.Checks), kindAction: len(f.Actions),
 		kindServer: len(f.Servers), kindApplication: len(f.Applications), kindWave: len(f.Waves),
 	}
 	for _, kind := range kinds {
@@ -117,6 +117,10 @@ func (c *checker) checkServers() {
 		for _, check := range s.Checks {
 			c.refer("server "+s.Name, kindCheck, check)
 			c.shell(s, "check "+check, bySSH[check])
+		}
+		for _, action := range s.Actions {
+			c.refer("server "+s.Name, kindAction, action)
+			c.shell(s, "action "+action, true)
 		}
 		if s.Fence != "" && s.Fence != FenceHook && s.Fence != FenceConfirmed {
 			c.say("server %s: fence is %q, want %q or %q", s.Name, s.Fence, FenceHook, FenceConfirmed)

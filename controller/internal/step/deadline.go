@@ -45,7 +45,7 @@ func (r *Runner) tooShort(applied protocol.Fleet, plan wave.Plan, req protocol.S
 		return &protocol.Problem{Code: protocol.ProblemInvalid, Message: "the deadline " + req.Deadline.Format(time.RFC3339) + " is past", Hint: "give a later one"}
 	}
 	servers := slices.DeleteFunc(slices.Clone(plan.Servers), r.over)
-	c, err := r.circumstances(applied, servers)
+	c, err := r.circumstances(applied, servers, protocol.JobCutover)
 	if err != nil {
 		return &protocol.Problem{Code: protocol.ProblemInternal, Message: err.Error()}
 	}

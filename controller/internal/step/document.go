@@ -21,7 +21,7 @@ func (r *Runner) document(ctx context.Context, job *protocol.Job, applied protoc
 	job.By, job.Reason = bus.Sender(ctx), bus.Reason(ctx)
 	job.Configuration = &protocol.JobConfiguration{Revision: r.store.Fleet.Revision(store.AppliedKey), Hash: fmt.Sprintf("%x", sha256.Sum256(text))}
 	for i := range job.Servers {
-		job.Servers[i].Verified = r.facts(applied, job.Servers[i].Server).Verified
+		job.Servers[i].Verified = r.facts(applied, job.Servers[i].Server, job.Kind).Verified
 	}
 	var book protocol.Runbook
 	switch {

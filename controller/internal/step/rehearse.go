@@ -125,7 +125,7 @@ func (r *Runner) rehearsalBook(applied protocol.Fleet, name string) (protocol.Ru
 	if err != nil {
 		return protocol.Runbook{}, err
 	}
-	c, err := r.circumstances(applied, plan.Servers)
+	c, err := r.circumstances(applied, plan.Servers, protocol.JobTest)
 	if err != nil {
 		return protocol.Runbook{}, err
 	}

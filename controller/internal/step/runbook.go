@@ -30,7 +30,7 @@ func (r *Runner) runbook(applied protocol.Fleet, name, asker string, asked answe
 	if err != nil {
 		return protocol.Runbook{}, &protocol.Problem{Code: protocol.ProblemUnknown, Message: err.Error(), Hint: hint.Of(err)}
 	}
-	c, err := r.circumstances(applied, plan.Servers)
+	c, err := r.circumstances(applied, plan.Servers, protocol.JobCutover)
 	if err != nil {
 		return protocol.Runbook{}, err
 	}
@@ -103,7 +103,7 @@ func (r *Runner) closedGates(applied protocol.Fleet, plan wave.Plan, whole wave.
 		if len(servers) == 0 {
 			continue
 		}
-		c, err := r.circumstances(applied, servers)
+		c, err := r.circumstances(applied, servers, protocol.JobCutover)
 		if err == nil {
 			c.Evidence, err = r.evidence(applied, w.Name, asker)
 		}
@@ -141,8 +141,8 @@ func closed(name string, gates []protocol.Gate) *protocol.Problem {
 	return out
 }
 
-// circumstances are what is known of servers now, and of how long steps take.
-func (r *Runner) circumstances(applied protocol.Fleet, servers []string) (wave.Circumstances, error) {
+// circumstances are what is known of servers now, and of how long steps take. kind is that of the job which launches them.
+func (r *Runner) circumstances(applied protocol.Fleet, servers []string, kind protocol.JobKind) (wave.Circumstances, error) {
 	jobs, err := r.store.Jobs.List("")
 	if err != nil {
 		return wave.Circumstances{}, err
@@ -154,12 +154,12 @@ func (r *Runner) circumstances(applied protocol.Fleet, servers []string) (wave.C
 		}
 	}
 	for _, name := range servers {
-		c.Facts = append(c.Facts, r.facts(applied, name))
+		c.Facts = append(c.Facts, r.facts(applied, name, kind))
 	}
 	return c, nil
 }
 
-func (r *Runner) facts(applied protocol.Fleet, name string) wave.Facts {
+func (r *Runner) facts(applied protocol.Fleet, name string, kind protocol.JobKind) wave.Facts {
 	out := wave.Facts{Server: name}
 	report, at, known := r.reports.Agent(name)
 	if known {
@@ -172,7 +172,8 @@ func (r *Runner) facts(applied protocol.Fleet, name string) wave.Facts {
 	if err == nil {
 		out.Tested = rec.Tested
 	}
-	_, replication, launch, _ := fleet.Settings(applied, name)
+	settings, replication, launch, _ := fleet.Settings(applied, name)
+	out.Actions = applied.ActionsOf(settings, kind)
 	out.Findings = protocol.CountFindings(preflight.Server(name, report, known, preflight.SurveyOrder(rec.Survey, launch), replication).Findings)
 	return out
 }

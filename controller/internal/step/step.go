@@ -67,6 +67,9 @@ var (
 		name: protocol.JobStepLaunch, attempts: 3, deadline: 20 * time.Minute, awaits: launchedBefore, run: launch,
 		start: protocol.EventLaunchStart, end: protocol.EventLaunchEnd, fail: protocol.EventLaunchFailed,
 	}
+	stepActions = step{
+		name: protocol.JobStepActions, attempts: 5, deadline: time.Minute, longer: actionTime, run: runActions, fail: protocol.EventActionFail,
+	}
 	stepCheck = step{
 		name: protocol.JobStepCheck, attempts: 1, deadline: time.Minute, longer: checkTime, run: check,
 		start: protocol.EventCheckStart, end: protocol.EventCheckEnd, fail: protocol.EventCheckFail,
@@ -105,8 +108,8 @@ var (
 
 // plans are the steps of each kind of job, in order.
 var plans = map[protocol.JobKind][]step{
-	protocol.JobTest:      {stepPoint, stepSnap, stepClone, stepConv, stepImage, stepRetire, stepLaunch, stepCheck, stepCleanup},
-	protocol.JobCutover:   {stepFence, stepPoint, stepSnap, stepClone, stepConv, stepImage, stepRetire, stepLaunch, stepCheck, stepKeep, stepCommit, stepUnfence, stepCleanup},
+	protocol.JobTest:      {stepPoint, stepSnap, stepClone, stepConv, stepImage, stepRetire, stepLaunch, stepActions, stepCheck, stepCleanup},
+	protocol.JobCutover:   {stepFence, stepPoint, stepSnap, stepClone, stepConv, stepImage, stepRetire, stepLaunch, stepActions, stepCheck, stepKeep, stepCommit, stepUnfence, stepCleanup},
 	protocol.JobFinalize:  {stepDisconnect, stepRelease, stepRemove, stepIdle, stepFinalize},
 	protocol.JobRevert:    {stepWithdraw, stepResume, stepUntest},
 	protocol.JobTerminate: {stepTerminate},
@@ -124,6 +127,14 @@ func stepsOf(kind protocol.JobKind, rehearsal bool) []step {
 		}
 	}
 	return append(out, stepDismiss)
+}
+
+// recorded are the steps of a job's server, as its record has them: a job of an earlier version goes on without those that are new.
+func recorded(job protocol.Job, server string) []step {
+	i := slices.IndexFunc(job.Servers, func(s protocol.JobServer) bool { return s.Server == server })
+	return slices.DeleteFunc(slices.Clone(stepsOf(job.Kind, job.Rehearsal != nil)), func(st step) bool {
+		return !slices.ContainsFunc(job.Servers[i].Steps, func(s protocol.JobStep) bool { return s.Name == st.name })
+	})
 }
 
 // Names of what steps hand on in a job server's data, beside those in [protocol].

@@ -100,7 +100,7 @@ func instance(s step, js protocol.JobServer) string {
 	switch s.name {
 	case stepNameConvert:
 		return js.Data[dataConversion]
-	case protocol.JobStepLaunch, protocol.JobStepCheck:
+	case protocol.JobStepLaunch, protocol.JobStepActions, protocol.JobStepCheck:
 		return js.Data[protocol.JobDataInstance]
 	}
 	return ""

@@ -239,3 +239,34 @@ func TestTheMachineOfTheTestHasItsMounts(t *testing.T) {
 	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
 	ask(t, shells(targettest.Start(t)), protocol.CheckSettings{Kind: "mounts"}, "")
 }
+
+func TestScripts(t *testing.T) {
+	folder := t.TempDir()
+	t.Setenv("TMPDIR", folder)
+	s := targettest.Start(t)
+	shell, err := target.Dial(t.Context(), target.Login{Address: s.Address(), User: "root", KeyFile: s.KeyFile})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer shell.Close() //nolint:errcheck // of a test
+	long := "#!/bin/sh\n" + strings.Repeat("# as long as it may be\n", 20000)
+	for name, c := range map[string]struct {
+		script, want string
+		code         int
+	}{
+		"says":                {"#!/bin/sh\necho \"it's $((1 + 1))\"; echo 'and' \\$ >&2; exit 3\n", "it's 2\nand $\n", 3},
+		"has an argument":     {"#!/bin/sh -e\nfalse\necho on\n", "", 1},
+		"is looked for":       {"#!/usr/bin/env sh\necho $#\n", "0\n", 0},
+		"has no input":        {"#!/bin/sh\ncat\necho end\n", "end\n", 0},
+		"long":                {long + "echo end", "end\n", 0},
+		"without interpreter": {"#!/no/such/thing\n", "/no/such/thing", 127},
+	} {
+		got, err := shell.RunScript(t.Context(), c.script)
+		if err != nil || got.Code != c.code || !strings.Contains(got.Output, c.want) || c.want == "" && got.Output != "" {
+			t.Errorf("%s: got %+v, %v", name, got, err)
+		}
+	}
+	if left, err := os.ReadDir(folder); err != nil || len(left) > 0 {
+		t.Errorf("it leaves %v, %v", left, err)
+	}
+}

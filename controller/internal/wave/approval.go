@@ -33,7 +33,7 @@ func Approved(f protocol.Fleet, name string) (map[string]string, error) {
 	}
 	w := Settings(f, name)
 	out := map[string]string{"wave " + name: digest(w)}
-	launches, checks := map[string]bool{}, map[string]bool{}
+	launches, checks, actions := map[string]bool{}, map[string]bool{}, map[string]bool{}
 	for _, a := range f.Applications {
 		if slices.Contains(w.Applications, a.Name) {
 			out["application "+a.Name] = digest(a)
@@ -48,6 +48,9 @@ func Approved(f protocol.Fleet, name string) (map[string]string, error) {
 		for _, c := range s.Checks {
 			checks[c] = true
 		}
+		for _, a := range s.Actions {
+			actions[a] = true
+		}
 	}
 	for _, l := range f.Launches {
 		if launches[l.Name] {
@@ -57,6 +60,11 @@ func Approved(f protocol.Fleet, name string) (map[string]string, error) {
 	for _, c := range f.Checks {
 		if checks[c.Name] {
 			out["check "+c.Name] = digest(c)
+		}
+	}
+	for _, a := range f.Actions {
+		if actions[a.Name] {
+			out["action "+a.Name] = digest(a)
 		}
 	}
 	return out, nil

@@ -77,7 +77,8 @@ func TestAnApprovalIsForWhatTheCutoverIsMadeOf(t *testing.T) {
 			Replications: []protocol.ReplicationSettings{{Name: "default"}},
 			Launches:     []protocol.LaunchSettings{{Name: "web"}, {Name: "other"}},
 			Checks:       []protocol.CheckSettings{{Name: "page"}, {Name: "unused"}},
-			Servers:      []protocol.ServerSettings{{Name: "web-1", Launch: "web", Checks: []string{"page"}}, {Name: "db-1", Launch: "other"}},
+			Actions:      []protocol.ActionSettings{{Name: "join"}, {Name: "unused"}},
+			Servers:      []protocol.ServerSettings{{Name: "web-1", Launch: "web", Checks: []string{"page"}, Actions: []string{"join"}}, {Name: "db-1", Launch: "other"}},
 			Applications: []protocol.ApplicationSettings{{Name: "shop", Servers: []string{"web-1"}}, {Name: "data", Servers: []string{"db-1"}}},
 			Waves:        []protocol.WaveSettings{{Name: "one", Applications: []string{"shop"}}, {Name: "two", Applications: []string{"data"}}},
 		}
@@ -89,12 +90,14 @@ func TestAnApprovalIsForWhatTheCutoverIsMadeOf(t *testing.T) {
 	for want, change := range map[string]func(*protocol.Fleet){
 		"launch web":       func(f *protocol.Fleet) { f.Launches[0].Subnet = "subnet-1" },
 		"check page":       func(f *protocol.Fleet) { f.Checks[0].Port = 81 },
+		"action join":      func(f *protocol.Fleet) { f.Actions[0].Content = "#!/bin/sh" },
 		"server web-1":     func(f *protocol.Fleet) { f.Servers[0].Fence = "confirmed" },
 		"wave one":         func(f *protocol.Fleet) { f.Waves[0].Gates.Tested = time.Hour },
 		"application shop": func(f *protocol.Fleet) { f.Applications[0].After = []string{"data"} },
 		"application shop, launch other, server db-1": func(f *protocol.Fleet) { f.Applications[0].Servers = []string{"web-1", "db-1"} },
 		"": func(f *protocol.Fleet) {
 			f.Launches[1].Subnet, f.Checks[1].Port, f.Servers[1].Fence, f.Waves[1].Concurrency, f.Replications[0].Window = "subnet-2", 1, "hook", 1, 1
+			f.Actions[1].Repeatable = true
 		},
 	} {
 		f := fleet()

@@ -23,6 +23,7 @@ type Facts struct {
 	Verified time.Time     // end of the newest whole comparison without differences; zero: never
 	Tested   time.Time     // when a test last passed; zero: never
 	Findings protocol.FindingCount
+	Actions  []protocol.ActionSettings // that run after its launch
 }
 
 // gate judges one thing of each server: why is empty where it holds.

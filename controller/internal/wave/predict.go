@@ -13,7 +13,7 @@ const remembered = 5
 // guesses are what steps take where nothing has been seen yet: rough figures of a small server in EC2, good for an order of magnitude.
 var guesses = map[string]time.Duration{
 	"fence": 10 * time.Second, "point": 20 * time.Second, "snapshot": 2 * time.Minute, "clone": 30 * time.Second, "convert": 2 * time.Minute,
-	"image": time.Minute, "launch": time.Minute, "check": 2 * time.Minute, "cleanup": time.Minute,
+	"image": time.Minute, "launch": time.Minute, "actions": time.Minute, "check": 2 * time.Minute, "cleanup": time.Minute,
 }
 
 // The steps that divide a cutover.
@@ -72,6 +72,9 @@ func (h History) Predict(steps []string, f Facts) Prediction {
 	p := Prediction{Down: f.Backlog, Whole: f.Backlog, Basis: basisOwn}
 	down := true
 	for _, step := range steps {
+		if step == protocol.JobStepActions && len(f.Actions) == 0 { // what those of others took says nothing of it
+			continue
+		}
 		took, basis := h.step(f.Server, step)
 		if basis == basisGuess || p.Basis == basisOwn {
 			p.Basis = basis

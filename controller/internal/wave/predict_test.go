@@ -39,6 +39,16 @@ func TestAPredictionRestsOnTheServersOwnJobs(t *testing.T) {
 	}
 }
 
+// TestActionsOfOthersSayNothingOfAServerWithout: that step is skipped then.
+func TestActionsOfOthersSayNothingOfAServerWithout(t *testing.T) {
+	h := NewHistory([]protocol.Job{took(9, "web-1", map[string]int{"launch": 20, "actions": 600, "check": 30})})
+	for want, actions := range map[time.Duration][]protocol.ActionSettings{50 * time.Second: nil, 650 * time.Second: {{Name: "join"}}} {
+		if got := h.Predict([]string{"launch", "actions", "check"}, Facts{Server: "db-1", Actions: actions}); got.Down != want {
+			t.Errorf("%v: got %s, want %s", actions, got.Down, want)
+		}
+	}
+}
+
 func TestARunbookSaysWhoIsDownWhenAndForHowLong(t *testing.T) {
 	f := protocol.Fleet{
 		Servers: []protocol.ServerSettings{
@@ -49,8 +59,8 @@ func TestARunbookSaysWhoIsDownWhenAndForHowLong(t *testing.T) {
 	}
 	now := time.Date(2026, 12, 1, 12, 0, 0, 0, time.UTC)
 	c := Circumstances{
-		Now: now, Steps: []string{"fence", "check", "cleanup"}, Over: func(s string) bool { return s == "old-1" },
-		History: NewHistory([]protocol.Job{took(1, "other", map[string]int{"fence": 60, "check": 240, "cleanup": 60})}),
+		Now: now, Steps: []string{"fence", "actions", "check", "cleanup"}, Facts: []Facts{{Server: "web-2", Actions: []protocol.ActionSettings{{Name: "join", MustSucceed: true}, {Name: "warm"}}}}, Over: func(s string) bool { return s == "old-1" },
+		History: NewHistory([]protocol.Job{took(1, "other", map[string]int{"fence": 60, "actions": 0, "check": 240, "cleanup": 60})}),
 	}
 	got, err := Runbook(f, "one", c)
 	if err != nil {
@@ -64,7 +74,7 @@ func TestARunbookSaysWhoIsDownWhenAndForHowLong(t *testing.T) {
 		"start the cutover: rehost wave cutover one | operator | 0s | 0s |  | a job runs",
 		"cut over db-1 | rehost, after the operator has stopped its writers | 0s | 10m0s | 1 | its target has started",
 		"cut over web-1 | rehost | 0s | 10m0s | 2 | checks pass: page",
-		"cut over web-2 | rehost | 0s | 10m0s | 2 | its target has started",
+		"cut over web-2 | rehost | 0s | 10m0s | 2 | actions succeed: join; its target has started",
 		"cut over mx-1 | rehost | 10m0s | 16m0s | 1 | its target has started",
 		"look at the targets, and finalize: rehost wave finalize one | operator | 16m0s | 16m0s | 2 3 4 5 | the targets do what the sources did",
 	}

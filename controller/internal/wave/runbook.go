@@ -109,16 +109,19 @@ type writer struct {
 
 func (w *writer) predict() {
 	for _, n := range w.graph.Nodes {
-		facts := Facts{Server: n.Server}
-		if i := slices.IndexFunc(w.c.Facts, func(f Facts) bool { return f.Server == n.Server }); i >= 0 {
-			facts = w.c.Facts[i]
-		}
-		w.predicted[n.Server] = w.c.History.Predict(w.c.Steps, facts)
+		w.predicted[n.Server] = w.c.History.Predict(w.c.Steps, w.facts(n.Server))
 	}
 	w.spans = w.graph.Timeline(func(s string) Prediction { return w.predicted[s] })
 	for _, s := range w.spans {
 		w.took = max(w.took, s.End)
 	}
+}
+
+func (w *writer) facts(server string) Facts {
+	if i := slices.IndexFunc(w.c.Facts, func(f Facts) bool { return f.Server == server }); i >= 0 {
+		return w.c.Facts[i]
+	}
+	return Facts{Server: server}
 }
 
 // steps writes the gates, the servers and what is left to the operator in the end.
@@ -184,11 +187,23 @@ func (w *writer) server(n Node, begin int, numbers map[string]int) int {
 	if len(settings.Checks) > 0 {
 		success = "checks pass: " + strings.Join(settings.Checks, ", ")
 	}
+	if must := mustSucceed(w.facts(n.Server).Actions); len(must) > 0 {
+		success = "actions succeed: " + strings.Join(must, ", ") + "; " + success
+	}
 	span := w.spans[n.Server]
 	return w.add(protocol.RunbookStep{
 		What: w.words.server + n.Server, Server: n.Server, After: after, Who: who, Begin: w.out.Start.Add(span.Begin), End: w.out.Start.Add(span.End), Success: success,
 		Back: w.words.way(n.unit(), n.Server),
 	})
+}
+
+func mustSucceed(actions []protocol.ActionSettings) (names []string) {
+	for _, a := range actions {
+		if a.MustSucceed {
+			names = append(names, a.Name)
+		}
+	}
+	return names
 }
 
 // downtimes writes how long each server, each application and the wave are down: of several servers from the first fence to the last check.

@@ -178,6 +178,7 @@ func printJob(env Env, job protocol.Job) error {
 			p.line("  %s: %s %s: %s", s.Server, f.Severity, f.Code, oneLine(f.Message))
 		}
 		tellScripts(&p, "  "+s.Server+": ", s.Scripts)
+		tellActions(&p, "  "+s.Server+": ", s.Actions)
 		for _, ch := range s.Changes {
 			p.line("  %s: %s %s: %s", s.Server, ch.Action, ch.Path, oneLine(ch.Reason))
 		}

@@ -108,6 +108,9 @@ func serverFacts(s protocol.ReportServer) [][2]string {
 		}
 		out = append(out, [2]string{"target", target})
 	}
+	for _, a := range s.Actions {
+		out = append(out, [2]string{"action", a.Name + ": " + actionWords(a)})
+	}
 	for _, st := range s.Steps {
 		if st.Name == protocol.JobStepCheck && st.Status != protocol.StepNotStarted {
 			out = append(out, [2]string{"checks", strings.TrimSuffix(string(st.Status)+": "+oneLine(st.Detail), ": ")})

@@ -122,17 +122,21 @@ func (f *fake) rolledBack(ctx context.Context) (protocol.Report, error) {
 			{
 				JobServer: protocol.JobServer{
 					Server: "db-1", Status: protocol.StepSucceeded, Verified: epoch, Guest: &protocol.Guest{OS: "Debian 12", Kernel: "6.1.0-28-amd64", BootMode: "uefi"},
-					Data:     map[string]string{"point": "p-1", "instance": "i-1", "image": "ami-1", "address": "10.0.0.5"},
-					Steps:    []protocol.JobStep{step("fence", protocol.StepSucceeded, 0, 2*time.Second, "hook ended"), step("check", protocol.StepSucceeded, 6*time.Minute, 7*time.Minute, "ssh, db|page")},
-					Changes:  []protocol.Change{{Path: "/etc/fstab", Action: "edit", Reason: "devices by UUID", Before: "aa", After: "bb"}, {Path: "/etc/new", Action: "create", Reason: "made", After: "cc"}},
-					Scripts:  []protocol.ScriptRun{{Name: "rename", Phase: protocol.ScriptAfterConversion, Outcome: protocol.ScriptSucceeded, Seconds: 2}},
+					Data:    map[string]string{"point": "p-1", "instance": "i-1", "image": "ami-1", "address": "10.0.0.5"},
+					Steps:   []protocol.JobStep{step("fence", protocol.StepSucceeded, 0, 2*time.Second, "hook ended"), step("check", protocol.StepSucceeded, 6*time.Minute, 7*time.Minute, "ssh, db|page")},
+					Changes: []protocol.Change{{Path: "/etc/fstab", Action: "edit", Reason: "devices by UUID", Before: "aa", After: "bb"}, {Path: "/etc/new", Action: "create", Reason: "made", After: "cc"}},
+					Scripts: []protocol.ScriptRun{{Name: "rename", Phase: protocol.ScriptAfterConversion, Outcome: protocol.ScriptSucceeded, Seconds: 2}},
+					Actions: []protocol.ActionRun{
+						{Name: "join", MustSucceed: true, Outcome: protocol.ScriptSucceeded, Seconds: 2},
+						{Name: "warm", Outcome: protocol.ScriptTimedOut, Problem: "it has not ended within 10m0s, and was killed"},
+					},
 					Findings: []protocol.Finding{{Severity: protocol.SeverityInfo, Code: protocol.FindingCardNames, Message: "ens5"}},
 				},
 				Application: "shop", Outcome: protocol.OutcomeCommitted, Took: 8 * time.Minute,
 				Point: &protocol.Point{ID: "p-1", Grade: protocol.GradeFilesystem, Taken: created.Add(10 * time.Second), Frozen: 31 * time.Millisecond, Fenced: true, Snapshots: []string{"snap-1", "snap-2"}},
 			},
 			{
-				JobServer: protocol.JobServer{Server: "web-1", Status: protocol.StepFailed, Data: map[string]string{"point": "p-2"}, Steps: []protocol.JobStep{failed}, Problem: problem},
+				JobServer: protocol.JobServer{Server: "web-1", Status: protocol.StepFailed, Actions: []protocol.ActionRun{{Name: "join", Began: created}}, Data: map[string]string{"point": "p-2"}, Steps: []protocol.JobStep{failed}, Problem: problem},
 				Outcome:   protocol.OutcomeRolledBack, Took: 9 * time.Minute,
 			},
 		},

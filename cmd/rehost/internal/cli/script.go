@@ -55,6 +55,41 @@ func readScript(path string) (string, error) {
 	return string(content), nil
 }
 
+// tellActions prints how actions on a target went, with what they said.
+func tellActions(p *printer, indent string, runs []protocol.ActionRun) {
+	for _, a := range runs {
+		p.line("%saction %s: %s", indent, oneLine(a.Name), actionWords(a))
+		said(p, indent, a.Output)
+	}
+}
+
+// actionWords say how an action went.
+func actionWords(a protocol.ActionRun) string {
+	words := string(a.Outcome)
+	switch {
+	case a.Outcome == "":
+		return "begun at " + utc(a.Began) + ", and no end is recorded"
+	case a.Problem != "":
+		words += ": " + oneLine(a.Problem)
+	default:
+		words += fmt.Sprintf(", exit code %d, after %.1f s", a.Code, a.Seconds)
+	}
+	if a.Outcome != protocol.ScriptSucceeded && !a.MustSucceed {
+		words = "warning, as it need not succeed: " + words
+	}
+	return words
+}
+
+// said prints what a program said, line by line.
+func said(p *printer, indent, text string) {
+	if text == "" {
+		return
+	}
+	for l := range strings.SplitSeq(text, "\n") {
+		p.line("%s    %s", indent, oneLine(l))
+	}
+}
+
 // tellScripts prints how scripts went, with what they said.
 func tellScripts(p *printer, indent string, scripts []protocol.ScriptRun) {
 	for _, s := range scripts {
@@ -63,11 +98,6 @@ func tellScripts(p *printer, indent string, scripts []protocol.ScriptRun) {
 			line += fmt.Sprintf(", exit code %d, after %.1f s", s.Code, s.Seconds)
 		}
 		p.line("%s", line)
-		if s.Output == "" {
-			continue
-		}
-		for l := range strings.SplitSeq(s.Output, "\n") {
-			p.line("%s    %s", indent, oneLine(l))
-		}
+		said(p, indent, s.Output)
 	}
 }

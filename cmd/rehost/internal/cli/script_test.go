@@ -23,3 +23,17 @@ func TestScriptsAreToldWithWhatTheySaid(t *testing.T) {
 		t.Errorf("got\n%q, want\n%q", got, want)
 	}
 }
+
+func TestActionsAreToldWithWhatTheySaid(t *testing.T) {
+	var p printer
+	tellActions(&p, "  web-1: ", []protocol.ActionRun{
+		{Name: "join", MustSucceed: true, Outcome: protocol.ScriptFailed, Code: 3, Seconds: 1.25, Output: "no such domain\nbye\x1b"},
+		{Name: "warm", Outcome: protocol.ScriptUnknown, Problem: "the connection was lost"},
+	})
+	want := "  web-1: action join: failed, exit code 3, after 1.2 s\n  web-1:     no such domain\n  web-1:     bye" + oneLine("\x1b") + "\n" +
+		"  web-1: action warm: warning, as it need not succeed: unknown: the connection was lost\n"
+	var out bytes.Buffer
+	if err := p.flush(&out); err != nil || out.String() != want {
+		t.Errorf("got %q, want %q, %v", out.String(), want, err)
+	}
+}

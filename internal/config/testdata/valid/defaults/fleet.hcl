@@ -10,6 +10,10 @@ check "01-screen" {
   kind = "console"
 }
 
+action "join" {
+  content = "#!/bin/sh\n"
+}
+
 server "a" {
   checks = [check.web, check["01-screen"]]
 }

@@ -1,5 +1,0 @@
-replication "default" {}
-launch "default" {}
-action "patch" {
-  command = "yum update"
-}
