@@ -40,6 +40,7 @@ type Bucket[T any] struct {
 	slots   chan struct{}            // of writes under way
 	note    func(before T, after *T) // adds to a record what a change of it says; nil: nothing
 	changed func(key string)         // nil: nobody asks
+	may     func() error             // says that records may be written, or why not
 
 	mu      sync.Mutex
 	entries map[string]entry[T]
@@ -62,7 +63,7 @@ func NewBucket[T any](ctx context.Context, js jetstream.JetStream, name string) 
 }
 
 func newBucket[T any](name string, kv jetstream.KeyValue) *Bucket[T] {
-	return &Bucket[T]{name: name, kv: kv, ready: make(chan struct{}), slots: make(chan struct{}, maxWrites), entries: map[string]entry[T]{}}
+	return &Bucket[T]{name: name, kv: kv, ready: make(chan struct{}), slots: make(chan struct{}, maxWrites), may: func() error { return nil }, entries: map[string]entry[T]{}}
 }
 
 // Run keeps the mirror until ctx ends.
@@ -108,6 +109,9 @@ func (b *Bucket[T]) Ready() <-chan struct{} { return b.ready }
 // Follow makes the bucket call changed with the key of each record that it learns of, there from the start or changed, after the
 // mirror has it. It must return at once. Call it before Run.
 func (b *Bucket[T]) Follow(changed func(key string)) { b.changed = changed }
+
+// only makes the bucket write no record unless may says nil.
+func (b *Bucket[T]) only(may func() error) { b.may = may }
 
 // places are those of writes: who has all of them keeps everybody from writing.
 func (b *Bucket[T]) places() chan struct{} { return b.slots }
@@ -331,6 +335,9 @@ func (b *Bucket[T]) write(ctx context.Context, do func() (uint64, error)) (uint6
 		return 0, context.Cause(ctx)
 	}
 	defer func() { <-b.slots }()
+	if err := b.may(); err != nil {
+		return 0, err
+	}
 	return do()
 }
 
@@ -347,16 +354,15 @@ func (b *Bucket[T]) refresh(ctx context.Context, key string) error {
 	return nil
 }
 
-// Delete removes a record; a missing one is no error.
+// Delete removes a record as this process knows it; a missing one is no error, and one that others have changed meanwhile is.
 func (b *Bucket[T]) Delete(ctx context.Context, key string) error {
-	if _, ok := b.lookup(key); !ok {
+	e, ok := b.lookup(key)
+	if !ok {
 		return nil
 	}
-	if _, err := b.write(ctx, func() (uint64, error) { return 0, b.kv.Delete(ctx, key) }); err != nil {
+	if _, err := b.write(ctx, func() (uint64, error) { return 0, b.kv.Delete(ctx, key, jetstream.LastRevision(e.revision)) }); err != nil {
 		return fmt.Errorf("delete %s in %s: %w", key, b.name, err)
 	}
-	if e, ok := b.lookup(key); ok {
-		b.remember(key, e.revision+1, nil) // at most the tombstone's revision
-	}
+	b.remember(key, e.revision+1, nil) // at most the tombstone's revision
 	return nil
 }

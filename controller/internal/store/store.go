@@ -79,10 +79,18 @@ type bucket interface {
 	Run(ctx context.Context) error
 	Ready() <-chan struct{}
 	places() chan struct{}
+	only(may func() error)
 }
 
 func (s *Store) all() []bucket {
 	return []bucket{s.Servers, s.Points, s.Jobs, s.Fleet, s.Staging, s.Enrolments, s.Told, s.Webhooks, s.Operators, s.Approvals}
+}
+
+// Only makes the store write no record unless may says nil, asked just before each write. Call it before anything is written.
+func (s *Store) Only(may func() error) {
+	for _, b := range s.all() {
+		b.only(may)
+	}
 }
 
 // Run keeps all mirrors until ctx ends.
