@@ -6,6 +6,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"rehost/controller/internal/account"
+	"rehost/controller/internal/lease"
 	"rehost/controller/internal/operator"
 	"rehost/controller/internal/point"
 	"rehost/controller/internal/staging"
@@ -24,6 +25,7 @@ type Config struct {
 	Listen          string       // host:port of the embedded bus
 	Hosts           []string     // further names under which clients reach the bus
 	External        *bus.Context // a bus that others run; nil: the embedded one
+	Alone           bool         // no other controller can be at the external bus; beside an embedded one there never is
 	ReplicaBus      []string     // the bus's URLs as replication servers reach it; empty: as everyone
 	OperatorContext string       // file for the operator's context; empty: operator.json in Dir
 	JobServers      int          // worked on by all jobs at once; 0: 20
@@ -52,6 +54,8 @@ type Timing struct {
 	PointHeld  time.Duration // from a point's order until the replica stands still at it
 	PointTaken time.Duration // from there until the cloud has created the snapshots
 
+	Lease time.Duration // how long a controller leads that is not heard of; the same for all of a fleet
+
 	WayBack time.Duration // before a cutover's deadline, beside the time that a release of a source was seen to take
 
 	SnapshotRead time.Duration // how long the cloud may take to show a range of a snapshot to an agent, which waits for 30 s
@@ -62,7 +66,7 @@ func DefaultTiming() Timing {
 	return Timing{
 		Tick: 500 * time.Millisecond, Poll: 250 * time.Millisecond, Retry: 2 * time.Second, AgentLost: 15 * time.Second,
 		ReplicaLost: 15 * time.Second, ReplicaRelease: 2 * time.Minute, ReplicaBoot: 10 * time.Minute, Lasting: 10 * time.Second, PointHeld: 10 * time.Minute,
-		PointTaken: 2 * time.Minute, SnapshotRead: 20 * time.Second, WayBack: 30 * time.Second,
+		PointTaken: 2 * time.Minute, SnapshotRead: 20 * time.Second, Lease: lease.DefaultLasts, WayBack: 30 * time.Second,
 	}
 }
 
@@ -80,6 +84,7 @@ func (t *Timing) fill() {
 		{&t.PointHeld, &d.PointHeld},
 		{&t.PointTaken, &d.PointTaken},
 		{&t.SnapshotRead, &d.SnapshotRead},
+		{&t.Lease, &d.Lease},
 		{&t.WayBack, &d.WayBack},
 	} {
 		if *f.value == 0 {
@@ -101,7 +106,9 @@ type Cloud interface {
 type Deps struct {
 	Logger hclog.Logger
 	Cloud  Cloud              // nil: opened from Config.Cloud
-	Ready  func(protocol.Bus) // called once, when the controller answers; may be nil
+	Ready  func(protocol.Bus) // called when the controller answers; of several, when it begins to lead; may be nil
+	// Waits is called when another controller leads; may be nil.
+	Waits func(leader protocol.Lease)
 	// Authority makes identities for a bus that others run; nil: then nobody can enrol there.
 	Authority *broker.Authority
 }

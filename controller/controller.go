@@ -25,6 +25,7 @@ import (
 	"rehost/controller/internal/audit"
 	"rehost/controller/internal/backup"
 	"rehost/controller/internal/event"
+	"rehost/controller/internal/lease"
 	"rehost/controller/internal/observe"
 	"rehost/controller/internal/operator"
 	"rehost/controller/internal/point"
@@ -65,13 +66,14 @@ type controller struct {
 	events    *event.Publisher
 	webhooks  *webhook.Webhooks
 	lasting   observe.Lasting
+	term      *lease.Term
 	orders    orders
 	looks     *looks
 	shares    shares
 }
 
 // Run is the controller: it blocks until ctx ends or the bus is lost for good. Running jobs
-// stay where they are, and the next Run goes on with them.
+// stay where they are, and the next Run goes on with them. Of several controllers at a bus that others run, one leads and the others stand by.
 func Run(ctx context.Context, cfg Config, deps Deps) error {
 	cfg.Timing.fill()
 	if cfg.Name == "" {
@@ -91,12 +93,23 @@ func Run(ctx context.Context, cfg Config, deps Deps) error {
 	if server != nil {
 		defer server.Close()
 	}
+	if cfg.External == nil || cfg.Alone {
+		return lead(ctx, cfg, deps, at, authority, server, nil)
+	}
+	return stand(ctx, cfg, deps, at)
+}
+
+// lead is the controller for one term. Everything in it is made anew: nothing of an earlier term is left in the process.
+func lead(ctx context.Context, cfg Config, deps Deps, at bus.Context, authority *broker.Authority, server *broker.Server, term *lease.Term) error {
 	if deps.Cloud == nil {
 		if authority != nil {
-			if cfg.Cloud.Fleet, err = authority.Fleet(); err != nil {
+			fleet, err := authority.Fleet()
+			if err != nil {
 				return err
 			}
+			cfg.Cloud.Fleet = fleet
 		}
+		cfg.Cloud.May = term.Check
 		client, err := cloud.Open(ctx, cfg.Cloud)
 		if err != nil {
 			return err
@@ -108,6 +121,11 @@ func Run(ctx context.Context, cfg Config, deps Deps) error {
 		return err
 	}
 	defer nc.Close()
+	defer context.AfterFunc(ctx, func() {
+		if errors.Is(context.Cause(ctx), lease.ErrOver) {
+			nc.Close() // what is on its way comes too late
+		}
+	})()
 	js, err := jetstream.New(nc)
 	if err != nil {
 		return fmt.Errorf("open jetstream: %w", err)
@@ -116,6 +134,7 @@ func Run(ctx context.Context, cfg Config, deps Deps) error {
 	if err != nil {
 		return err
 	}
+	st.Only(term.Check)
 	log, err := audit.Open(ctx, js, deps.Logger.Named("audit"))
 	if err != nil {
 		return err
@@ -124,8 +143,27 @@ func Run(ctx context.Context, cfg Config, deps Deps) error {
 	if err != nil {
 		return err
 	}
-	c := wire(cfg, deps, at.Bus, authority, server, nc, js, st, log, events)
+	c := wire(cfg, deps, at.Bus, authority, server, nc, js, st, log, events, term)
 	return c.run(ctx, deps.Ready)
+}
+
+// RunBus is the bus alone, for controllers that run elsewhere. It blocks until ctx ends.
+func RunBus(ctx context.Context, cfg Config, deps Deps) error {
+	release, err := lockDir(ctx, cfg.Dir, lockPatience)
+	if err != nil {
+		return fmt.Errorf("be the only one who uses %s: %w", cfg.Dir, err)
+	}
+	defer func() { _ = release() }() // it ends with the process at the latest
+	at, _, server, err := openBus(ctx, cfg, deps)
+	if err != nil {
+		return err
+	}
+	defer server.Close()
+	if deps.Ready != nil {
+		deps.Ready(at.Bus)
+	}
+	<-ctx.Done()
+	return nil
 }
 
 // openBus starts the embedded bus, or takes the one that others run; then there is no server.
@@ -166,18 +204,19 @@ func saveOperator(cfg Config, server *broker.Server) error {
 	return bus.SaveContext(path, bus.Context{Bus: server.Bus(), Identity: id})
 }
 
-func wire(cfg Config, deps Deps, at protocol.Bus, authority *broker.Authority, server *broker.Server, nc *nats.Conn, js jetstream.JetStream, st *store.Store, log *audit.Log, events *event.Publisher) *controller {
+func wire(cfg Config, deps Deps, at protocol.Bus, authority *broker.Authority, server *broker.Server, nc *nats.Conn, js jetstream.JetStream, st *store.Store, log *audit.Log, events *event.Publisher, term *lease.Term) *controller {
 	t := cfg.Timing
 	c := &controller{
 		cfg: cfg, logger: deps.Logger, authority: authority, bus: at, nc: nc, store: st, cloud: deps.Cloud, audit: log, reports: observe.NewReports(), looks: newLooks(),
 		events: events, webhooks: webhook.New(cfg.Webhooks, js, st, deps.Logger.Named("webhook")), lasting: observe.Lasting{For: t.Lasting},
+		term: term,
 	}
 	forReplicas := at
 	if len(cfg.ReplicaBus) > 0 {
 		forReplicas.Servers = cfg.ReplicaBus
 	}
 	c.staging = staging.New(staging.Config{Retry: t.Retry, ReplicaLost: t.ReplicaLost, Release: t.ReplicaRelease, ReplicaBoot: t.ReplicaBoot, AgentGone: t.AgentLost, Poll: t.Poll},
-		st, c.reports, deps.Cloud, &streams{js: js, authority: authority, bus: forReplicas}, deps.Logger.Named("staging"))
+		st, c.reports, deps.Cloud, &streams{js: js, authority: authority, bus: forReplicas, may: term.Check}, deps.Logger.Named("staging"))
 	c.points = point.New(point.Config{HeldWithin: t.PointHeld, TakenWithin: t.PointTaken, ReadWithin: t.SnapshotRead}, st, c.reports, deps.Cloud, deps.Logger.Named("point"))
 	c.barrier = barrier.New(c.points.Members)
 	c.account = account.New(deps.Cloud, c.known)
@@ -192,7 +231,7 @@ func wire(cfg Config, deps Deps, at protocol.Bus, authority *broker.Authority, s
 	if server != nil {
 		revoker = server
 	}
-	c.desk = operator.NewDesk(operator.Config{LostAfter: t.AgentLost, ReplicaLost: t.ReplicaLost, Bus: at}, st, c.reports, c.runner, c.points, c.staging, deps.Cloud, c.account, log, cuts, events, tokens, revoker)
+	c.desk = operator.NewDesk(operator.Config{LostAfter: t.AgentLost, ReplicaLost: t.ReplicaLost, Bus: at, Leader: term.Lease()}, st, c.reports, c.runner, c.points, c.staging, deps.Cloud, c.account, log, cuts, events, tokens, revoker)
 	return c
 }
 
@@ -222,6 +261,9 @@ func (c *controller) known(server string) account.Known {
 func (c *controller) run(ctx context.Context, ready func(protocol.Bus)) error {
 	group, ctx := errgroup.WithContext(ctx)
 	endpoints := c.endpoints()
+	for i := range endpoints {
+		endpoints[i] = endpoints[i].Only(c.term.Check)
+	}
 	group.Go(func() error { return c.store.Run(ctx) })
 	group.Go(func() error {
 		if err := c.store.WaitReady(ctx); err != nil {
@@ -268,13 +310,20 @@ type streams struct {
 	js        jetstream.JetStream
 	authority *broker.Authority
 	bus       protocol.Bus
+	may       func() error // says that streams may be changed, or why not
 }
 
 func (s *streams) EnsureStream(ctx context.Context, server, generation string, maxBytes int64) error {
+	if err := s.may(); err != nil {
+		return err
+	}
 	return bus.EnsureStream(ctx, s.js, server, generation, maxBytes)
 }
 
 func (s *streams) DeleteStream(ctx context.Context, server, generation string) error {
+	if err := s.may(); err != nil {
+		return err
+	}
 	return bus.DeleteStream(ctx, s.js, server, generation)
 }
 

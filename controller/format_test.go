@@ -36,7 +36,7 @@ func TestRecordsOfANewerVersionAreLeftAlone(t *testing.T) {
 				t.Fatal(err)
 			}
 			external := bustest.Context(t, w.bus, protocol.RoleController, "main")
-			err = Run(t.Context(), Config{External: &external}, Deps{Logger: hclog.NewNullLogger(), Cloud: w.cloud})
+			err = Run(t.Context(), Config{External: &external, Alone: true}, Deps{Logger: hclog.NewNullLogger(), Cloud: w.cloud})
 			if err == nil || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), "v99.0.0") || !strings.Contains(hint.Of(err), "newer") {
 				t.Fatalf("got %v, hint %q", err, hint.Of(err))
 			}

@@ -306,15 +306,23 @@ func request[Req, Reply any](ctx context.Context, nc *nats.Conn, subject string,
 // controller starts a controller and returns how to stop it.
 func (w *world) controller(parent context.Context) (stop func()) {
 	w.t.Helper()
+	return w.play(parent, Config{Alone: true})
+}
+
+// play starts a controller with the world's timing, and returns how to stop it. It answers then, or stands by.
+func (w *world) play(parent context.Context, cfg Config) (stop func()) {
+	w.t.Helper()
 	ctx, cancel := context.WithCancel(parent)
 	external := bustest.Context(w.t, w.bus, protocol.RoleController, "main")
-	cfg := Config{External: &external, GateCommands: w.gateCommands, Webhooks: w.webhooks, Timing: Timing{
-		Lasting: 20 * time.Millisecond, Tick: 20 * time.Millisecond, Poll: 10 * time.Millisecond, Retry: 20 * time.Millisecond, AgentLost: 3 * time.Second, ReplicaLost: lost, ReplicaRelease: 2 * time.Second, PointHeld: 10 * time.Second, PointTaken: w.taken, SnapshotRead: w.read, WayBack: time.Second,
-	}}
+	cfg.External, cfg.GateCommands, cfg.Webhooks = &external, w.gateCommands, w.webhooks
+	cfg.Timing = Timing{
+		Lasting: 20 * time.Millisecond, Tick: 20 * time.Millisecond, Poll: 10 * time.Millisecond, Retry: 20 * time.Millisecond, AgentLost: 3 * time.Second, ReplicaLost: lost, ReplicaRelease: 2 * time.Second, PointHeld: 10 * time.Second, PointTaken: w.taken, SnapshotRead: w.read, WayBack: time.Second, Lease: cfg.Timing.Lease,
+	}
 	ready, ended := make(chan struct{}), make(chan error, 1)
-	log := hclog.New(&hclog.LoggerOptions{Output: w.t.Output(), Level: hclog.Debug, DisableTime: true})
+	once := sync.OnceFunc(func() { close(ready) })
+	log := hclog.New(&hclog.LoggerOptions{Name: cfg.Name, Output: w.t.Output(), Level: hclog.Debug, DisableTime: true})
 	go func() {
-		ended <- Run(ctx, cfg, Deps{Logger: log, Cloud: w.cloud, Authority: w.bus.Authority(), Ready: func(protocol.Bus) { close(ready) }})
+		ended <- Run(ctx, cfg, Deps{Logger: log, Cloud: w.cloud, Authority: w.bus.Authority(), Ready: func(protocol.Bus) { once() }, Waits: func(protocol.Lease) { once() }})
 	}()
 	select {
 	case <-ready:

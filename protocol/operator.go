@@ -391,7 +391,8 @@ type VersionRequest struct{}
 // Reads implements [Reader].
 func (VersionRequest) Reads() bool { return true }
 
-// VersionReply says which build the controller is.
+// VersionReply says which build the controller is, and since when it leads if it is one of several.
 type VersionReply struct {
 	Version string `json:"version"`
+	Leader  *Lease `json:"leader,omitempty"`
 }

@@ -99,7 +99,10 @@ const (
 	BucketApprovals   = "rehost_approvals"   // key: wave.role.operator; value: [Approval]
 )
 
-// Buckets lists every bucket.
+// BucketLease has which controller leads, when there may be several: key [LeaseKey], value [Lease]. It is nobody's record of the fleet: no backup has it.
+const BucketLease = "rehost_lease"
+
+// Buckets lists every bucket of records.
 var Buckets = []string{
 	BucketServers, BucketPoints, BucketJobs, BucketFleet, BucketStaging, BucketCheckpoints, BucketEnrolments,
 	BucketTold, BucketWebhooks,

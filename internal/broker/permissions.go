@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"slices"
+
 	"github.com/nats-io/jwt/v2"
 
 	"rehost/internal/bus"
@@ -59,7 +61,7 @@ var grants = []grant{
 // "block streams" cannot be allowed by their prefix: all streams are, and the others are denied one by one.
 func recordsAPI() []string {
 	var all []string
-	for _, bucket := range protocol.Buckets {
+	for _, bucket := range append(slices.Clone(protocol.Buckets), protocol.BucketLease) {
 		stream := "KV_" + bucket
 		all = append(all, "$JS.API.STREAM.PURGE."+stream)
 		if bucket == protocol.BucketCheckpoints {

@@ -64,6 +64,7 @@ type Endpoint struct {
 	handle  func(ctx context.Context, body []byte) (any, error)
 	later   func(ctx context.Context, body []byte, reply func(any)) error // instead of handle
 	slots   chan struct{}                                                 // of requests that are handled at once; nil: one after the other
+	may     func() error                                                  // requests are left unanswered when it says an error; nil: none is
 }
 
 // Around makes fn handle the endpoint's requests: it gets the request as it came, and next, which is what handles it otherwise.
@@ -78,6 +79,12 @@ func (e Endpoint) Around(fn func(ctx context.Context, body []byte, next func() (
 // AtOnce lets an endpoint handle up to n requests at once, for what waits for somebody else. The others wait in their order.
 func (e Endpoint) AtOnce(n int) Endpoint {
 	e.slots = make(chan struct{}, n)
+	return e
+}
+
+// Only leaves requests unanswered that come when may says an error: somebody else answers them.
+func (e Endpoint) Only(may func() error) Endpoint {
+	e.may = may
 	return e
 }
 
@@ -131,15 +138,19 @@ func HandleLater[Req, Reply any](name, subject string, fn func(ctx context.Conte
 	}}
 }
 
-// Serve answers requests on all endpoints until ctx ends. It returns when it listens; each endpoint
+// Serve answers requests on all endpoints until ctx ends. It returns when it listens. There is no queue group: of two services that listen, each gets each
+// request, and one that hangs takes none away from the other. Each endpoint
 // handles one request at a time, unless it says otherwise ([Endpoint.AtOnce]). The service ends with ctx or with the connection.
 func Serve(ctx context.Context, nc *nats.Conn, log hclog.Logger, name string, endpoints ...Endpoint) error {
-	svc, err := micro.AddService(nc, micro.Config{Name: name, Version: "1.0.0", Description: "rehost " + name})
+	svc, err := micro.AddService(nc, micro.Config{Name: name, Version: "1.0.0", Description: "rehost " + name, QueueGroupDisabled: true})
 	if err != nil {
 		return fmt.Errorf("start service %s: %w", name, err)
 	}
 	for _, e := range endpoints {
 		handler := micro.HandlerFunc(func(r micro.Request) {
+			if e.may != nil && e.may() != nil {
+				return
+			}
 			if e.slots == nil {
 				answer(ctx, log, nc.MaxPayload(), e, r)
 				return

@@ -42,6 +42,15 @@ func EnsureBuckets(ctx context.Context, js jetstream.JetStream) error {
 	return nil
 }
 
+// EnsureLease makes sure that there is a bucket for the lease of the controller that leads.
+func EnsureLease(ctx context.Context, js jetstream.JetStream) (jetstream.KeyValue, error) {
+	kv, err := js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: protocol.BucketLease, Storage: jetstream.FileStorage, Metadata: metadata()})
+	if err != nil {
+		return nil, fmt.Errorf("ensure bucket %s: %w", protocol.BucketLease, err)
+	}
+	return kv, nil
+}
+
 // The audit log forgets its oldest entries when one of these bounds is met.
 const (
 	AuditAge   = 400 * 24 * time.Hour // a year, and the audit after it

@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/servicequotas"
+	"github.com/aws/smithy-go/middleware"
 	"github.com/hashicorp/go-hclog"
 
 	"rehost/internal/hint"
@@ -41,6 +42,7 @@ type Config struct {
 	MaxBackoff      time.Duration // the longest pause before a call is repeated; 0: 20 s
 	Logger          hclog.Logger  // nil: none
 	HTTPClient      *http.Client  // for calls of EC2; nil: the SDK's
+	May             func() error  `json:"-"` // says that calls may be made, or why not, before each try of each call; nil: they may
 }
 
 // Client speaks to one region of one account. It is safe for concurrent use.
@@ -88,6 +90,9 @@ func Open(ctx context.Context, cfg Config) (*Client, error) {
 	if sdk.Region == "" {
 		return nil, hint.New("no region for the cloud", "set `region` in the controller's cloud block, or AWS_REGION")
 	}
+	if cfg.May != nil {
+		sdk.APIOptions = append(sdk.APIOptions, only(cfg.May))
+	}
 	wallet := newWallet(&sdk, cfg, opts)
 	c := &Client{region: sdk.Region, fleet: cfg.Fleet, pace: newPace(cfg.MaxBackoff, sdk.RetryMode), poll: cfg.Poll, logger: cfg.Logger}
 	if c.logger == nil {
@@ -118,6 +123,20 @@ func Open(ctx context.Context, cfg Config) (*Client, error) {
 	c.kms = kms.NewFromConfig(sdk, func(o *kms.Options) { o.Retryer = c.pace })
 	c.servicequotas = servicequotas.NewFromConfig(sdk, func(o *servicequotas.Options) { o.Retryer = c.pace })
 	return c, nil
+}
+
+// only makes each try of a call ask whether it may be made, last of all before it is sent.
+func only(may func() error) func(*middleware.Stack) error {
+	return func(stack *middleware.Stack) error {
+		return stack.Finalize.Add(middleware.FinalizeMiddlewareFunc("rehost.Only", func(
+			ctx context.Context, in middleware.FinalizeInput, next middleware.FinalizeHandler,
+		) (out middleware.FinalizeOutput, meta middleware.Metadata, err error) {
+			if err := may(); err != nil {
+				return out, meta, err
+			}
+			return next.HandleFinalize(ctx, in)
+		}), middleware.After)
+	}
 }
 
 // Check makes one harmless call, so that a wrong endpoint or wrong credentials are found early.

@@ -96,7 +96,7 @@ func (w *world) startCloud(faults localcloud.Faults) localcloud.Info {
 func (w *world) controller() {
 	ctx, cancel := context.WithCancel(context.Background())
 	external := bustest.Context(w.t, w.bus, protocol.RoleController, "main")
-	cfg := controller.Config{External: &external, Timing: controller.Timing{
+	cfg := controller.Config{External: &external, Alone: true, Timing: controller.Timing{
 		Tick: 50 * time.Millisecond, Poll: 50 * time.Millisecond, Retry: 100 * time.Millisecond, AgentLost: 10 * time.Second,
 	}}
 	log := hclog.New(&hclog.LoggerOptions{Output: w.t.Output(), Level: hclog.Info})

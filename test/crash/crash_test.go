@@ -15,20 +15,25 @@ import (
 
 // TestJobsSurviveAKillAtEveryBoundary kills the controller after each change that it makes in the cloud, before it can record it,
 // and after each record that it writes, throughout a test launch and a cutover of three servers.
-func TestJobsSurviveAKillAtEveryBoundary(t *testing.T) { survive(t, false, 60) }
+func TestJobsSurviveAKillAtEveryBoundary(t *testing.T) { survive(t, cast{}, 60) }
 
 // TestJobsSurviveKillsOfTheBusToo has the bus in the controller, which is killed with it. Who watches the records has to find the next bus
 // first, so it is killed less often.
-func TestJobsSurviveKillsOfTheBusToo(t *testing.T) { survive(t, true, 15) }
+func TestJobsSurviveKillsOfTheBusToo(t *testing.T) { survive(t, cast{own: true}, 15) }
+
+// TestJobsSurviveKillsOfTheLeader has two controllers: the one that leads is killed, or stands still until the other one has led for a while.
+func TestJobsSurviveKillsOfTheLeader(t *testing.T) {
+	survive(t, cast{names: []string{"one", "two"}}, 60)
+}
 
 // survive kills at least so many controllers in each of the jobs.
-func survive(t *testing.T, ownBus bool, kills int) {
+func survive(t *testing.T, c cast, kills int) {
 	t.Helper()
 	if os.Getenv("REHOST_CRASH") == "" {
 		t.Skip("takes minutes: make crash")
 	}
 	servers := []string{"web-1", "web-2", "web-3"}
-	w := newWorld(t, fleet(servers), ownBus)
+	w := newWorld(t, fleet(servers), c)
 	for _, stage := range []struct {
 		kind protocol.JobKind
 		then protocol.Lifecycle

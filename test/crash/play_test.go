@@ -44,17 +44,22 @@ type stage struct {
 	Dir      string       // of the controller
 	Listen   string       // its own bus
 	External *bus.Context // the bus beside it, when it has none
+	Alone    bool         // it is the only controller there
 	Cloud    cloud.Config // without what is no text
 }
 
 // config makes the controller as impatient as its tests.
 func (s stage) config() controller.Config {
 	return controller.Config{
-		Dir: s.Dir, Listen: s.Listen, External: s.External, Cloud: s.Cloud, Timing: controller.Timing{
-			Tick: 50 * time.Millisecond, Poll: 50 * time.Millisecond, Retry: 50 * time.Millisecond, AgentLost: time.Minute, ReplicaLost: time.Minute,
+		Name: os.Getenv(nameVariable), Dir: s.Dir, Listen: s.Listen, External: s.External, Alone: s.Alone, Cloud: s.Cloud, Timing: controller.Timing{
+			Lease: lease,
+			Tick:  50 * time.Millisecond, Poll: 50 * time.Millisecond, Retry: 50 * time.Millisecond, AgentLost: time.Minute, ReplicaLost: time.Minute,
 		},
 	}
 }
+
+// nameVariable has the name of a controller.
+const nameVariable = "REHOST_CRASH_NAME"
 
 const stageFile = "stage.json"
 

@@ -26,12 +26,20 @@ func wave() protocol.Fleet {
 
 // TestAWaveSurvivesAKillAtEveryBoundary: the application whose check fails is rolled back, the others are committed, and once the check is gone the
 // same wave cuts over what is left.
-func TestAWaveSurvivesAKillAtEveryBoundary(t *testing.T) {
+func TestAWaveSurvivesAKillAtEveryBoundary(t *testing.T) { surviveWave(t, cast{}) }
+
+// TestAWaveSurvivesKillsOfTheLeader is the same wave with two controllers.
+func TestAWaveSurvivesKillsOfTheLeader(t *testing.T) {
+	surviveWave(t, cast{names: []string{"one", "two"}})
+}
+
+func surviveWave(t *testing.T, c cast) {
+	t.Helper()
 	if os.Getenv("REHOST_CRASH") == "" {
 		t.Skip("takes minutes: make crash")
 	}
 	f := wave()
-	w := newWorld(t, f, false)
+	w := newWorld(t, f, c)
 	shop, others := []string{"db-1", "web-1", "web-2"}, []string{"mx-1", "mx-2", "crm-1"}
 	for _, server := range append(slices.Clone(shop), others...) {
 		req := protocol.ChangeRequest{Selection: protocol.Selection{Servers: []string{server}}, Action: protocol.ActionReady, Reason: "tested by hand"}

@@ -18,6 +18,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -48,23 +49,34 @@ type world struct {
 	operator *nats.Conn
 	made     *ledger
 
-	mu      sync.Mutex // guards the fields beneath
-	child   *exec.Cmd
-	dying   bool // no further controller is started
-	mortal  bool
-	kills   int
-	seen    map[string]bool // boundaries at which it was killed
-	stopped chan struct{}
+	mu       sync.Mutex           // guards the fields beneath
+	children map[string]*exec.Cmd // controllers, by name
+	leader   string               // name of the one that leads
+	dying    bool                 // no further controller is started
+	mortal   bool
+	kills    int
+	stalls   int
+	seen     map[string]bool // boundaries at which it was killed
+	stopped  sync.WaitGroup
 }
 
-// newWorld brings servers to where they can be tested. own: the controller runs its bus itself, which is then killed with it.
-func newWorld(t *testing.T, f protocol.Fleet, own bool) *world {
+// cast says which controllers there are: one beside a bus, unless it says otherwise.
+type cast struct {
+	own   bool     // one that runs its bus itself, which is then killed with it
+	names []string // these, of which one leads
+}
+
+// lease is how long a leader leads that is not heard of. What is done in a moment's delay is the same with a longer one.
+const lease = 600 * time.Millisecond
+
+// newWorld brings servers to where they can be tested.
+func newWorld(t *testing.T, f protocol.Fleet, c cast) *world {
 	t.Helper()
 	var servers []string
 	for _, s := range f.Servers {
 		servers = append(servers, s.Name)
 	}
-	w := &world{t: t, dir: t.TempDir(), made: &ledger{ids: map[string]map[string]bool{}}, seen: map[string]bool{}, stopped: make(chan struct{})}
+	w := &world{t: t, dir: t.TempDir(), made: &ledger{ids: map[string]map[string]bool{}}, seen: map[string]bool{}, children: map[string]*exec.Cmd{}}
 	info := w.startCloud()
 	w.cloud = cloud.Config{Endpoint: info.Endpoint, Region: info.Region, CredentialsFile: info.CredentialsFile, Poll: 100 * time.Millisecond, MaxBackoff: 200 * time.Millisecond}
 	w.stage = stage{Dir: filepath.Join(w.dir, "controller"), Cloud: w.cloud}
@@ -72,15 +84,19 @@ func newWorld(t *testing.T, f protocol.Fleet, own bool) *world {
 	w.endConversions()
 	server, identities := w.enrol(servers)
 	next := func() {}
-	if own {
+	if c.own {
 		server.Close()
-		w.keepAlive()
+		w.keepAlive([]string{alone})
 	} else {
 		t.Cleanup(server.Close)
-		w.stage.External = &bus.Context{Bus: w.bus, Identity: identities[protocol.RoleController]}
+		w.stage.External, w.stage.Alone = &bus.Context{Bus: w.bus, Identity: identities[protocol.RoleController]}, len(c.names) == 0
 		// Only this process can make identities for this bus: for the replication server, here, and nobody afterwards.
 		end := w.controllerHere(server.Authority())
-		next = func() { end(); w.keepAlive() }
+		names := c.names
+		if len(names) == 0 {
+			names = []string{alone}
+		}
+		next = func() { end(); w.keepAlive(names) }
 	}
 	w.operator = w.connect(identities[protocol.RoleOperator])
 	for _, name := range servers {
@@ -160,31 +176,36 @@ func (w *world) connect(id bus.Identity) *nats.Conn {
 	}
 }
 
-// keepAlive starts a controller in a process of its own, and another one after each that was killed.
-func (w *world) keepAlive() {
+// alone is the name of a controller beside which there is no other.
+const alone = "alone"
+
+// keepAlive starts controllers in processes of their own, and another one after each that was killed.
+func (w *world) keepAlive(names []string) {
 	w.t.Helper()
 	if err := jsonfile.Write(filepath.Join(w.dir, stageFile), w.stage); err != nil {
 		w.t.Fatal(err)
 	}
-	go func() {
-		defer close(w.stopped)
-		for w.controller() {
-		}
-	}()
+	w.leader = names[0]
+	for _, name := range names {
+		w.stopped.Go(func() {
+			for w.controller(name) {
+			}
+		})
+	}
 	w.t.Cleanup(w.stop)
 }
 
 // controller runs one controller to its end, and says whether there shall be another one.
-func (w *world) controller() bool {
+func (w *world) controller(name string) bool {
 	child := exec.Command(os.Args[0], "controller", w.dir)
-	child.Stderr = w.t.Output()
+	child.Stderr, child.Env = w.t.Output(), append(os.Environ(), nameVariable+"="+name)
 	w.mu.Lock()
 	if w.dying {
 		w.mu.Unlock()
 		return false
 	}
 	err := child.Start()
-	w.child = child
+	w.children[name] = child
 	w.mu.Unlock()
 	if err != nil {
 		w.t.Errorf("start the controller: %v", err)
@@ -200,22 +221,29 @@ func (w *world) controller() bool {
 func (w *world) stop() {
 	w.mu.Lock()
 	w.dying = true
-	if w.child != nil {
-		_ = w.child.Process.Kill()
+	for _, child := range w.children {
+		_ = child.Process.Kill()
 	}
 	w.mu.Unlock()
-	<-w.stopped
+	w.stopped.Wait()
 }
 
 // setMortal says whether the controller is killed from now on, and returns how many were since the last time.
 func (w *world) setMortal(mortal bool) (kills int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.stalls > 0 {
+		w.t.Logf("%d leaders stood still", w.stalls)
+		w.stalls = 0
+	}
 	kills, w.mortal, w.kills = w.kills, mortal, 0
 	return kills
 }
 
-// boundary kills the controller with SIGKILL, the first time that it comes here.
+// stallEvery is after how many boundaries the leader of several is not killed but stands still, until another one has led for a while.
+const stallEvery = 8
+
+// boundary kills the controller that leads with SIGKILL, the first time that it comes here.
 func (w *world) boundary(what string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -223,7 +251,40 @@ func (w *world) boundary(what string) {
 		return
 	}
 	w.seen[what] = true
-	_ = w.child.Process.Kill() // it may be dead already
+	child := w.children[w.leader].Process
+	if len(w.children) == 1 || len(w.seen)%stallEvery > 0 {
+		_ = child.Kill() // it may be dead already
+		return
+	}
+	w.stalls++
+	_ = child.Signal(syscall.SIGSTOP)
+	time.AfterFunc(3*lease, func() { _ = child.Signal(syscall.SIGCONT) })
+}
+
+// follow notes who leads.
+func (w *world) follow(js jetstream.JetStream) {
+	w.t.Helper()
+	kv, err := bus.EnsureLease(w.t.Context(), js)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	watcher, err := kv.WatchAll(w.t.Context())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	go func() { // ends with the test's context
+		for u := range watcher.Updates() {
+			var l protocol.Lease
+			if u == nil || bus.Decode(u.Value(), &l) != nil {
+				continue
+			}
+			w.mu.Lock()
+			if _, ok := w.children[l.Holder]; ok {
+				w.leader = l.Holder
+			}
+			w.mu.Unlock()
+		}
+	}()
 }
 
 // changing are the calls after which nothing is as before.
@@ -309,6 +370,9 @@ func (w *world) watch(nc *nats.Conn) {
 	js, err := jetstream.New(nc)
 	if err != nil {
 		w.t.Fatal(err)
+	}
+	if w.stage.External != nil && !w.stage.Alone {
+		w.follow(js)
 	}
 	for _, bucket := range []string{protocol.BucketJobs, protocol.BucketServers, protocol.BucketPoints} {
 		kv, err := js.KeyValue(w.t.Context(), bucket)

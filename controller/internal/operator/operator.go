@@ -49,7 +49,8 @@ type Account interface {
 type Config struct {
 	LostAfter   time.Duration // of an agent's silence
 	ReplicaLost time.Duration
-	Bus         protocol.Bus // to hand out with tokens
+	Bus         protocol.Bus    // to hand out with tokens
+	Leader      *protocol.Lease // of this controller, when there may be others; nil: there are none
 }
 
 // Desk answers operators.
@@ -168,5 +169,5 @@ func (d *Desk) Token(_ context.Context, req protocol.TokenRequest) (protocol.Tok
 
 // Version says which build this is.
 func (d *Desk) Version(context.Context, protocol.VersionRequest) (protocol.VersionReply, error) {
-	return protocol.VersionReply{Version: version.String()}, nil
+	return protocol.VersionReply{Version: version.String(), Leader: d.cfg.Leader}, nil
 }
