@@ -15,6 +15,7 @@ import (
 
 	"rehost/controller"
 	"rehost/internal/broker"
+	"rehost/internal/bus"
 	"rehost/internal/cloud"
 	"rehost/internal/config"
 	"rehost/internal/hint"
@@ -47,11 +48,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			"Exit codes: 0 ok, 1 failure, 2 wrong command line.",
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 		RunE: func(*cobra.Command, []string) error {
-			return program.Usage(hint.New("no command given", "use one of: rehost-controller run, check, version"))
+			return program.Usage(hint.New("no command given", "use one of: rehost-controller run, check, bus, version"))
 		},
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return program.Usage(hint.New(fmt.Sprintf("unknown command %q", args[0]), "use one of: rehost-controller run, check, version"))
+				return program.Usage(hint.New(fmt.Sprintf("unknown command %q", args[0]), "use one of: rehost-controller run, check, bus, version"))
 			}
 			return nil
 		},
@@ -68,6 +69,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		Flags().StringVar(&path, "config", defaultConfig, "configuration `file`")
 	add("check", "Load the configuration, try the cloud, and print what is in effect", func(ctx context.Context) error { return check(ctx, path, stdout) }).
 		Flags().StringVar(&path, "config", defaultConfig, "configuration `file`")
+	var alone controller.Config
+	flags := add("bus", "Run the bus alone until a signal comes, for controllers on other machines", func(ctx context.Context) error { return runBus(ctx, alone, stderr) }).Flags()
+	flags.StringVar(&alone.Dir, "data-dir", "/var/lib/rehost-bus", "`folder` of its keys and its store")
+	flags.StringVar(&alone.Listen, "listen", "0.0.0.0:4222", "`host:port`")
+	flags.StringSliceVar(&alone.Hosts, "host", nil, "further `name` or address under which clients reach it")
 	add("version", "Print the version", func(context.Context) error {
 		_, err := fmt.Fprintln(stdout, version.String())
 		return err
@@ -78,11 +84,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	return root.ExecuteContext(ctx)
 }
 
-// load reads the file into the controller's own configuration.
-func load(path string) (controller.Config, config.Log, error) {
+// load reads the file into the controller's own configuration, with the keys of a bus that others run.
+func load(path string) (controller.Config, *broker.Authority, config.Log, error) {
 	file, err := config.LoadController(path)
 	if err != nil {
-		return controller.Config{}, config.Log{}, err
+		return controller.Config{}, nil, config.Log{}, err
 	}
 	cfg := controller.Config{
 		Dir: file.DataDir, ReplicaBus: file.ReplicaBus, JobServers: file.Jobs.Servers, GateCommands: file.GateCommands,
@@ -94,15 +100,17 @@ func load(path string) (controller.Config, config.Log, error) {
 	for _, w := range file.Webhooks {
 		cfg.Webhooks = append(cfg.Webhooks, controller.Webhook{Name: w.Name, URL: w.URL, SecretFile: w.SecretFile, Events: w.Events})
 	}
-	if file.Bus.External != nil {
-		return cfg, file.Log, hint.New("a bus that others run is not supported yet", "use bus { embedded {} } in "+path)
+	if file.Bus.External == nil {
+		cfg.Listen = file.Bus.Embedded.Listen
+		return cfg, nil, file.Log, nil
 	}
-	cfg.Listen = file.Bus.Embedded.Listen
-	return cfg, file.Log, nil
+	at, keys, err := external(*file.Bus.External)
+	cfg.External, cfg.Name = &at, at.Identity.Name
+	return cfg, keys, file.Log, err
 }
 
 func runDaemon(ctx context.Context, path string, stderr io.Writer) error {
-	cfg, log, err := load(path)
+	cfg, keys, log, err := load(path)
 	if err != nil {
 		return err
 	}
@@ -110,26 +118,24 @@ func runDaemon(ctx context.Context, path string, stderr io.Writer) error {
 		Name: "controller", Level: hclog.LevelFromString(log.Level), JSONFormat: log.Format == "json", Output: stderr,
 	})
 	cfg.Cloud.Logger = logger.Named("cloud")
-	notify := func(state string) {
-		if _, err := daemon.SdNotify(false, state); err != nil {
-			logger.Debug("notify systemd", "error", err)
-		}
-	}
 	ready := func(at protocol.Bus) {
-		notify(daemon.SdNotifyReady + "\nSTATUS=bus at " + strings.Join(at.Servers, ", "))
+		notify(logger, daemon.SdNotifyReady+"\nSTATUS=bus at "+strings.Join(at.Servers, ", "))
 	}
-	stop := context.AfterFunc(ctx, func() { notify(daemon.SdNotifyStopping) })
+	waits := func(leader protocol.Lease) {
+		notify(logger, daemon.SdNotifyReady+"\nSTATUS=stands by: "+leader.Holder+" on "+leader.Host+" leads")
+	}
+	stop := context.AfterFunc(ctx, func() { notify(logger, daemon.SdNotifyStopping) })
 	defer stop()
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
 	logger.Info("controller starts", "version", version.String(), "dir", cfg.Dir)
-	return controller.Run(ctx, cfg, controller.Deps{Logger: logger, Ready: ready})
+	return controller.Run(ctx, cfg, controller.Deps{Logger: logger, Authority: keys, Ready: ready, Waits: waits})
 }
 
 // check says whether the daemon could run with this file.
 func check(ctx context.Context, path string, stdout io.Writer) error {
-	cfg, log, err := load(path)
+	cfg, _, log, err := load(path)
 	if err != nil {
 		return err
 	}
@@ -147,11 +153,20 @@ func check(ctx context.Context, path string, stdout io.Writer) error {
 			return hint.Wrap(fmt.Errorf("webhook %s: %w", w.Name, err), hint.Of(err))
 		}
 	}
+	at := cfg.Listen
+	if cfg.External != nil {
+		nc, err := bus.Connect(ctx, *cfg.External, hclog.NewNullLogger())
+		if err != nil {
+			return err
+		}
+		nc.Close()
+		at = strings.Join(cfg.External.Bus.Servers, ", ") + ", as " + cfg.Name + ": answers"
+	}
 	endpoint := cfg.Cloud.Endpoint
 	if endpoint == "" {
 		endpoint = "EC2"
 	}
 	_, err = fmt.Fprintf(stdout, "data_dir  %s\nbus       %s\ncloud     %s, region %s: answers\nlog       %s, %s\nenrolment tokens live for up to %s\n",
-		cfg.Dir, cfg.Listen, endpoint, cfg.Cloud.Region, log.Level, log.Format, broker.MaxTokenTTL)
+		cfg.Dir, at, endpoint, cfg.Cloud.Region, log.Level, log.Format, broker.MaxTokenTTL)
 	return err
 }
