@@ -4,6 +4,7 @@ package protocol
 const (
 	JobStepFence     = "fence"
 	JobStepPoint     = "point"
+	JobStepConvert   = "convert"
 	JobStepLaunch    = "launch"
 	JobStepActions   = "actions"
 	JobStepCheck     = "check"

@@ -299,7 +299,13 @@ func cutOver(ctx context.Context, d *demo) (string, error) {
 	if err := d.Command(ctx, "wave", "cutover", migration.Wave, "--yes"); err != nil {
 		return "", err
 	}
-	var err error
+	evidence, err := d.Evidence(ctx)
+	if err != nil {
+		return "", err
+	}
+	if err := d.report.downtime(evidence); err != nil {
+		return "", err
+	}
 	if d.last, err = d.WriterEnded(ctx); err != nil {
 		return "", err
 	}

@@ -2,9 +2,11 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,6 +23,7 @@ type report struct {
 	Bytes     reportBytes       `json:"bytes"`
 	FreezeMS  int64             `json:"freeze_ms"` // longest of the points used
 	LagMS     int64             `json:"lag_ms"`    // after the initial sync, with the source being written to
+	Downtime  downtime          `json:"downtime"`
 	Hash      migration.Hashes  `json:"hash"`
 	Target    migration.Target  `json:"target"` // of the cutover
 	Changes   []protocol.Change `json:"changes"`
@@ -32,6 +35,15 @@ type reportStep struct {
 	Started time.Time `json:"started"`
 	Seconds float64   `json:"seconds"`
 	Result  string    `json:"result"`
+}
+
+// downtime is that of the cutover, in seconds: from the fence to the end of the checks.
+type downtime struct {
+	Predicted    float64 `json:"predicted"` // when the cutover was started, from the times of the test
+	Actual       float64 `json:"actual"`
+	ErrorPercent float64 `json:"error_percent"`
+	ToLaunch     float64 `json:"to_launch"`  // from the fence until the target's launch is asked for
+	Conversion   float64 `json:"conversion"` // of that
 }
 
 // reportBytes counts the initial sync: read from the source's disk, sent to the bus, written to the volumes.
@@ -65,6 +77,24 @@ func (r *report) job(j protocol.Job, p protocol.Point) {
 	}
 }
 
+// downtime takes the server's of a wave's report.
+func (r *report) downtime(evidence protocol.Report) error {
+	i := slices.IndexFunc(evidence.Downtimes, func(d protocol.ReportDowntime) bool { return d.Of == "server "+migration.Server })
+	if i < 0 || len(evidence.Servers) != 1 || evidence.Downtimes[i].Error == nil {
+		return fmt.Errorf("the report of the wave has no downtime of %s, predicted and actual: %+v", migration.Server, evidence.Downtimes)
+	}
+	steps := map[string]protocol.JobStep{}
+	for _, s := range evidence.Servers[0].Steps {
+		steps[s.Name] = s
+	}
+	d, fence, convert, launch := evidence.Downtimes[i], steps[protocol.JobStepFence], steps[protocol.JobStepConvert], steps[protocol.JobStepLaunch]
+	r.Downtime = downtime{
+		Predicted: d.Predicted.Seconds(), Actual: d.Actual.Seconds(), ErrorPercent: *d.Error,
+		ToLaunch: launch.Started.Sub(fence.Started).Seconds(), Conversion: convert.Ended.Sub(convert.Started).Seconds(),
+	}
+	return nil
+}
+
 func (r *report) write(path string) error {
 	text, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
@@ -81,6 +111,8 @@ func (r *report) summary(out io.Writer, took time.Duration) {
 	printf(out, "\nPASS in %s\n", took.Round(time.Second))
 	printf(out, "  bytes     %d MiB read, %d MiB sent, %d MiB stored\n", mib(r.Bytes.Read), mib(r.Bytes.Sent), mib(r.Bytes.Stored))
 	printf(out, "  freeze    %d ms, lag %d ms\n", r.FreezeMS, r.LagMS)
+	printf(out, "  downtime  %.0f s, predicted were %.0f s (%+.0f %%); %.1f s from the fence to the launch, of which %.1f s the conversion\n",
+		r.Downtime.Actual, r.Downtime.Predicted, r.Downtime.ErrorPercent, r.Downtime.ToLaunch, r.Downtime.Conversion)
 	printf(out, "  hash      source and snapshot are equal\n")
 	printf(out, "  target    root on %s, data on %s, HTTP %d, %d of %d records\n",
 		r.Target.RootDevice, r.Target.DataDevice, r.Target.HTTPStatus, r.Target.RecordsFound, r.Target.RecordsExpected)

@@ -70,6 +70,12 @@ func (m *Migration) Job(ctx context.Context) (protocol.Job, error) {
 	return j, m.query(ctx, &j, "job", "show")
 }
 
+// Evidence returns the report of the wave's cutover.
+func (m *Migration) Evidence(ctx context.Context) (protocol.Report, error) {
+	var r protocol.Report
+	return r, m.query(ctx, &r, "wave", "report", Wave)
+}
+
 // Point returns one point of the demo's server.
 func (m *Migration) Point(ctx context.Context, id string) (protocol.Point, error) {
 	var points []protocol.Point

@@ -280,7 +280,9 @@ func cleanup(ctx context.Context, w *Work) error {
 // keepsClones says whether somebody wants to look at what a failed conversion has left.
 func (w *Work) keepsClones(state protocol.JobServer) (bool, error) {
 	job, err := w.store.Jobs.Get(w.job)
-	return job.KeepClones && slices.ContainsFunc(state.Steps, func(s protocol.JobStep) bool { return s.Name == stepNameConvert && s.Status == protocol.StepFailed }), err
+	return job.KeepClones && slices.ContainsFunc(state.Steps, func(s protocol.JobStep) bool {
+		return s.Name == protocol.JobStepConvert && s.Status == protocol.StepFailed
+	}), err
 }
 
 // removeReplica removes everything of the server but the target of its cutover.

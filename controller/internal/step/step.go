@@ -42,8 +42,7 @@ type step struct {
 
 // Names of steps that other ones wait for, or that work with an instance.
 const (
-	stepNameKeep    = "keep"
-	stepNameConvert = "convert"
+	stepNameKeep = "keep"
 )
 
 // The steps. Deadlines are for a real cloud, where a first snapshot may take hours.
@@ -58,7 +57,7 @@ var (
 	stepSnap  = step{name: "snapshot", attempts: 1, deadline: 12 * time.Hour, run: awaitSnapshots, end: protocol.EventSnapshotEnd, fail: protocol.EventSnapshotFail}
 	stepClone = step{name: "clone", attempts: 5, deadline: 30 * time.Minute, run: makeClones, fail: protocol.EventConversionFail}
 	stepConv  = step{
-		name: stepNameConvert, attempts: 2, deadline: 20 * time.Minute, longer: scriptTime, run: convert,
+		name: protocol.JobStepConvert, attempts: 2, deadline: 20 * time.Minute, longer: scriptTime, run: convert,
 		start: protocol.EventConversionStart, end: protocol.EventConversionEnd, fail: protocol.EventConversionFail,
 	}
 	stepImage  = step{name: "image", attempts: 5, deadline: 4 * time.Hour, run: makeImage, fail: protocol.EventLaunchFailed}

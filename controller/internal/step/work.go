@@ -98,7 +98,7 @@ func failure(s step, w *Work, js protocol.JobServer, problem *protocol.Problem) 
 // instance is the one that a step works with: the conversion's, or the target.
 func instance(s step, js protocol.JobServer) string {
 	switch s.name {
-	case stepNameConvert:
+	case protocol.JobStepConvert:
 		return js.Data[dataConversion]
 	case protocol.JobStepLaunch, protocol.JobStepActions, protocol.JobStepCheck:
 		return js.Data[protocol.JobDataInstance]
