@@ -13,7 +13,7 @@ bus {
 
   # servers       = ["tls://bus-1.example.com:4222", "tls://bus-2.example.com:4222"]
   # ca_file       = "/etc/rehost/ca.pem"
-  # identity_file = "/etc/rehost/controller.json"
+  # identity_file = "/var/lib/rehost-controller/identity.json"
   # authority_dir = "/etc/rehost/authority"
 }
 

@@ -179,7 +179,7 @@ func (b *controllerBusBlock) read(r *reader, to *ControllerBus) {
 		to   *string
 	}{
 		{b.CAFile, "ca_file", `"/etc/rehost/ca.pem"`, &to.External.CAFile},
-		{b.Identity, "identity_file", `"/etc/rehost/controller.json"`, &to.External.IdentityFile},
+		{b.Identity, "identity_file", `"/var/lib/rehost-controller/identity.json"`, &to.External.IdentityFile},
 		{b.Keys, "authority_dir", `"/etc/rehost/authority"`, &to.External.AuthorityDir},
 	}
 	for _, q := range required {
