@@ -272,6 +272,10 @@ func (c *memoryCloud) TerminateInstance(ctx context.Context, id string, _ cloud.
 	})
 }
 
+func (c *memoryCloud) Screenshot(_ context.Context, id string) ([]byte, error) {
+	return []byte("screen of " + id), nil
+}
+
 func (c *memoryCloud) ConsoleOutput(_ context.Context, id string) (string, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -20,4 +20,5 @@ const (
 	JobDataImage              = "image"
 	JobDataInstance           = "instance"
 	JobDataAddress            = "address"
+	JobDataScreenshot         = "screenshot" // when one was kept
 )

@@ -11,31 +11,32 @@ type Verb string
 // Verbs, with request and reply. Every reply may be a [Problem] instead: the NATS micro error
 // headers carry its code, the body its JSON.
 const (
-	VerbPlan      Verb = "plan"      // PlanRequest -> Plan
-	VerbApply     Verb = "apply"     // ApplyRequest -> Plan (what was done)
-	VerbStatus    Verb = "status"    // StatusRequest -> Status
-	VerbStart     Verb = "start"     // StartRequest -> Job
-	VerbChange    Verb = "change"    // ChangeRequest -> []Changed
-	VerbJob       Verb = "job"       // JobRequest -> Job
-	VerbJobs      Verb = "jobs"      // JobsRequest -> []Job, newest first, without their logs
-	VerbCancel    Verb = "cancel"    // CancelRequest -> Job
-	VerbPoints    Verb = "points"    // PointsRequest -> []Point
-	VerbPoint     Verb = "point"     // PointRequest -> []Point, as ordered
-	VerbPin       Verb = "pin"       // PinRequest -> []Point, as they are now
-	VerbRemove    Verb = "remove"    // RemoveRequest -> []Point, as they are now
-	VerbSweep     Verb = "sweep"     // SweepRequest -> []Leftover
-	VerbMove      Verb = "move"      // MoveRequest -> Move, as ordered
-	VerbVerify    Verb = "verify"    // VerifyRequest -> VerifyReport
-	VerbToken     Verb = "token"     // TokenRequest -> TokenReply
-	VerbPreflight Verb = "preflight" // PreflightRequest -> []Preflight
-	VerbRunbook   Verb = "runbook"   // RunbookRequest -> Runbook
-	VerbReport    Verb = "report"    // ReportRequest -> Report
-	VerbApprove   Verb = "approve"   // ApproveRequest -> Approval
-	VerbApprovals Verb = "approvals" // ApprovalsRequest -> Approvals
-	VerbVersion   Verb = "version"   // VersionRequest -> VersionReply
-	VerbAudit     Verb = "audit"     // AuditRequest -> AuditReply
-	VerbEvents    Verb = "events"    // EventsRequest -> EventsReply
-	VerbBackup    Verb = "backup"    // BackupRequest -> BackupPiece
+	VerbPlan       Verb = "plan"       // PlanRequest -> Plan
+	VerbApply      Verb = "apply"      // ApplyRequest -> Plan (what was done)
+	VerbStatus     Verb = "status"     // StatusRequest -> Status
+	VerbStart      Verb = "start"      // StartRequest -> Job
+	VerbChange     Verb = "change"     // ChangeRequest -> []Changed
+	VerbJob        Verb = "job"        // JobRequest -> Job
+	VerbJobs       Verb = "jobs"       // JobsRequest -> []Job, newest first, without their logs
+	VerbCancel     Verb = "cancel"     // CancelRequest -> Job
+	VerbPoints     Verb = "points"     // PointsRequest -> []Point
+	VerbPoint      Verb = "point"      // PointRequest -> []Point, as ordered
+	VerbPin        Verb = "pin"        // PinRequest -> []Point, as they are now
+	VerbRemove     Verb = "remove"     // RemoveRequest -> []Point, as they are now
+	VerbSweep      Verb = "sweep"      // SweepRequest -> []Leftover
+	VerbMove       Verb = "move"       // MoveRequest -> Move, as ordered
+	VerbVerify     Verb = "verify"     // VerifyRequest -> VerifyReport
+	VerbToken      Verb = "token"      // TokenRequest -> TokenReply
+	VerbPreflight  Verb = "preflight"  // PreflightRequest -> []Preflight
+	VerbRunbook    Verb = "runbook"    // RunbookRequest -> Runbook
+	VerbReport     Verb = "report"     // ReportRequest -> Report
+	VerbApprove    Verb = "approve"    // ApproveRequest -> Approval
+	VerbApprovals  Verb = "approvals"  // ApprovalsRequest -> Approvals
+	VerbVersion    Verb = "version"    // VersionRequest -> VersionReply
+	VerbScreenshot Verb = "screenshot" // ScreenshotRequest -> Screenshot
+	VerbAudit      Verb = "audit"      // AuditRequest -> AuditReply
+	VerbEvents     Verb = "events"     // EventsRequest -> EventsReply
+	VerbBackup     Verb = "backup"     // BackupRequest -> BackupPiece
 )
 
 // Reader is a request that may change nothing. One that does not say so of itself changes something, and is kept in the audit log.

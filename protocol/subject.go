@@ -102,6 +102,9 @@ const (
 // BucketLease has which controller leads, when there may be several: key [LeaseKey], value [Lease]. It is nobody's record of the fleet: no backup has it.
 const BucketLease = "rehost_lease"
 
+// BucketScreenshots has screens of instances: key job.server, value [Screenshot]. No backup has them.
+const BucketScreenshots = "rehost_screenshots"
+
 // Buckets lists every bucket of records.
 var Buckets = []string{
 	BucketServers, BucketPoints, BucketJobs, BucketFleet, BucketStaging, BucketCheckpoints, BucketEnrolments,

@@ -61,7 +61,7 @@ var grants = []grant{
 // "block streams" cannot be allowed by their prefix: all streams are, and the others are denied one by one.
 func recordsAPI() []string {
 	var all []string
-	for _, bucket := range append(slices.Clone(protocol.Buckets), protocol.BucketLease) {
+	for _, bucket := range append(slices.Clone(protocol.Buckets), protocol.BucketLease, protocol.BucketScreenshots) {
 		stream := "KV_" + bucket
 		all = append(all, "$JS.API.STREAM.PURGE."+stream)
 		if bucket == protocol.BucketCheckpoints {

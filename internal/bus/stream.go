@@ -51,6 +51,23 @@ func EnsureLease(ctx context.Context, js jetstream.JetStream) (jetstream.KeyValu
 	return kv, nil
 }
 
+// Screenshots are forgotten when they are older, and none is kept while there is more of them.
+const (
+	ScreenshotAge   = 90 * 24 * time.Hour
+	ScreenshotBytes = int64(1) << 30 // some 20,000
+)
+
+// EnsureScreenshots makes sure that there is a bucket for screenshots.
+func EnsureScreenshots(ctx context.Context, js jetstream.JetStream) (jetstream.KeyValue, error) {
+	kv, err := js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
+		Bucket: protocol.BucketScreenshots, Storage: jetstream.FileStorage, TTL: ScreenshotAge, MaxBytes: ScreenshotBytes, Metadata: metadata(),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("ensure bucket %s: %w", protocol.BucketScreenshots, err)
+	}
+	return kv, nil
+}
+
 // The audit log forgets its oldest entries when one of these bounds is met.
 const (
 	AuditAge   = 400 * 24 * time.Hour // a year, and the audit after it

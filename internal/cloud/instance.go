@@ -233,6 +233,19 @@ func (c *Client) TerminateInstance(ctx context.Context, id string, progress Prog
 	})
 }
 
+// Screenshot returns an image of what an instance shows on its screen: a JPEG, of a local cloud a PNG.
+func (c *Client) Screenshot(ctx context.Context, id string) ([]byte, error) {
+	out, err := c.ec2.GetConsoleScreenshot(ctx, &ec2.GetConsoleScreenshotInput{InstanceId: aws.String(id), WakeUp: aws.Bool(true)})
+	if err != nil {
+		return nil, fail(err, "read the screen of instance %s", id)
+	}
+	image, err := base64.StdEncoding.DecodeString(aws.ToString(out.ImageData))
+	if err != nil {
+		return nil, fmt.Errorf("decode the screen of instance %s: %w", id, err)
+	}
+	return image, nil
+}
+
 // ConsoleOutput returns the latest text of an instance's serial console; it may be empty.
 func (c *Client) ConsoleOutput(ctx context.Context, id string) (string, error) {
 	out, err := c.ec2.GetConsoleOutput(ctx, &ec2.GetConsoleOutputInput{InstanceId: aws.String(id), Latest: aws.Bool(true)})

@@ -142,6 +142,10 @@ var instanceTrials = []ownTrial{
 		_, err := c.ec2.GetConsoleOutput(ctx, &ec2.GetConsoleOutputInput{InstanceId: s.id(anInstance), DryRun: dryRun})
 		return err
 	}},
+	{"ec2:GetConsoleScreenshot", []string{anInstance}, func(ctx context.Context, c *Client, s specimens) error {
+		_, err := c.ec2.GetConsoleScreenshot(ctx, &ec2.GetConsoleScreenshotInput{InstanceId: s.id(anInstance), DryRun: dryRun})
+		return err
+	}},
 	{"ec2:AuthorizeSecurityGroupIngress", []string{aGroup}, func(ctx context.Context, c *Client, s specimens) error {
 		_, err := c.ec2.AuthorizeSecurityGroupIngress(ctx, &ec2.AuthorizeSecurityGroupIngressInput{GroupId: s.id(aGroup), IpPermissions: opening(1), DryRun: dryRun})
 		return err

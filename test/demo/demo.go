@@ -22,7 +22,9 @@ import (
 const (
 	workDir    = "build/demo/work"
 	reportFile = "build/demo/report.json"
-	lockFile   = "build/demo/lock"
+	// screenshotFile is what the newest target showed on its screen after its checks.
+	screenshotFile = "build/demo/target.png"
+	lockFile       = "build/demo/lock"
 )
 
 // demo is one run.
@@ -248,6 +250,9 @@ func (d *demo) launched(ctx context.Context, which func(protocol.Server) *protoc
 		return "", err
 	}
 	d.report.job(job, point)
+	if err := d.Command(ctx, "job", "screenshot", job.ID, migration.Server, "--out", screenshotFile); err != nil {
+		return "", err
+	}
 	return fmt.Sprintf("%s answers at %s, from point %s (%s, frozen %d ms)", l.Instance, l.Address, l.Point, point.Grade, point.Frozen.Milliseconds()), nil
 }
 

@@ -85,7 +85,7 @@ func (d *Desk) Endpoints() []bus.Endpoint {
 		handle(protocol.VerbVerify, d.Verify), handle(protocol.VerbPreflight, d.Preflight), handle(protocol.VerbToken, d.Token), handle(protocol.VerbVersion, d.Version),
 		handle(protocol.VerbAudit, d.audit.Page), handle(protocol.VerbEvents, d.events.Page), handle(protocol.VerbMove, d.staging.Move), handle(protocol.VerbRunbook, d.runner.Runbook),
 		handle(protocol.VerbBackup, d.backup.Piece),
-		handle(protocol.VerbReport, d.Report),
+		handle(protocol.VerbReport, d.Report), handle(protocol.VerbScreenshot, d.Screenshot),
 		handle(protocol.VerbApprove, d.runner.Approve), handle(protocol.VerbApprovals, d.runner.Approvals),
 	}
 	out := make([]bus.Endpoint, 0, len(all))

@@ -20,8 +20,17 @@ const (
 	oneCommand          = time.Minute // with the login before it
 )
 
-// check asks the target what the server's check blocks ask, each until its deadline.
+// check asks the target what the server's check blocks ask, and keeps what it shows then.
 func check(ctx context.Context, w *Work) error {
+	err := w.runChecks(ctx)
+	if _, skipped := errors.AsType[*skip](err); !skipped {
+		w.keepScreenshot(ctx)
+	}
+	return err
+}
+
+// runChecks asks each until its deadline.
+func (w *Work) runChecks(ctx context.Context) error {
 	settings, _, err := w.settings()
 	if err != nil {
 		return err

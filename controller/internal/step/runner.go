@@ -37,6 +37,7 @@ type Cloud interface {
 	WaitInstance(ctx context.Context, id, state string, progress cloud.Progress) (cloud.Instance, error)
 	TerminateInstance(ctx context.Context, id string, progress cloud.Progress) error
 	target.Cloud
+	Screenshot(ctx context.Context, id string) ([]byte, error)
 	CreateVolume(ctx context.Context, spec cloud.VolumeSpec) (cloud.Volume, error)
 	WaitVolume(ctx context.Context, id string, progress cloud.Progress) (cloud.Volume, error)
 	AttachVolume(ctx context.Context, volume, instance string, progress cloud.Progress) error

@@ -27,6 +27,8 @@ type Store struct {
 	Operators  *Bucket[protocol.Operator]
 	Approvals  *Bucket[protocol.Approval]
 
+	Screenshots *Screenshots
+
 	turn chan struct{} // of Still
 }
 
@@ -35,7 +37,11 @@ func Open(ctx context.Context, js jetstream.JetStream) (*Store, error) {
 	if err := bus.EnsureBuckets(ctx, js); err != nil {
 		return nil, err
 	}
-	s := &Store{turn: make(chan struct{}, 1)}
+	screens, err := bus.EnsureScreenshots(ctx, js)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{turn: make(chan struct{}, 1), Screenshots: &Screenshots{kv: screens, may: func() error { return nil }}}
 	for _, bind := range []func() error{
 		func() (err error) {
 			s.Servers, err = NewBucket[protocol.Server](ctx, js, protocol.BucketServers)
@@ -91,6 +97,7 @@ func (s *Store) Only(may func() error) {
 	for _, b := range s.all() {
 		b.only(may)
 	}
+	s.Screenshots.may = may
 }
 
 // Run keeps all mirrors until ctx ends.

@@ -61,6 +61,12 @@ func startFake(tb testing.TB) (contextFile string, server *broker.Server) {
 		bus.Handle("verify", protocol.OperatorSubject(protocol.VerbVerify, "*"), f.verify),
 		bus.Handle("preflight", protocol.OperatorSubject(protocol.VerbPreflight, "*"), f.preflight),
 		bus.Handle("runbook", protocol.OperatorSubject(protocol.VerbRunbook, "*"), f.runbook),
+		bus.Handle("screenshot", protocol.OperatorSubject(protocol.VerbScreenshot, "*"), func(_ context.Context, req protocol.ScreenshotRequest) (protocol.Screenshot, error) {
+			if req.Server != "web-1" {
+				return protocol.Screenshot{}, &protocol.Problem{Code: protocol.ProblemUnknown, Message: "job " + req.Job + " has no screenshot of " + req.Server, Hint: "rehost job show"}
+			}
+			return protocol.Screenshot{Instance: "i-1", At: epoch, Image: []byte("\x89PNG\r\n\x1a\n...")}, nil
+		}),
 		bus.Handle("report", protocol.OperatorSubject(protocol.VerbReport, "*"), f.report),
 		bus.Handle("approve", protocol.OperatorSubject(protocol.VerbApprove, "*"), f.approve),
 		bus.Handle("approvals", protocol.OperatorSubject(protocol.VerbApprovals, "*"), f.approvals),

@@ -15,7 +15,7 @@ import (
 
 func newJob(env Env, c *client) *cobra.Command {
 	cmd := group(&cobra.Command{Use: "job", Short: "Look at jobs, and cancel them"})
-	cmd.AddCommand(newJobList(env, c), newJobShow(env, c), newJobCancel(env, c))
+	cmd.AddCommand(newJobList(env, c), newJobShow(env, c), newJobCancel(env, c), newJobScreenshot(env, c))
 	return cmd
 }
 

@@ -234,14 +234,17 @@ func reportMarkdown(p *printer, r protocol.Report) {
 		markdownTable(p, decided, applicationTable(r))
 	}
 	for _, s := range r.Servers {
-		serverMarkdown(p, s)
+		serverMarkdown(p, r.Job, s)
 	}
 }
 
-func serverMarkdown(p *printer, s protocol.ReportServer) {
+func serverMarkdown(p *printer, job string, s protocol.ReportServer) {
 	p.line("\n## Server %s\n", s.Server)
 	for _, f := range serverFacts(s) {
 		p.line("- %s: %s", f[0], f[1])
+	}
+	if s.Data[protocol.JobDataScreenshot] != "" {
+		p.line("- screen after the checks: `rehost job screenshot %s %s`", job, s.Server)
 	}
 	if made := s.Data[protocol.JobDataConvertedSnapshots]; made != "" {
 		p.line("- snapshots after the conversion: %s", made)
