@@ -173,6 +173,35 @@ func TestAnActionThatWasCutOff(t *testing.T) {
 	}
 }
 
+// TestActionsAtTheFirstBoot: the conversion gets those of its phase, after the launch block's scripts, and the console says how they ended. They need no SSH.
+func TestActionsAtTheFirstBoot(t *testing.T) {
+	w := newWorld(t)
+	defer w.controller(t.Context())()
+	w.cloud.firstBoot = map[string]int{"own": 0, "action.join": 0, "action.mail": 3}
+	f := w.fleet()
+	f.Launches[0].Scripts = []protocol.Script{{Name: "own", Phase: protocol.ScriptFirstBoot, Content: "#!/bin/sh\n"}}
+	for name, phase := range map[string]protocol.ActionPhase{"join": protocol.ActionInBoth, "mail": protocol.ActionInCutover} {
+		f.Actions = append(f.Actions, protocol.ActionSettings{
+			Name: name, By: protocol.ActionByFirstBoot, Phase: phase, Content: "#!/bin/sh\n", MustSucceed: true, Timeout: 20 * time.Second,
+		})
+	}
+	f.Servers[0].Actions = []string{"mail", "join"}
+	job := w.tried(f)
+	wantSucceeded(t, job)
+	if runs := job.Servers[0].Actions; len(runs) != 1 || runs[0].Name != "join" || runs[0].Outcome != protocol.ScriptSucceeded || runs[0].Output != "here is 02-action.join" {
+		t.Errorf("got %+v", runs)
+	}
+	w.awaitState(protocol.ReadyForCutover)
+	job = w.awaitJob(w.start(protocol.JobCutover).ID)
+	s := job.Servers[0]
+	if s.Problem == nil || !strings.Contains(s.Problem.Message, "has failed: exit code 3; it says:\nhere is 02-action.mail") || !strings.Contains(s.Problem.Hint, "console") {
+		t.Errorf("got %+v", s.Problem)
+	}
+	if got := job.Applications[0].Outcome; got != protocol.OutcomeRolledBack {
+		t.Errorf("got %s", got)
+	}
+}
+
 func TestAnActionNeedsAWay(t *testing.T) {
 	w := newWorld(t)
 	defer w.controller(t.Context())()

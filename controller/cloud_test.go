@@ -47,6 +47,9 @@ type memoryCloud struct {
 	brokenFor string               // conversions of this server report a failure
 	booting   bool                 // targets show no login yet
 
+	firstBoot  map[string]int    // exit codes of scripts of the first boot, by name
+	firstBoots map[string]string // what these say on the console of a server's targets
+
 	denied  []string // actions that are not allowed
 	untried []string // those of which nobody can tell
 	cores   float64  // that may run; 0: any number
@@ -73,7 +76,18 @@ func newMemoryCloud() *memoryCloud {
 		volumes: map[string]*cloud.Volume{}, snapshots: map[string]*cloud.Snapshot{}, images: map[string]*cloud.Image{},
 		instances: map[string]*cloud.Instance{}, groups: map[string]string{}, tokens: map[string]string{},
 		asked: map[string]cloud.VolumeSpec{}, userData: map[string][]byte{}, specs: map[string]cloud.InstanceSpec{}, made: map[string]int{}, calls: map[string]int{}, changed: func() {},
+		firstBoots: map[string]string{},
 	}
+}
+
+// bootFirst is what scripts of the first boot say on the console of the instance that they were brought to.
+func (c *memoryCloud) bootFirst(scripts []protocol.Script) string {
+	var console strings.Builder
+	for i, s := range protocol.ScriptsOf(scripts, protocol.ScriptFirstBoot) {
+		file := fmt.Sprintf("%02d-%s", i+1, s.Name)
+		_, _ = fmt.Fprintf(&console, "%[1]s%[2]s begins\nhere is %[2]s\n%[1]s%[2]s ended with %[3]d\n", protocol.FirstBootWord, file, c.firstBoot[s.Name])
+	}
+	return console.String()
 }
 
 func (c *memoryCloud) id(kind string) string {
@@ -286,12 +300,13 @@ func (c *memoryCloud) ConsoleOutput(_ context.Context, id string) (string, error
 		if c.booting {
 			return "", nil
 		}
-		return "login:", nil
+		return c.firstBoots[c.instances[id].Tags[cloud.TagServer]] + "login:", nil
 	}
 	var o protocol.ConversionOrder
 	if err := json.Unmarshal(c.userData[id], &o); err != nil {
 		return "", err
 	}
+	c.firstBoots[o.Server] = c.bootFirst(o.Options.Scripts)
 	r := &protocol.ConversionReport{
 		Job: o.Job, OK: true, Guest: protocol.Guest{OS: "Debian", BootMode: "bios"}, Changes: []protocol.Change{{Path: "/etc/fstab", Action: "edit"}},
 	}

@@ -51,10 +51,10 @@ failed=0
 run() {
 	[ -f "$2" ] && [ -x "$2" ] || return 0
 	name=${2##*/}
-	echo "rehost: first boot: $name begins"
+	echo "` + protocol.FirstBootWord + `$name begins"
 	timeout "$1" "$2"
 	code=$?
-	echo "rehost: first boot: $name ended with $code"
+	echo "` + protocol.FirstBootWord + `$name ended with $code"
 	[ "$code" -eq 0 ] || failed=$((failed + 1))
 }
 for script in "$root` + postLaunch + `"/*; do
@@ -63,7 +63,7 @@ done
 `
 
 const firstBootScriptTail = `date -u >"$done"
-echo "rehost: first boot: done, $failed failed"
+echo "` + protocol.FirstBootWord + `done, $failed failed"
 `
 
 // firstBootScriptText is the script that runs others: those of the owner's folder, then the given ones.

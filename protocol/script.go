@@ -22,6 +22,9 @@ const (
 	ScriptFirstBoot       ScriptPhase = "first-boot"       // once, when the guest has booted as an instance
 )
 
+// FirstBootWord begins each line that the unit of the first boot writes to the console of its own: "NN-NAME begins", "NN-NAME ended with CODE".
+const FirstBootWord = "rehost: first boot: "
+
 // ScriptPhases are all phases.
 var ScriptPhases = []ScriptPhase{ScriptBeforeMount, ScriptAfterConversion, ScriptFirstBoot}
 

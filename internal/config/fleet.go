@@ -218,6 +218,7 @@ func (r *reader) read(raw *fleetFile) protocol.Fleet {
 	r.order(raw, fleet)
 	r.fixedAddresses(raw.Servers, fleet)
 	r.shells(raw.Servers, fleet)
+	r.firstBoots(raw.Servers, fleet)
 	return fleet
 }
 

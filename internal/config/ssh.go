@@ -38,10 +38,17 @@ func (r *reader) shells(raw []serverBlock, f protocol.Fleet) {
 			needs[c.Name] = c.Kind
 		}
 	}
+	bySSH := map[string]bool{}
+	for _, a := range f.Actions {
+		bySSH[a.Name] = !a.AtFirstBoot()
+	}
 	for i, s := range f.Servers {
-		if len(s.Actions) > 0 && !ssh[s.Launch] {
-			r.fail(raw[i].Actions.Expr.Range(), "No way to act",
-				"Actions run by SSH, and launch.%s does not say how. Add a block to it: ssh { key_file = %q }.", s.Launch, "/etc/rehost/keys/checks")
+		for _, name := range s.Actions {
+			if bySSH[name] && !ssh[s.Launch] {
+				r.fail(raw[i].Actions.Expr.Range(), "No way to act",
+					"action.%s is run by SSH, and launch.%s does not say how. Add a block to it: ssh { key_file = %q }.", name, s.Launch, "/etc/rehost/keys/checks")
+				break
+			}
 		}
 		for _, name := range s.Checks {
 			if kind, needed := needs[name]; needed && !ssh[s.Launch] {

@@ -111,6 +111,10 @@ func (c *checker) checkServers() {
 	for _, check := range c.fleet.Checks {
 		bySSH[check.Name] = check.BySSH()
 	}
+	atFirstBoot := map[string]bool{}
+	for _, a := range c.fleet.Actions {
+		atFirstBoot[a.Name] = a.AtFirstBoot()
+	}
 	for _, s := range c.fleet.Servers {
 		c.refer("server "+s.Name, kindReplication, s.Replication)
 		c.refer("server "+s.Name, kindLaunch, s.Launch)
@@ -120,7 +124,7 @@ func (c *checker) checkServers() {
 		}
 		for _, action := range s.Actions {
 			c.refer("server "+s.Name, kindAction, action)
-			c.shell(s, "action "+action, true)
+			c.shell(s, "action "+action, !atFirstBoot[action])
 		}
 		if s.Fence != "" && s.Fence != FenceHook && s.Fence != FenceConfirmed {
 			c.say("server %s: fence is %q, want %q or %q", s.Name, s.Fence, FenceHook, FenceConfirmed)

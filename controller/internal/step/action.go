@@ -34,7 +34,12 @@ func runActions(ctx context.Context, w *Work) error {
 		w.progress(ctx)("action " + a.Name)
 		run := w.actionRun(a)
 		if run.Outcome == "" {
-			if run, err = w.act(ctx, a, run); err != nil {
+			if a.AtFirstBoot() {
+				run, err = w.awaitFirstBoot(ctx, a, run)
+			} else {
+				run, err = w.act(ctx, a, run)
+			}
+			if err != nil {
 				return err
 			}
 			if err := w.noteAction(ctx, run, a.MustSucceed); err != nil {
@@ -42,7 +47,7 @@ func runActions(ctx context.Context, w *Work) error {
 			}
 		}
 		if run.Outcome != protocol.ScriptSucceeded && a.MustSucceed {
-			return w.actionProblem(run)
+			return w.actionProblem(a, run)
 		}
 		how = append(how, a.Name+" "+string(run.Outcome))
 	}
@@ -204,7 +209,7 @@ func setRun(js *protocol.JobServer, run protocol.ActionRun) {
 	js.Actions = append(js.Actions, run)
 }
 
-func (w *Work) actionProblem(run protocol.ActionRun) error {
+func (w *Work) actionProblem(a protocol.ActionSettings, run protocol.ActionRun) error {
 	text := fmt.Sprintf("action %s of %s has failed: %s", run.Name, w.data(protocol.JobDataInstance), actionWords(run))
 	if run.Outcome == protocol.ScriptUnknown {
 		text = fmt.Sprintf("action %s of %s may or may not be done: %s", run.Name, w.data(protocol.JobDataInstance), actionWords(run))
@@ -212,7 +217,7 @@ func (w *Work) actionProblem(run protocol.ActionRun) error {
 	if run.Output != "" {
 		text += "; it says:\n" + target.Tail(run.Output, consoleLines)
 	}
-	return &final{&protocol.Problem{Code: protocol.ProblemAction, Message: text, Hint: actionHint(run)}}
+	return &final{&protocol.Problem{Code: protocol.ProblemAction, Message: text, Hint: actionHint(a, run)}}
 }
 
 // actionWords say how an action ended.
@@ -223,8 +228,10 @@ func actionWords(run protocol.ActionRun) string {
 	return fmt.Sprintf("exit code %d", run.Code)
 }
 
-func actionHint(run protocol.ActionRun) string {
+func actionHint(a protocol.ActionSettings, run protocol.ActionRun) string {
 	switch {
+	case a.AtFirstBoot():
+		return "look at the instance's console, and at journalctl -u rehost-first-boot on it; one that need not succeed says must_succeed = false"
 	case run.Outcome == protocol.ScriptUnknown:
 		return "look on the target how far it came; an action that may be begun twice says repeatable = true, and then this is no failure"
 	case run.Began.IsZero():

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -104,7 +105,7 @@ func conversionProblem(report protocol.ConversionReport) error {
 }
 
 func (w *Work) launchConversion(ctx context.Context) (cloud.Instance, error) {
-	_, launch, err := w.settings()
+	server, launch, err := w.settings()
 	if err != nil {
 		return cloud.Instance{}, err
 	}
@@ -132,6 +133,7 @@ func (w *Work) launchConversion(ctx context.Context) (cloud.Instance, error) {
 	if err != nil {
 		return cloud.Instance{}, err
 	}
+	settings.Scripts = append(settings.Scripts, protocol.FirstBootScripts(w.store.Applied().ActionsOf(server, w.kind))...)
 	disks, err := w.conversionDisks()
 	if err != nil {
 		return cloud.Instance{}, err
@@ -175,7 +177,7 @@ func scriptTime(w *Work) time.Duration {
 // conversionSettings are what the launch block says of the conversion. The passphrase is read here and nowhere kept: it is in the
 // user data of the conversion's instance, and ends with it.
 func conversionSettings(launch protocol.LaunchSettings, kind protocol.JobKind) (protocol.ConversionSettings, error) {
-	s := protocol.ConversionSettings{Network: launch.Network, Scripts: launch.Scripts, Identity: protocol.IdentityKeep}
+	s := protocol.ConversionSettings{Network: launch.Network, Scripts: slices.Clone(launch.Scripts), Identity: protocol.IdentityKeep}
 	if kind == protocol.JobTest && launch.TestIdentity != "" {
 		s.Identity = launch.TestIdentity
 	}
