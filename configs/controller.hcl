@@ -36,6 +36,7 @@ replica_bus {
 # What all jobs together do.
 jobs {
   # servers = 20 # worked on at once; a wave's concurrency bounds its own job
+  # ready   = 2  # of which it is found out at once whether they would boot (`ready` in their launch blocks)
 }
 
 # Who is told of events: any number of these blocks (docs/operations.md, "Webhooks").

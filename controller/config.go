@@ -29,6 +29,7 @@ type Config struct {
 	ReplicaBus      []string     // the bus's URLs as replication servers reach it; empty: as everyone
 	OperatorContext string       // file for the operator's context; empty: operator.json in Dir
 	JobServers      int          // worked on by all jobs at once; 0: 20
+	JobsReady       int          // servers of which it is found out at once whether they boot; 0: 2
 	Webhooks        []Webhook
 	GateCommands    string // folder of the programs that gates may run; empty: none
 	Cloud           cloud.Config
@@ -56,6 +57,8 @@ type Timing struct {
 
 	Lease time.Duration // how long a controller leads that is not heard of; the same for all of a fleet
 
+	Ready time.Duration // between two looks at which servers are to be booted
+
 	WayBack time.Duration // before a cutover's deadline, beside the time that a release of a source was seen to take
 
 	SnapshotRead time.Duration // how long the cloud may take to show a range of a snapshot to an agent, which waits for 30 s
@@ -66,7 +69,7 @@ func DefaultTiming() Timing {
 	return Timing{
 		Tick: 500 * time.Millisecond, Poll: 250 * time.Millisecond, Retry: 2 * time.Second, AgentLost: 15 * time.Second,
 		ReplicaLost: 15 * time.Second, ReplicaRelease: 2 * time.Minute, ReplicaBoot: 10 * time.Minute, Lasting: 10 * time.Second, PointHeld: 10 * time.Minute,
-		PointTaken: 2 * time.Minute, SnapshotRead: 20 * time.Second, Lease: lease.DefaultLasts, WayBack: 30 * time.Second,
+		PointTaken: 2 * time.Minute, SnapshotRead: 20 * time.Second, Lease: lease.DefaultLasts, WayBack: 30 * time.Second, Ready: time.Minute,
 	}
 }
 

@@ -317,6 +317,7 @@ func (w *world) play(parent context.Context, cfg Config) (stop func()) {
 	cfg.External, cfg.GateCommands, cfg.Webhooks = &external, w.gateCommands, w.webhooks
 	cfg.Timing = Timing{
 		Lasting: 20 * time.Millisecond, Tick: 20 * time.Millisecond, Poll: 10 * time.Millisecond, Retry: 20 * time.Millisecond, AgentLost: 3 * time.Second, ReplicaLost: lost, ReplicaRelease: 2 * time.Second, PointHeld: 10 * time.Second, PointTaken: w.taken, SnapshotRead: w.read, WayBack: time.Second, Lease: cfg.Timing.Lease,
+		Ready: 20 * time.Millisecond,
 	}
 	ready, ended := make(chan struct{}), make(chan error, 1)
 	once := sync.OnceFunc(func() { close(ready) })

@@ -67,6 +67,7 @@ const (
 	FindingNoBootDisk  FindingCode = "no-boot-disk" // no replicated disk boots
 	FindingNotTracked  FindingCode = "not-tracked"  // writes are not tracked, everything is compared
 	FindingWriteRate   FindingCode = "write-rate"   // more is written than the bandwidth lets through
+	FindingBoots       FindingCode = "boots"        // a fresh copy did not boot, or nobody has found out for long
 
 	// Of the cloud.
 	FindingPermission   FindingCode = "permission-missing" // the controller may not make a call that it needs
@@ -98,7 +99,7 @@ var FindingCodes = []FindingCode{
 	FindingFstabName, FindingFstabMissing, FindingFstabNetwork, FindingFstabShare,
 	FindingFirstBoot, FindingScript, FindingScriptChanged, FindingRelabel, FindingIdentity,
 	FindingThin, FindingEncrypted, FindingRootFilesystem, FindingDiskLayout,
-	FindingNotSurveyed, FindingNoBootDisk, FindingNotTracked, FindingWriteRate,
+	FindingNotSurveyed, FindingNoBootDisk, FindingNotTracked, FindingWriteRate, FindingBoots,
 	FindingPermission, FindingNoImage, FindingNoProfile, FindingKey, FindingQuota, FindingCloudUnknown,
 	FindingNoRoot, FindingSeveralRoots, FindingWindows, FindingArchitecture, FindingTruncated,
 	FindingDamaged, FindingRepaired, FindingLVM,

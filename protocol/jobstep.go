@@ -8,6 +8,7 @@ const (
 	JobStepLaunch    = "launch"
 	JobStepActions   = "actions"
 	JobStepCheck     = "check"
+	JobStepBoot      = "boot"      // of a job that only finds out whether a copy boots
 	JobStepUnfence   = "unfence"   // the source goes on after all
 	JobStepTerminate = "terminate" // in a rehearsal: when all of its servers are through
 )

@@ -131,6 +131,9 @@ type LaunchSettings struct {
 	SSH *SSHSettings `json:"ssh,omitempty"` // how checks reach what is launched
 
 	TestIdentity Identity `json:"test_identity,omitempty"` // of tests; a cutover keeps the source's
+
+	// Ready is how often it is found out whether a fresh copy boots; 0: never.
+	Ready time.Duration `json:"ready_every_ns,omitempty"`
 }
 
 // InstanceTypeAuto stands for the cheapest type that has the source's cores and memory.
@@ -275,6 +278,7 @@ type StartRequest struct {
 const MaxPointAge = 24 * time.Hour
 
 // JobsRequest asks for the newest jobs, of one server when Server is not empty.
+// Jobs that only find out whether a copy boots are left out, unless a server is named.
 type JobsRequest struct {
 	Server string `json:"server,omitempty"`
 	Limit  int    `json:"limit,omitempty"` // 0: all

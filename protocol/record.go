@@ -30,6 +30,7 @@ type Server struct {
 	Job        string          `json:"job,omitempty"`          // that works on the server now; one at a time
 	JobKind    JobKind         `json:"job_kind,omitempty"`
 	Tested     time.Time       `json:"tested"` // when a test last passed its checks
+	Boots      *BootCheck      `json:"boots,omitempty"`
 	Test       *Launched       `json:"test,omitempty"`
 	Cutover    *Launched       `json:"cutover,omitempty"`
 	Finalized  time.Time       `json:"finalized"`
@@ -74,6 +75,22 @@ type Initiation struct {
 	Status StepStatus     `json:"status"`
 	Detail string         `json:"detail,omitempty"`
 	At     time.Time      `json:"at"`
+}
+
+// Answered says that the copy was converted and booted, or that it cannot be; otherwise something else failed on the way.
+func (b BootCheck) Answered() bool {
+	return b.Problem == nil || b.Step == JobStepConvert || b.Step == JobStepBoot
+}
+
+// BootCheck is the newest answer to whether a copy of a server boots.
+type BootCheck struct {
+	At      time.Time `json:"at"`
+	Job     string    `json:"job"`
+	Point   string    `json:"point,omitempty"`
+	Taken   time.Time `json:"taken,omitzero"`    // the point
+	Passed  time.Time `json:"passed,omitzero"`   // when one last did; it is At when this one does
+	Problem *Problem  `json:"problem,omitempty"` // why this one does not, or nobody could find out
+	Step    string    `json:"step,omitempty"`    // of the job, that failed
 }
 
 // Launched is what a test or a cutover left running.
@@ -183,6 +200,9 @@ type Job struct {
 	Applications []JobApplication `json:"applications,omitempty"`
 	// Rehearsal says that a test of a wave is done as its cutover would be.
 	Rehearsal *Rehearsal `json:"rehearsal,omitempty"`
+	// Ready says that the controller itself wants to know whether a copy of the server boots. Nothing of it stays, the server is held by no such job,
+	// and any other one ends it.
+	Ready bool `json:"ready,omitempty"`
 }
 
 // Rehearsal is what a job has that does a wave's cutover as a test: by application and in their order, without fences.

@@ -91,7 +91,7 @@ func load(path string) (controller.Config, *broker.Authority, config.Log, error)
 		return controller.Config{}, nil, config.Log{}, err
 	}
 	cfg := controller.Config{
-		Dir: file.DataDir, ReplicaBus: file.ReplicaBus, JobServers: file.Jobs.Servers, GateCommands: file.GateCommands,
+		Dir: file.DataDir, ReplicaBus: file.ReplicaBus, JobServers: file.Jobs.Servers, JobsReady: file.Jobs.Ready, GateCommands: file.GateCommands,
 		Cloud: cloud.Config{
 			Endpoint: file.Cloud.Endpoint, Region: file.Cloud.Region, Profile: file.Cloud.Profile, CredentialsFile: file.Cloud.CredentialsFile,
 			RoleARN: file.Cloud.RoleARN, ExternalID: file.Cloud.ExternalID,

@@ -66,6 +66,7 @@ launch "default" {
   # boot_mode                = "source" # or bios, uefi
   # network                  = "dhcp"   # or keep
   # test_identity            = "keep"   # of tests; or new: another machine id and other SSH host keys
+  # ready { every = "off" }             # or "24h": find out each day whether a fresh copy boots, in the test_subnet
 }
 
 # It inherits from the other one, as a block for a single server may.

@@ -23,6 +23,7 @@ type Controller struct {
 // Jobs bounds what all jobs together do.
 type Jobs struct {
 	Servers int // worked on at once
+	Ready   int // of which it is found out at once whether they boot
 }
 
 // ControllerBus is the bus inside the controller, or an existing one: exactly one of them.
@@ -58,7 +59,7 @@ func DefaultController() Controller {
 	return Controller{
 		DataDir: "/var/lib/rehost-controller",
 		Bus:     ControllerBus{Embedded: &EmbeddedBus{Listen: "0.0.0.0:4222"}},
-		Jobs:    Jobs{Servers: 20}, // a conversion takes 2 vCPUs of the 64 or more that a region gives an account
+		Jobs:    Jobs{Servers: 20, Ready: 2}, // a conversion takes 2 vCPUs of the 64 or more that a region gives an account
 		Log:     DefaultLog(),
 	}
 }
@@ -104,6 +105,7 @@ type replicaBusBlock struct {
 
 type jobsBlock struct {
 	Servers *hcl.Attribute `hcl:"servers,optional"`
+	Ready   *hcl.Attribute `hcl:"ready,optional"`
 }
 
 // LoadController reads controller.hcl. What is wrong with it comes back as [*Errors], all of it.
@@ -135,6 +137,7 @@ func (f *controllerFile) read(r *reader, c *Controller) {
 	}
 	if f.Jobs != nil {
 		r.integer(f.Jobs.Servers, &c.Jobs.Servers, 1, 200)
+		r.integer(f.Jobs.Ready, &c.Jobs.Ready, 1, 200)
 	}
 	c.Webhooks = r.webhooks(f.Webhooks)
 	r.log(f.Log, &c.Log)

@@ -67,6 +67,7 @@ type launchBlock struct {
 	Interfaces []launchInterfaceBlock `hcl:"network_interface,block"`
 	Scripts    []launchScriptBlock    `hcl:"script,block"`
 	SSH        *launchSSHBlock        `hcl:"ssh,block"`
+	Ready      *launchReadyBlock      `hcl:"ready,block"`
 }
 
 // launchDiskBlock says what volume one of a source's disks becomes.
@@ -150,6 +151,9 @@ func (b launchBlock) over(r *reader, s protocol.LaunchSettings) protocol.LaunchS
 	}
 	if s.VolumeType == "st1" || s.VolumeType == "sc1" {
 		r.fail(b.At, "Not for a boot disk", "EC2 boots from no %s volume. Write volume_type = \"gp3\", and %q in the disk blocks of the disks that are to have it.", s.VolumeType, s.VolumeType)
+	}
+	if b.Ready != nil {
+		b.Ready.read(r, &s.Ready)
 	}
 	s.Disks = b.disks(r, s)
 	b.interfaces(r, &s)

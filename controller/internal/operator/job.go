@@ -50,7 +50,9 @@ func (d *Desk) newest(req protocol.JobsRequest) ([]protocol.Job, error) {
 	if err != nil {
 		return nil, err
 	}
-	if req.Server != "" {
+	if req.Server == "" {
+		jobs = slices.DeleteFunc(jobs, func(j protocol.Job) bool { return j.Ready })
+	} else {
 		jobs = slices.DeleteFunc(jobs, func(j protocol.Job) bool {
 			return !slices.ContainsFunc(j.Servers, func(s protocol.JobServer) bool { return s.Server == req.Server })
 		})

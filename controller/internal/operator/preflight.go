@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"slices"
+	"time"
 
 	"rehost/controller/internal/fleet"
 	"rehost/controller/internal/preflight"
@@ -38,7 +39,7 @@ func (d *Desk) Preflight(ctx context.Context, req protocol.PreflightRequest) ([]
 			}
 		}
 		_, replication, launch, _ := settings(r.Name)
-		out = append(out, d.found(r.Name, r.Survey, replication, launch))
+		out = append(out, d.found(r, replication, launch))
 	}
 	return out, nil
 }
@@ -57,9 +58,9 @@ func shown(found []protocol.Finding) []protocol.Finding {
 }
 
 // found is what is known of a server before it is converted, with these settings.
-func (d *Desk) found(server, survey string, replication protocol.ReplicationSettings, launch protocol.LaunchSettings) protocol.Preflight {
-	report, _, known := d.reports.Agent(server)
-	return preflight.Server(server, report, known, preflight.SurveyOrder(survey, launch), replication)
+func (d *Desk) found(r protocol.Server, replication protocol.ReplicationSettings, launch protocol.LaunchSettings) protocol.Preflight {
+	report, _, known := d.reports.Agent(r.Name)
+	return preflight.With(preflight.Server(r.Name, report, known, preflight.SurveyOrder(r.Survey, launch), replication), preflight.Boots(r, launch, time.Now()))
 }
 
 // findings are those that matter of the servers of a configuration that are to be migrated yet.
@@ -72,7 +73,7 @@ func (d *Desk) findings(f protocol.Fleet, v fleet.View) []protocol.Preflight {
 			continue
 		}
 		_, replication, launch, _ := settings(s.Name)
-		found := d.found(s.Name, r.Survey, replication, launch)
+		found := d.found(r, replication, launch)
 		found.Findings = shown(found.Findings)
 		if found.Guest = nil; len(found.Findings) > 0 {
 			out = append(out, found)

@@ -100,7 +100,7 @@ func (d *Desk) server(r protocol.Server, inWave string) (protocol.ServerStatus, 
 	s.Next = next(r, inWave)
 	applied := d.store.Applied()
 	_, replicated, launch, _ := fleet.Settings(applied, r.Name)
-	s.Findings = protocol.CountFindings(d.found(r.Name, r.Survey, replicated, launch).Findings)
+	s.Findings = protocol.CountFindings(d.found(r, replicated, launch).Findings)
 	s.Advice = staging.Advice(r, replicated, report)
 	return s, problems, nil
 }
@@ -309,7 +309,7 @@ func (d *Desk) jobs() ([]protocol.Job, error) {
 	for _, j := range all {
 		if !j.Status.Ended() {
 			out = append(out, j)
-		} else if newest == nil || j.Ended.After(newest.Ended) {
+		} else if !j.Ready && (newest == nil || j.Ended.After(newest.Ended)) {
 			newest = &j
 		}
 	}

@@ -187,7 +187,7 @@ func launch(ctx context.Context, w *Work) error {
 			return err
 		}
 	}
-	if settings.Disposition == dispositionStopped && inst.State != cloud.InstanceStopped {
+	if settings.Disposition == dispositionStopped && !w.ready && inst.State != cloud.InstanceStopped {
 		w.progress(ctx)("stopping " + inst.ID)
 		if inst, err = w.cloud.StopInstance(ctx, inst.ID, nil); err != nil {
 			return err
@@ -201,7 +201,7 @@ func launch(ctx context.Context, w *Work) error {
 		return err
 	}
 	w.progress(ctx)(fmt.Sprintf("%s at %s, %s, from point %s of %s ago", inst.ID, inst.Address(), detail, l.Point, time.Since(l.Taken).Round(time.Second)))
-	if w.kind == protocol.JobCutover { // it counts when it is committed
+	if w.kind == protocol.JobCutover || w.ready { // the one counts when it is committed, the other one is no test
 		return nil
 	}
 	_, err = w.store.Servers.Update(ctx, w.server, func(r *protocol.Server) error {
@@ -262,11 +262,14 @@ func cleanup(ctx context.Context, w *Work) error {
 	}
 	failed := outcome(state.Steps)
 	inspected := w.kind == protocol.JobTest && failed == protocol.StepFailed && state.Data[protocol.JobDataInstance] != "" && state.Data[protocol.JobDataAddress] != ""
-	if failed == protocol.StepSucceeded || inspected || w.application().Outcome == protocol.OutcomeCommitted {
+	if !w.ready && (failed == protocol.StepSucceeded || inspected || w.application().Outcome == protocol.OutcomeCommitted) {
 		return nil
 	}
 	if err := w.removeLaunch(ctx, w.job, state.Data[protocol.JobDataPoint]); err != nil {
 		return err
+	}
+	if w.ready { // it recorded none
+		return nil
 	}
 	_, err = w.store.Servers.Update(ctx, w.server, func(r *protocol.Server) error {
 		if r.Test != nil && r.Test.Job == w.job {

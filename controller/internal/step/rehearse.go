@@ -130,7 +130,7 @@ func (r *Runner) rehearsalBook(applied protocol.Fleet, name string) (protocol.Ru
 		return protocol.Runbook{}, err
 	}
 	c.Rehearsal, c.Steps = true, nil
-	for _, s := range stepsOf(protocol.JobTest, true) {
+	for _, s := range stepsOf(protocol.Job{Kind: protocol.JobTest, Rehearsal: &protocol.Rehearsal{}}) {
 		if !s.last {
 			c.Steps = append(c.Steps, s.name)
 		}

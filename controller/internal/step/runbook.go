@@ -48,6 +48,9 @@ func (r *Runner) Never(f protocol.Fleet) []string {
 	if err != nil {
 		out = append(out, "it is not known who has which role: "+err.Error())
 	}
+	for _, what := range readyExposed(f) {
+		out = append(out, what+" says `ready`, and not where the sealed network is: no copy is booted")
+	}
 	for _, w := range f.Waves {
 		plan, err := wave.Of(f, w.Name)
 		if err != nil || !slices.ContainsFunc(plan.Servers, func(s string) bool { return !r.over(s) }) {
@@ -174,6 +177,7 @@ func (r *Runner) facts(applied protocol.Fleet, name string, kind protocol.JobKin
 	}
 	settings, replication, launch, _ := fleet.Settings(applied, name)
 	out.Actions = applied.ActionsOf(settings, kind)
-	out.Findings = protocol.CountFindings(preflight.Server(name, report, known, preflight.SurveyOrder(rec.Survey, launch), replication).Findings)
+	found := preflight.Server(name, report, known, preflight.SurveyOrder(rec.Survey, launch), replication)
+	out.Findings = protocol.CountFindings(append(found.Findings, preflight.Boots(rec, launch, time.Now())...))
 	return out
 }

@@ -62,6 +62,8 @@ type Config struct {
 	Retry     time.Duration // first pause after a failed run of a step; doubled up to a minute
 	AgentLost time.Duration // a silence longer than this counts as gone
 	Servers   int           // worked on at once, by all jobs together
+	Ready     time.Duration // between two looks at which servers are to be booted
+	Booted    int           // servers of which it is found out at once whether they boot
 	WayBack   time.Duration // margin before a deadline in which the sources of what is not committed are released
 	// GateCommands is the folder of the programs that gates may run; empty: none.
 	GateCommands string
@@ -100,6 +102,7 @@ func NewRunner(cfg Config, st *store.Store, reports *observe.Reports, c Cloud, a
 func (r *Runner) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	wg.Go(func() { r.keepReady(ctx) })
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
 	for {
@@ -191,6 +194,8 @@ func until(j protocol.Job) string {
 	switch {
 	case j.Rehearsal != nil:
 		return ", a rehearsal"
+	case j.Ready:
+		return ", to see whether a copy boots"
 	case j.Deadline.IsZero():
 		return ""
 	}
@@ -270,6 +275,9 @@ func ended(s protocol.StepStatus) bool {
 
 // claim makes the server this job's, or records why not.
 func (w *Work) claim(ctx context.Context, job protocol.Job) (bool, error) {
+	if w.ready {
+		return w.mayBoot(ctx)
+	}
 	_, _, _, wanted := fleet.Settings(w.store.Applied(), w.server)
 	var refusal *protocol.Problem
 	_, err := w.store.Servers.Update(ctx, w.server, func(rec *protocol.Server) error {
@@ -310,6 +318,9 @@ func (w *Work) claim(ctx context.Context, job protocol.Job) (bool, error) {
 
 // settle lets go of the server; what the job achieved decides where the server stands now. A test that was cancelled says nothing.
 func (w *Work) settle(ctx context.Context) error {
+	if w.ready {
+		return w.answer(ctx)
+	}
 	status := w.state().Status
 	_, _, _, wanted := fleet.Settings(w.store.Applied(), w.server)
 	committed := w.application().Outcome == protocol.OutcomeCommitted

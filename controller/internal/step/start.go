@@ -70,12 +70,13 @@ func (r *Runner) Start(ctx context.Context, req protocol.StartRequest) (protocol
 		if id := chosen[name]; id != "" {
 			s.Data[protocol.JobDataPoint], s.Data[protocol.JobDataChosen] = id, "yes"
 		}
-		for _, st := range stepsOf(req.Kind, req.Rehearse) {
-			s.Steps = append(s.Steps, protocol.JobStep{Name: st.name, Status: protocol.StepNotStarted})
-		}
+		s.Steps = notStarted(stepsOf(job))
 		job.Servers = append(job.Servers, s)
 	}
 	if err := r.document(ctx, &job, applied, asked); err != nil {
+		return protocol.Job{}, err
+	}
+	if err := r.yield(ctx, plan.Servers, job.ID); err != nil {
 		return protocol.Job{}, err
 	}
 	if err := r.store.Jobs.Create(ctx, job.ID, job); err != nil {
@@ -83,6 +84,14 @@ func (r *Runner) Start(ctx context.Context, req protocol.StartRequest) (protocol
 	}
 	r.wake()
 	return job, nil
+}
+
+func notStarted(steps []step) []protocol.JobStep {
+	out := make([]protocol.JobStep, 0, len(steps))
+	for _, st := range steps {
+		out = append(out, protocol.JobStep{Name: st.name, Status: protocol.StepNotStarted})
+	}
+	return out
 }
 
 // asOne says whether a job is for what there still is to be cut over, and does the servers of an application as one.
@@ -168,14 +177,14 @@ func (r *Runner) refusal(applied protocol.Fleet, plan wave.Plan, req protocol.St
 	return nil
 }
 
-// overlap refuses a job for servers that a job which is not completed holds or will hold.
+// overlap refuses a job for servers that a job which is not completed holds or will hold. Those that give way do not count.
 func (r *Runner) overlap(plan wave.Plan) *protocol.Problem {
 	jobs, err := r.store.Jobs.List("")
 	if err != nil {
 		return &protocol.Problem{Code: protocol.ProblemInternal, Message: err.Error()}
 	}
 	for _, job := range jobs {
-		if job.Status.Ended() {
+		if job.Status.Ended() || job.Ready {
 			continue
 		}
 		for _, s := range job.Servers {

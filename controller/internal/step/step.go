@@ -73,6 +73,10 @@ var (
 		name: protocol.JobStepCheck, attempts: 1, deadline: time.Minute, longer: checkTime, run: check,
 		start: protocol.EventCheckStart, end: protocol.EventCheckEnd, fail: protocol.EventCheckFail,
 	}
+	stepBoot = step{
+		name: protocol.JobStepBoot, attempts: 1, deadline: bootTime + time.Minute, run: boot,
+		start: protocol.EventCheckStart, end: protocol.EventCheckEnd, fail: protocol.EventCheckFail,
+	}
 	stepKeep    = step{name: stepNameKeep, attempts: 1, deadline: 2 * time.Minute, awaits: past(protocol.JobStepCheck), light: true, run: keep}
 	stepCommit  = step{name: "commit", attempts: 10, deadline: time.Minute, awaits: past(stepNameKeep), light: true, run: commit}
 	stepUnfence = step{name: protocol.JobStepUnfence, attempts: 10, deadline: time.Minute, when: onFailure, light: true, run: unfence, end: protocol.EventSourceReleased}
@@ -114,12 +118,18 @@ var plans = map[protocol.JobKind][]step{
 	protocol.JobTerminate: {stepTerminate},
 }
 
+// readySteps find out whether a copy boots.
+var readySteps = []step{stepPoint, stepSnap, stepClone, stepConv, stepImage, stepLaunch, stepBoot, stepCleanup}
+
 // stepsOf are the steps of a job, in order. Those of a rehearsal are a test's, with one point for an application.
-func stepsOf(kind protocol.JobKind, rehearsal bool) []step {
-	if !rehearsal {
-		return plans[kind]
+func stepsOf(j protocol.Job) []step {
+	switch {
+	case j.Ready:
+		return readySteps
+	case j.Rehearsal == nil:
+		return plans[j.Kind]
 	}
-	out := slices.Clone(plans[kind])
+	out := slices.Clone(plans[j.Kind])
 	for i := range out {
 		if out[i].name == protocol.JobStepPoint {
 			out[i].awaits = allBegun
@@ -131,7 +141,7 @@ func stepsOf(kind protocol.JobKind, rehearsal bool) []step {
 // recorded are the steps of a job's server, as its record has them: a job of an earlier version goes on without those that are new.
 func recorded(job protocol.Job, server string) []step {
 	i := slices.IndexFunc(job.Servers, func(s protocol.JobServer) bool { return s.Server == server })
-	return slices.DeleteFunc(slices.Clone(stepsOf(job.Kind, job.Rehearsal != nil)), func(st step) bool {
+	return slices.DeleteFunc(slices.Clone(stepsOf(job)), func(st step) bool {
 		return !slices.ContainsFunc(job.Servers[i].Steps, func(s protocol.JobStep) bool { return s.Name == st.name })
 	})
 }

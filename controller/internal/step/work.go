@@ -20,6 +20,7 @@ type Work struct {
 	kind   protocol.JobKind
 	server string
 	steps  []step
+	ready  bool  // it only finds out whether a copy boots
 	unit   *unit // of a cutover or a rehearsal; nil in other jobs
 	// cancelled ends when the job is cancelled or the unit is rolled back, and with the process.
 	cancelled context.Context //nolint:containedctx // of the whole job, beside that of the process

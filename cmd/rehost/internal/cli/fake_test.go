@@ -174,6 +174,11 @@ func (f *fake) status(_ context.Context, _ protocol.StatusRequest) (protocol.Sta
 		waves = append(waves, protocol.WaveStatus{Name: name, Servers: []string{"web-1", "web-2"}, Counts: map[protocol.Lifecycle]int{protocol.NotReady: 2}})
 	}
 	s.Record.Replica = "rs-1"
+	s.Record.Boots = &protocol.BootCheck{
+		At: epoch.Add(-time.Hour), Job: "ready-2", Step: "boot", Passed: epoch.Add(-25 * time.Hour),
+		Problem: &protocol.Problem{Code: protocol.ProblemCheck, Message: "check login of i-2 cannot pass: the kernel has panicked"},
+	}
+	quiet.Record.Boots = &protocol.BootCheck{At: epoch.Add(-3 * time.Hour), Job: "ready-1", Point: "p-1", Taken: epoch.Add(-10 * time.Hour), Passed: epoch.Add(-3 * time.Hour)}
 	s.Findings = protocol.FindingCount{Warnings: 2}
 	f.advanceMove(&s)
 	return protocol.Status{At: at, Servers: []protocol.ServerStatus{s, quiet}, Waves: waves, Applications: []string{"shop"}}, nil

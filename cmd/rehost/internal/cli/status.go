@@ -115,6 +115,18 @@ func serverColumns(env Env, now time.Time) []column[protocol.ServerStatus] {
 		{head: "TOTAL BYTES", raw: func(s server) string { _, total := synced(s); return fmt.Sprint(total) }},
 		{head: "REPLICATION SERVER", raw: func(s server) string { return s.Record.Replica }},
 		{head: "LAST SEEN", raw: func(s server) string { return instant(s.LastSeen) }},
+		{head: "BOOTS", raw: func(s server) string {
+			if b := s.Record.Boots; b != nil && b.Answered() {
+				return fmt.Sprint(b.Problem == nil)
+			}
+			return ""
+		}},
+		{head: "BOOTS AT", raw: func(s server) string {
+			if b := s.Record.Boots; b != nil {
+				return instant(b.At)
+			}
+			return ""
+		}},
 		{head: "WAITING", raw: func(s server) string { return oneLine(s.Waiting) }},
 		{head: "NEXT", raw: func(s server) string { return oneLine(s.Next) }},
 	}
@@ -192,6 +204,9 @@ func serverNotes(p *printer, now time.Time, s protocol.ServerStatus) {
 	if s.LastPoint != nil {
 		p.line("%s last point: %s ago, %s", name, age(now, s.LastPoint.Taken), s.LastPoint.Grade)
 	}
+	if s.Record.Boots != nil {
+		p.line("%s boots: %s", name, boots(now, *s.Record.Boots))
+	}
 	if s.Findings != (protocol.FindingCount{}) {
 		p.line("%s preflight: %s; see rehost server preflight %s", name, s.Findings, name)
 	}
@@ -201,6 +216,22 @@ func serverNotes(p *printer, now time.Time, s protocol.ServerStatus) {
 	if s.Next != "" {
 		p.line("%s next: %s", name, s.Next)
 	}
+}
+
+// boots answers whether a copy of a server boots, with the age of the answer.
+func boots(now time.Time, b protocol.BootCheck) string {
+	if b.Problem == nil {
+		return fmt.Sprintf("yes, %s ago, point of %s", age(now, b.At), b.Taken.UTC().Format(time.DateTime)+" UTC")
+	}
+	before := "never before"
+	if !b.Passed.IsZero() {
+		before = "it did " + age(now, b.Passed) + " ago"
+	}
+	word := "NO"
+	if !b.Answered() {
+		word = "not known"
+	}
+	return fmt.Sprintf("%s, %s ago (%s): %s; see rehost job show %s", word, age(now, b.At), before, oneLine(b.Problem.Message), b.Job)
 }
 
 // syncNotes says what bounds the rate while there is something to send, and what is known of the replica's content.

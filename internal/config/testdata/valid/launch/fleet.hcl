@@ -26,6 +26,10 @@ launch "db-2" {
 
   test_identity = "new"
 
+  ready {
+    every = "off"
+  }
+
   script "log" {
     phase   = "before-mount"
     content = "#!/bin/sh\nxfs_repair -L \"$${REHOST_DISKS%% *}p2\"\n"
@@ -68,6 +72,10 @@ launch "base" {
   tags                 = { team = "shop", tier = "web" }
 
   network_interface {}
+
+  ready {
+    every = "24h"
+  }
 }
 
 server "db-1" {

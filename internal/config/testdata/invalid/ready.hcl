@@ -1,0 +1,17 @@
+replication "default" {}
+
+launch "default" {
+  ready {
+    every = "5m"
+  }
+}
+
+launch "never" {
+  ready {
+    every = "never"
+  }
+}
+
+launch "what" {
+  ready {}
+}
