@@ -56,7 +56,7 @@ func (w *world) auditLog(req protocol.AuditRequest) (all []protocol.AuditEntry) 
 func TestEveryChangingRequestIsInTheAuditLog(t *testing.T) {
 	w := newWorld(t)
 	defer w.controller(t.Context())()
-	reading := []string{"approvals", "audit", "events", "job", "jobs", "plan", "points", "preflight", "report", "runbook", "status", "sweep", "version"}
+	reading := []string{"approvals", "audit", "events", "job", "jobs", "plan", "points", "preflight", "report", "runbook", "screenshot", "status", "sweep", "version"}
 	verbs := w.verbs()
 	if len(verbs) < len(reading)+5 {
 		t.Fatalf("the controller answers %v", verbs)
