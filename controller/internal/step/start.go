@@ -14,6 +14,7 @@ import (
 	"rehost/controller/internal/preflight"
 	"rehost/controller/internal/wave"
 	"rehost/internal/bus"
+	"rehost/internal/cloud"
 	"rehost/internal/hint"
 	"rehost/protocol"
 )
@@ -115,7 +116,12 @@ const cloudWithin = time.Second
 
 // ready says why the cloud would not let a job come to its end.
 func (r *Runner) ready(ctx context.Context, applied protocol.Fleet, plan wave.Plan, req protocol.StartRequest) error {
-	if req.Force != "" || (req.Kind != protocol.JobTest && req.Kind != protocol.JobCutover) {
+	switch {
+	case req.Force != "":
+		return nil
+	case req.Kind == protocol.JobFinalize:
+		return r.targetsThere(ctx, plan)
+	case req.Kind != protocol.JobTest && req.Kind != protocol.JobCutover:
 		return nil
 	}
 	limited, cancel := context.WithTimeout(ctx, cloudWithin)
@@ -125,6 +131,31 @@ func (r *Runner) ready(ctx context.Context, applied protocol.Fleet, plan wave.Pl
 		return p
 	}
 	return ctx.Err() // nobody waits any more: then no job begins that nobody knows of
+}
+
+// targetsThere refuses to remove the replicas of servers whose targets are no more: with them would go the last copy in the cloud.
+func (r *Runner) targetsThere(ctx context.Context, plan wave.Plan) error {
+	targets, err := r.cloud.Instances(ctx, cloud.Tags{cloud.TagRole: cloud.RoleTarget})
+	if err != nil {
+		return fmt.Errorf("look whether the targets are there: %w", err)
+	}
+	var gone []string
+	for _, name := range plan.Servers {
+		rec, err := r.store.Servers.Get(name)
+		if err != nil || rec.Cutover == nil || rec.Lifecycle == protocol.Cutover {
+			continue // it has no target, or no replica any more
+		}
+		if !slices.ContainsFunc(targets, func(i cloud.Instance) bool { return i.ID == rec.Cutover.Instance && i.Alive() }) {
+			gone = append(gone, fmt.Sprintf("the target of %s, %s, is no more", name, rec.Cutover.Instance))
+		}
+	}
+	if len(gone) == 0 {
+		return ctx.Err()
+	}
+	return &protocol.Problem{
+		Code: protocol.ProblemNotAllowed, Message: strings.Join(gone, "; ") + ": finalizing would remove the last copy in the cloud",
+		Hint: "take the cutover back, so that the source goes on, and cut it over once more: rehost server revert NAME; or give a reason with --force",
+	}
 }
 
 func (r *Runner) refusal(applied protocol.Fleet, plan wave.Plan, req protocol.StartRequest, asker string, asked answers) error {
