@@ -74,13 +74,14 @@ func (l *lineup) wayBack(a protocol.JobApplication) time.Duration {
 
 // late says why an application that is not decided must not go on, or "".
 func (l *lineup) late(a protocol.JobApplication, now time.Time) string {
+	job, err := l.store.Jobs.Get(l.job.ID)
+	open := func(s protocol.JobServer) bool { return slices.Contains(a.Servers, s.Server) && !ended(s.Status) }
+	if err != nil || job.Kind != protocol.JobCutover || !slices.ContainsFunc(job.Servers, open) {
+		return "" // of what an earlier job has cut over nothing is decided
+	}
 	back := l.wayBack(a)
 	if d := l.job.Deadline; !d.IsZero() && d.Sub(now) < back {
 		return fmt.Sprintf("the deadline %s is near, and %s are kept for the way back", d.Format(time.RFC3339), back.Round(time.Second))
-	}
-	job, err := l.store.Jobs.Get(l.job.ID)
-	if err != nil || job.Kind != protocol.JobCutover {
-		return ""
 	}
 	applied := l.store.Applied()
 	for _, s := range job.Servers {
