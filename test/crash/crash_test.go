@@ -62,10 +62,15 @@ func survive(t *testing.T, c cast, kills int) {
 // run takes a job of the wave to its end. A controller that was killed before it could answer may have started it.
 func (w *world) run(kind protocol.JobKind) protocol.Job {
 	w.t.Helper()
-	job, err := ask[protocol.StartRequest, protocol.Job](w, protocol.VerbStart, protocol.StartRequest{Selection: protocol.Selection{Wave: "one"}, Kind: kind})
+	return w.runRequest(protocol.StartRequest{Selection: protocol.Selection{Wave: "one"}, Kind: kind})
+}
+
+func (w *world) runRequest(req protocol.StartRequest) protocol.Job {
+	w.t.Helper()
+	job, err := ask[protocol.StartRequest, protocol.Job](w, protocol.VerbStart, req)
 	if err != nil {
 		newest, errJob := ask[protocol.JobRequest, protocol.Job](w, protocol.VerbJob, protocol.JobRequest{})
-		if errJob != nil || newest.Kind != kind {
+		if errJob != nil || newest.Kind != req.Kind || newest.Status.Ended() {
 			w.t.Fatal(err, errJob)
 		}
 		job = newest

@@ -36,8 +36,11 @@ import (
 	"rehost/protocol"
 )
 
-// patience is for one job, with a kill at each of its boundaries.
-const patience = 10 * time.Minute
+const (
+	// patience is for one job, with a kill at each of its boundaries.
+	patience  = 10 * time.Minute
+	poolBytes = 2 << 30 // of the cloud's volumes; sparse
+)
 
 // world is a local cloud behind a proxy, a controller in a process of its own, which is killed and started again, and the agents.
 type world struct {
@@ -48,6 +51,8 @@ type world struct {
 	stage    stage
 	operator *nats.Conn
 	made     *ledger
+
+	snapshots string // folder with the files behind the cloud's snapshots
 
 	mu       sync.Mutex           // guards the fields beneath
 	children map[string]*exec.Cmd // controllers, by name
@@ -77,11 +82,7 @@ func newWorld(t *testing.T, f protocol.Fleet, c cast) *world {
 		servers = append(servers, s.Name)
 	}
 	w := &world{t: t, dir: t.TempDir(), made: &ledger{ids: map[string]map[string]bool{}}, seen: map[string]bool{}, children: map[string]*exec.Cmd{}}
-	info := w.startCloud()
-	w.cloud = cloud.Config{Endpoint: info.Endpoint, Region: info.Region, CredentialsFile: info.CredentialsFile, Poll: 100 * time.Millisecond, MaxBackoff: 200 * time.Millisecond}
-	w.stage = stage{Dir: filepath.Join(w.dir, "controller"), Cloud: w.cloud}
-	w.stage.Cloud.Endpoint = w.proxy(info.Endpoint)
-	w.endConversions()
+	w.openCloud([]string{os.Args[0], "replicaserver", w.dir})
 	server, identities := w.enrol(servers)
 	next := func() {}
 	if c.own {
@@ -126,19 +127,24 @@ func (w *world) controllerHere(authority *broker.Authority) (end func()) {
 	}
 }
 
-func (w *world) startCloud() localcloud.Info {
+// openCloud starts a local cloud whose replication servers run a program, and conversions that convert nothing.
+func (w *world) openCloud(replicaServer []string) {
 	w.t.Helper()
 	cfg := localcloud.Default()
-	cfg.Dir, cfg.Listen, cfg.PoolSizeBytes, cfg.StopGrace = w.t.TempDir(), "127.0.0.1:0", 400<<20, time.Second
-	for name, play := range map[string]string{"rehost-replicaserver": "replicaserver", "rehost-convert": "convert"} {
-		cfg.Images = append(cfg.Images, localcloud.Image{Name: name, Program: []string{os.Args[0], play, w.dir}})
+	cfg.Dir, cfg.Listen, cfg.PoolSizeBytes, cfg.StopGrace = w.t.TempDir(), "127.0.0.1:0", poolBytes, time.Second
+	cfg.Images = []localcloud.Image{
+		{Name: "rehost-replicaserver", Program: replicaServer}, {Name: "rehost-convert", Program: []string{os.Args[0], "convert", w.dir}},
 	}
 	info, _ := cloudtest.Start(w.t, cfg, hclog.Warn, nil)
-	return info
+	w.snapshots = filepath.Join(cfg.Dir, "pool", "snapshots")
+	w.cloud = cloud.Config{Endpoint: info.Endpoint, Region: info.Region, CredentialsFile: info.CredentialsFile, Poll: 100 * time.Millisecond, MaxBackoff: 200 * time.Millisecond}
+	w.stage = stage{Dir: filepath.Join(w.dir, "controller"), Cloud: w.cloud}
+	w.stage.Cloud.Endpoint = w.proxy(info.Endpoint)
+	w.endConversions()
 }
 
 // enrol runs the controller's bus, and makes identities.
-func (w *world) enrol(servers []string) (*broker.Server, map[string]bus.Identity) {
+func (w *world) enrol(servers []string, operators ...string) (*broker.Server, map[string]bus.Identity) {
 	w.t.Helper()
 	server, err := broker.Listen(w.t.Context(), broker.ServerConfig{Dir: filepath.Join(w.stage.Dir, "bus"), Address: "127.0.0.1:0"})
 	if err != nil {
@@ -150,6 +156,9 @@ func (w *world) enrol(servers []string) (*broker.Server, map[string]bus.Identity
 	roles := map[string]string{protocol.RoleOperator: protocol.RoleOperator, protocol.RoleController: protocol.RoleController}
 	for _, name := range servers {
 		roles[name] = protocol.RoleAgent
+	}
+	for _, name := range operators {
+		roles[name] = protocol.RoleOperator
 	}
 	for name, role := range roles {
 		if out[name], err = server.Authority().Identity(role, name); err != nil {
