@@ -1,0 +1,4 @@
+wave "a" {
+  applications = []
+  after        = [wave.a]
+}
