@@ -12,6 +12,7 @@ import (
 	"sort"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -32,6 +33,9 @@ const maxConflicts = 50
 // others fails by its deadline: on a slow disk nothing would get done.
 const maxWrites = 16
 
+// answerWait is how long an answer of the bus is waited for. One that a bus did not send before it died never comes, however patient the caller is.
+const answerWait = 5 * time.Second
+
 // Bucket holds the records of one kind. Reads come from the mirror, which [Bucket.Run] keeps.
 type Bucket[T any] struct {
 	name    string
@@ -41,6 +45,7 @@ type Bucket[T any] struct {
 	note    func(before T, after *T) // adds to a record what a change of it says; nil: nothing
 	changed func(key string)         // nil: nobody asks
 	may     func() error             // says that records may be written, or why not
+	wait    time.Duration            // for an answer of the bus
 
 	mu      sync.Mutex
 	entries map[string]entry[T]
@@ -63,7 +68,7 @@ func NewBucket[T any](ctx context.Context, js jetstream.JetStream, name string) 
 }
 
 func newBucket[T any](name string, kv jetstream.KeyValue) *Bucket[T] {
-	return &Bucket[T]{name: name, kv: kv, ready: make(chan struct{}), slots: make(chan struct{}, maxWrites), may: func() error { return nil }, entries: map[string]entry[T]{}}
+	return &Bucket[T]{name: name, kv: kv, ready: make(chan struct{}), slots: make(chan struct{}, maxWrites), may: func() error { return nil }, wait: answerWait, entries: map[string]entry[T]{}}
 }
 
 // Run keeps the mirror until ctx ends.
@@ -264,7 +269,7 @@ func (b *Bucket[T]) Create(ctx context.Context, key string, v T) error {
 	if err != nil {
 		return fmt.Errorf("encode record %s of %s: %w", key, b.name, err)
 	}
-	revision, err := b.write(ctx, func() (uint64, error) { return b.kv.Create(ctx, key, text) })
+	revision, err := b.write(ctx, func(ctx context.Context) (uint64, error) { return b.kv.Create(ctx, key, text) })
 	if errors.Is(err, jetstream.ErrKeyExists) || errors.Is(err, jetstream.ErrKeyRevisionMismatch) {
 		return fmt.Errorf("create %s in %s: %w", key, b.name, ErrExists)
 	}
@@ -285,7 +290,7 @@ func (b *Bucket[T]) Put(ctx context.Context, key string, v T) error {
 }
 
 // Update changes a record by compare-and-swap: change sees the latest one and may be called
-// again when another was faster, so it must depend on nothing but its argument. An error of
+// again when another was faster or the bus did not answer, so it must depend on nothing but its argument. An error of
 // change ends the update and comes back as it is. A record that change leaves as it was is
 // not written, and one with fields that this version does not know is not rewritten: that is an error. It returns the record as it is now.
 func (b *Bucket[T]) Update(ctx context.Context, key string, change func(*T) error) (T, error) {
@@ -312,23 +317,27 @@ func (b *Bucket[T]) Update(ctx context.Context, key string, change func(*T) erro
 		if bytes.Equal(text, e.value) {
 			return v, nil
 		}
-		revision, err := b.write(ctx, func() (uint64, error) { return b.kv.Update(ctx, key, text, e.revision) })
+		revision, err := b.write(ctx, func(ctx context.Context) (uint64, error) { return b.kv.Update(ctx, key, text, e.revision) })
 		if err == nil {
 			b.remember(key, revision, text)
 			return v, nil
 		}
-		if !errors.Is(err, jetstream.ErrKeyRevisionMismatch) {
+		lost := errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil // it may have been written
+		if !lost && !errors.Is(err, jetstream.ErrKeyRevisionMismatch) {
 			return none, fmt.Errorf("update %s in %s: %w", key, b.name, err)
 		}
 		if err := b.refresh(ctx, key); err != nil {
 			return none, err
+		}
+		if e, _ := b.lookup(key); lost && bytes.Equal(e.value, text) {
+			return v, nil
 		}
 	}
 	return none, fmt.Errorf("update %s in %s: changed by others %d times", key, b.name, maxConflicts)
 }
 
 // write makes one write when it is its turn.
-func (b *Bucket[T]) write(ctx context.Context, do func() (uint64, error)) (uint64, error) {
+func (b *Bucket[T]) write(ctx context.Context, do func(ctx context.Context) (uint64, error)) (uint64, error) {
 	select {
 	case b.slots <- struct{}{}:
 	case <-ctx.Done():
@@ -338,11 +347,15 @@ func (b *Bucket[T]) write(ctx context.Context, do func() (uint64, error)) (uint6
 	if err := b.may(); err != nil {
 		return 0, err
 	}
-	return do()
+	ctx, cancel := context.WithTimeout(ctx, b.wait)
+	defer cancel()
+	return do(ctx)
 }
 
 // refresh reads a record that someone else has changed.
 func (b *Bucket[T]) refresh(ctx context.Context, key string) error {
+	ctx, cancel := context.WithTimeout(ctx, b.wait)
+	defer cancel()
 	e, err := b.kv.Get(ctx, key)
 	switch {
 	case errors.Is(err, jetstream.ErrKeyNotFound):
@@ -360,7 +373,9 @@ func (b *Bucket[T]) Delete(ctx context.Context, key string) error {
 	if !ok {
 		return nil
 	}
-	if _, err := b.write(ctx, func() (uint64, error) { return 0, b.kv.Delete(ctx, key, jetstream.LastRevision(e.revision)) }); err != nil {
+	if _, err := b.write(ctx, func(ctx context.Context) (uint64, error) {
+		return 0, b.kv.Delete(ctx, key, jetstream.LastRevision(e.revision))
+	}); err != nil {
 		return fmt.Errorf("delete %s in %s: %w", key, b.name, err)
 	}
 	b.remember(key, e.revision+1, nil) // at most the tombstone's revision
