@@ -67,6 +67,7 @@ func (r *Runner) runServers(ctx, cancelled context.Context, job protocol.Job) er
 		running--
 		if a.err != nil {
 			l.errs = append(l.errs, a.err)
+			end() // others may wait for it, which is not there until the job is taken up again
 			continue
 		}
 		l.state[a.server] = l.outcome(a.server)
