@@ -37,7 +37,7 @@ stamp: build ## compare 200 points of each tracker tier with the frozen source, 
 chaos: build ## 100 kills, each fault of broker and volumes twice, both at once; no point may differ
 	REHOST_KILLS=100 REHOST_FAULTS=28 REHOST_STORMS=30 $(GO) test -timeout 60m -count=1 -v ./test/chaos
 
-crash: build ## a test and cutovers of three servers and of a wave, the controller killed at each boundary of each step; with its bus, and of two the one that leads, too; a wave of real servers
+crash: build ## a test and cutovers of three servers and of a wave, the controller killed at each boundary of each step; with its bus, and of two the one that leads, too; a wave of real servers; bus and agents killed in each step
 	REHOST_CRASH=1 $(GO) test -timeout 40m -count=1 -v ./test/crash
 
 mutants: build ## break each rule of the engine on purpose; the tests must notice

@@ -62,7 +62,7 @@ func survive(t *testing.T, c cast, kills int) {
 // run takes a job of the wave to its end. A controller that was killed before it could answer may have started it.
 func (w *world) run(kind protocol.JobKind) protocol.Job {
 	w.t.Helper()
-	return w.runRequest(protocol.StartRequest{Selection: protocol.Selection{Wave: "one"}, Kind: kind})
+	return w.runRequest(protocol.StartRequest{Selection: protocol.Selection{Wave: "one"}, Kind: kind, Force: w.force})
 }
 
 func (w *world) runRequest(req protocol.StartRequest) protocol.Job {

@@ -10,12 +10,14 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/nats-io/nats.go"
 
+	"rehost/agent"
 	"rehost/controller"
 	"rehost/internal/bus"
 	"rehost/internal/cloud"
@@ -25,15 +27,24 @@ import (
 
 // TestMain lets the test binary be the controller, and the programs of the local cloud's process images.
 func TestMain(m *testing.M) {
-	if len(os.Args) != 3 {
+	if len(os.Args) == 1 || strings.HasPrefix(os.Args[1], "-") {
 		os.Exit(m.Run())
 	}
-	plays := map[string]func(ctx context.Context, dir string) error{"controller": playController, "replicaserver": playReplicaServer, "convert": playConversion}
-	play, ok := plays[os.Args[1]]
-	if !ok {
-		os.Exit(m.Run())
+	plays := map[string]func(ctx context.Context, dir string) error{
+		"controller": playController, "replicaserver": playReplicaServer, "convert": playConversion, "broker": runBroker, "agent": runAgent, "staging": runReplicaServer,
 	}
-	if err := play(context.Background(), os.Args[2]); err != nil {
+	var err error
+	switch play := plays[os.Args[1]]; {
+	case os.Args[1] == "freeze-helper":
+		err = agent.FreezeHelper(context.Background(), os.Args[2:], os.Stdin, os.Stdout)
+	case os.Args[1] == "survey-helper":
+		err = agent.SurveyHelper(os.Stdin, os.Stdout)
+	case play == nil || len(os.Args) != 3: // it must never be the tests once more
+		err = fmt.Errorf("nothing plays %q", os.Args[1:])
+	default:
+		err = play(context.Background(), os.Args[2])
+	}
+	if err != nil {
 		_, _ = fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}

@@ -51,6 +51,7 @@ type world struct {
 	stage    stage
 	operator *nats.Conn
 	made     *ledger
+	force    string // why jobs are started against the lifecycle's word; empty: they are not
 
 	snapshots string // folder with the files behind the cloud's snapshots
 

@@ -1,0 +1,119 @@
+package crash
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"rehost/agent"
+	"rehost/internal/broker"
+	"rehost/internal/jsonfile"
+	"rehost/replicaserver"
+)
+
+// runBroker is the bus, as it is.
+func runBroker(ctx context.Context, dir string) error {
+	var s stage
+	if err := jsonfile.Read(filepath.Join(dir, stageFile), &s); err != nil {
+		return err
+	}
+	server, err := broker.Listen(ctx, broker.ServerConfig{Dir: busDir(s), Address: s.Listen, Logger: roleLog("broker")})
+	if err != nil {
+		return err
+	}
+	defer server.Close()
+	<-ctx.Done()
+	return nil
+}
+
+func busDir(s stage) string { return filepath.Join(s.Dir, "bus") }
+
+// runAgent is an agent, as it is.
+func runAgent(ctx context.Context, config string) error {
+	var cfg agent.Config
+	if err := jsonfile.Read(config, &cfg); err != nil {
+		return err
+	}
+	return agent.Run(ctx, cfg, agent.Deps{Logger: roleLog(cfg.Server)})
+}
+
+// runReplicaServer is a replication server, as it is.
+func runReplicaServer(ctx context.Context, dir string) error {
+	cfg := replicaserver.Config{Metadata: os.Getenv("AWS_EC2_METADATA_SERVICE_ENDPOINT"), ByID: os.Getenv("REHOST_BY_ID"), WorkDir: filepath.Join(dir, "staging")}
+	return replicaserver.Run(ctx, cfg, replicaserver.Deps{Logger: roleLog("replicaserver")})
+}
+
+func roleLog(name string) hclog.Logger {
+	return hclog.New(&hclog.LoggerOptions{Name: name, Output: os.Stderr, Level: hclog.Warn})
+}
+
+// part is a role in a process of its own, which is started again whenever it ends, as a service manager does.
+type part struct {
+	t     *testing.T
+	play  string
+	arg   string
+	ended chan struct{}
+
+	mu      sync.Mutex // guards the fields beneath
+	child   *exec.Cmd
+	started time.Time
+	dying   bool
+}
+
+// settled is how old a process is before it is killed again, so that it has been at work.
+const settled = time.Second
+
+// startPart runs a role until the test ends.
+func startPart(t *testing.T, play, arg string) *part {
+	t.Helper()
+	p := &part{t: t, play: play, arg: arg, ended: make(chan struct{})}
+	go func() {
+		defer close(p.ended)
+		for p.once() {
+			time.Sleep(100 * time.Millisecond)
+		}
+	}()
+	t.Cleanup(func() {
+		p.mu.Lock()
+		p.dying = true
+		if p.child != nil {
+			_ = p.child.Process.Kill() // it may be dead already
+		}
+		p.mu.Unlock()
+		<-p.ended
+	})
+	return p
+}
+
+// once runs one process to its end, and says whether there shall be another one.
+func (p *part) once() bool {
+	child := exec.Command(os.Args[0], p.play, p.arg)
+	child.Stderr = p.t.Output()
+	p.mu.Lock()
+	if p.dying {
+		p.mu.Unlock()
+		return false
+	}
+	err := child.Start()
+	p.child, p.started = child, time.Now()
+	p.mu.Unlock()
+	if err != nil {
+		p.t.Errorf("start the %s: %v", p.play, err)
+		return false
+	}
+	_ = child.Wait() // it was killed
+	return true
+}
+
+// kill ends the process with SIGKILL, and says whether it did: not when it has just begun.
+func (p *part) kill() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.child != nil && time.Since(p.started) > settled && p.child.Process.Kill() == nil
+}
