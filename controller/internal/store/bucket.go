@@ -376,6 +376,9 @@ func (b *Bucket[T]) Delete(ctx context.Context, key string) error {
 	if _, err := b.write(ctx, func(ctx context.Context) (uint64, error) {
 		return 0, b.kv.Delete(ctx, key, jetstream.LastRevision(e.revision))
 	}); err != nil {
+		if errors.Is(err, jetstream.ErrKeyRevisionMismatch) && errors.Is(b.refresh(ctx, key), ErrNotFound) {
+			return nil // another one was faster
+		}
 		return fmt.Errorf("delete %s in %s: %w", key, b.name, err)
 	}
 	b.remember(key, e.revision+1, nil) // at most the tombstone's revision

@@ -34,6 +34,12 @@ func TestWhatOthersHaveChangedIsNotDeleted(t *testing.T) {
 	if err := one.Servers.Delete(t.Context(), "web-1"); !errors.Is(err, jetstream.ErrKeyRevisionMismatch) {
 		t.Errorf("deleted what it did not know: %v", err)
 	}
+	if err := one.Servers.Create(t.Context(), "web-3", protocol.Server{Name: "web-3"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(kv.Delete(t.Context(), "web-3"), one.Servers.Delete(t.Context(), "web-3")); err != nil {
+		t.Errorf("deleted what another one had deleted: %v", err)
+	}
 	over := errors.New("over")
 	one.Only(func() error { return over })
 	if err := one.Servers.Create(t.Context(), "web-2", protocol.Server{Name: "web-2"}); !errors.Is(err, over) {
