@@ -305,7 +305,7 @@ func (p *Points) end(ctx context.Context, pt protocol.Point, problem *protocol.P
 // call that was under way then, or a crash may have come before their deletion.
 func (p *Points) clear(ctx context.Context, pt protocol.Point) error {
 	if pt.Cleared && pt.Origin != protocol.OriginJob && pt.Origin != "" && time.Since(pt.Over) > keepOver {
-		return p.store.Points.Delete(ctx, store.PointKey(pt.Server, pt.ID))
+		return p.store.Points.Delete(ctx, store.PointKey(pt.Server, pt.ID), nil) // it is over, and stays so
 	}
 	if pt.Cleared || (pt.State != protocol.PointLost && pt.State != protocol.PointRemoved) || time.Since(pt.Over) < p.cfg.TakenWithin {
 		return nil

@@ -161,5 +161,10 @@ func (s *Staging) retire(ctx context.Context, name string) error {
 		}
 	}
 	s.logger.Info("replication server retired", "replicaserver", name)
-	return s.store.Staging.Delete(ctx, name)
+	return s.store.Staging.Delete(ctx, name, func(rs protocol.ReplicaServer) error {
+		if !rs.Retired {
+			return fmt.Errorf("replication server %s: %w", name, errRetired)
+		}
+		return nil
+	})
 }

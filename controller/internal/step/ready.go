@@ -132,7 +132,7 @@ func (r *Runner) copyable(rec protocol.Server, replication protocol.ReplicationS
 func (r *Runner) startBoot(ctx context.Context, b bootable, applied protocol.Fleet, jobs []protocol.Job) error {
 	for _, old := range jobs {
 		if old.Ready && old.Status.Ended() && old.Servers[0].Server == b.server {
-			if err := r.store.Jobs.Delete(ctx, old.ID); err != nil && !errors.Is(err, store.ErrNotFound) {
+			if err := r.store.Jobs.Delete(ctx, old.ID, nil); err != nil && !errors.Is(err, store.ErrNotFound) {
 				return err
 			}
 		}

@@ -367,20 +367,39 @@ func (b *Bucket[T]) refresh(ctx context.Context, key string) error {
 	return nil
 }
 
-// Delete removes a record as this process knows it; a missing one is no error, and one that others have changed meanwhile is.
-func (b *Bucket[T]) Delete(ctx context.Context, key string) error {
-	e, ok := b.lookup(key)
-	if !ok {
-		return nil
-	}
-	if _, err := b.write(ctx, func(ctx context.Context) (uint64, error) {
-		return 0, b.kv.Delete(ctx, key, jetstream.LastRevision(e.revision))
-	}); err != nil {
-		if errors.Is(err, jetstream.ErrKeyRevisionMismatch) && errors.Is(b.refresh(ctx, key), ErrNotFound) {
-			return nil // another one was faster
+// Delete removes a record by compare-and-swap, as long as still says nil of the latest one; nil: whatever it is. A missing one is no error. An error of still
+// ends the deletion and comes back as it is.
+func (b *Bucket[T]) Delete(ctx context.Context, key string, still func(T) error) error {
+	for range maxConflicts {
+		e, ok := b.lookup(key)
+		if !ok {
+			return nil
 		}
-		return fmt.Errorf("delete %s in %s: %w", key, b.name, err)
+		if still != nil {
+			v, err := b.decode(key, e.value)
+			if err == nil {
+				err = still(v)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		_, err := b.write(ctx, func(ctx context.Context) (uint64, error) {
+			return 0, b.kv.Delete(ctx, key, jetstream.LastRevision(e.revision))
+		})
+		if err == nil {
+			b.remember(key, e.revision+1, nil) // at most the tombstone's revision
+			return nil
+		}
+		lost := errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil // it may be deleted
+		if !lost && !errors.Is(err, jetstream.ErrKeyRevisionMismatch) {
+			return fmt.Errorf("delete %s in %s: %w", key, b.name, err)
+		}
+		if err := b.refresh(ctx, key); errors.Is(err, ErrNotFound) {
+			return nil // others were faster; the mirror hears of it
+		} else if err != nil {
+			return err
+		}
 	}
-	b.remember(key, e.revision+1, nil) // at most the tombstone's revision
-	return nil
+	return fmt.Errorf("delete %s in %s: changed by others %d times", key, b.name, maxConflicts)
 }

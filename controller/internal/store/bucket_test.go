@@ -71,7 +71,7 @@ func TestUpdatesOfTwoControllersAreAllKept(t *testing.T) {
 	if _, err := one.Update(ctx, "web-1", func(*protocol.Server) error { return refused }); !errors.Is(err, refused) {
 		t.Errorf("a refused change: got %v", err)
 	}
-	if err := one.Delete(ctx, "web-1"); err != nil {
+	if err := one.Delete(ctx, "web-1", nil); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := one.Get("web-1"); !errors.Is(err, store.ErrNotFound) {
@@ -128,7 +128,7 @@ func TestWhatIsDeletedIsNeitherListedNorFound(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := b.Delete(t.Context(), "web-3"); err != nil {
+	if err := b.Delete(t.Context(), "web-3", nil); err != nil {
 		t.Fatal(err)
 	}
 	names := func(all []protocol.Server, err error) (out []string) {

@@ -88,7 +88,7 @@ func (w *Webhooks) forget(ctx context.Context) error {
 	}
 	for _, r := range all {
 		if !slices.ContainsFunc(w.declared, func(c Config) bool { return c.Name == r.Name }) {
-			if err := w.records.Delete(ctx, r.Name); err != nil {
+			if err := w.records.Delete(ctx, r.Name, nil); err != nil {
 				return err
 			}
 		}
