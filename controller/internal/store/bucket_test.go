@@ -51,7 +51,7 @@ func TestUpdatesOfTwoControllersAreAllKept(t *testing.T) {
 		t.Errorf("created twice: got %v", err)
 	}
 	two := bucket(t, js)
-	const each = 50
+	const each = 40 // fewer than the conflicts after which an update gives up: one may lose against all of the other one's
 	var wg sync.WaitGroup
 	for _, b := range []*store.Bucket[protocol.Server]{one, two} {
 		wg.Go(func() {
