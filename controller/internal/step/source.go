@@ -2,6 +2,7 @@ package step
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -105,7 +106,7 @@ func keep(ctx context.Context, w *Work) error {
 		return err
 	}
 	ordered := time.Now()
-	return await.Until(ctx, w.cfg.Poll, func() (bool, error) {
+	err = await.Until(ctx, w.cfg.Poll, func() (bool, error) {
 		report, at, _ := w.reports.Agent(w.server)
 		switch {
 		case lapsed(report, w.job):
@@ -115,6 +116,23 @@ func keep(ctx context.Context, w *Work) error {
 		}
 		return at.After(ordered) && report.FenceKept && report.FenceID == w.job, nil
 	})
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		_, at, _ := w.reports.Agent(w.server)
+		return silent(w.server, ordered, at)
+	}
+	return err
+}
+
+// silent is the problem of a source whose agent has not promised to keep its fence in time. It may have died while it was fenced.
+func silent(server string, ordered, heard time.Time) *protocol.Problem {
+	text := "is heard of, and has not said it"
+	if heard.Before(ordered) {
+		text = "was last heard of at " + heard.Format(time.TimeOnly)
+	}
+	return &protocol.Problem{
+		Code: protocol.ProblemFence, Server: server, Message: fmt.Sprintf("nothing is committed before the agent of %s says that its fence lasts, and it %s", server, text),
+		Hint: "see whether the source and its agent run; the source goes on when its agent is there again, or when fence_max is over, and can be cut over once more",
+	}
 }
 
 // takePoint has a fresh point taken, for a cutover behind the fence. A failed point is not
