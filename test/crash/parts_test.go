@@ -7,7 +7,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -29,6 +32,11 @@ var phases = []string{"fence", "point", "snapshot", "clone", "convert", "image",
 // TestACutoverSurvivesKillsOfTheBroker kills the bus in each step.
 func TestACutoverSurvivesKillsOfTheBroker(t *testing.T) {
 	surviveParts(t, func(st *staged, _ string) bool { return st.broker.kill() })
+}
+
+// TestACutoverSurvivesKillsOfTheReplicationServer kills it in each step.
+func TestACutoverSurvivesKillsOfTheReplicationServer(t *testing.T) {
+	surviveParts(t, func(st *staged, _ string) bool { return st.killReplicaServer() })
 }
 
 // TestACutoverSurvivesKillsOfAgents kills one agent in each step: that of the server whose step it is.
@@ -203,6 +211,25 @@ func (st *staged) tell(job protocol.Job) {
 			}
 		}
 	}
+}
+
+// killReplicaServer is [part.kill] for a process that the local cloud starts again.
+func (st *staged) killReplicaServer() bool {
+	text, err := os.ReadFile(stagingPid(st.dir))
+	if err != nil {
+		st.t.Error(err)
+		return false
+	}
+	if info, err := os.Stat(stagingPid(st.dir)); err != nil || time.Since(info.ModTime()) < settled {
+		return false
+	}
+	pid, err := strconv.Atoi(string(text))
+	if err != nil {
+		return false // it is being written
+	}
+	// The number of one that is dead already may be another process's by now.
+	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	return err == nil && strings.Contains(string(line), st.dir) && syscall.Kill(pid, syscall.SIGKILL) == nil
 }
 
 // wantWriting checks that the writers of all sources go on.

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -45,9 +46,15 @@ func runAgent(ctx context.Context, config string) error {
 
 // runReplicaServer is a replication server, as it is.
 func runReplicaServer(ctx context.Context, dir string) error {
+	if err := os.WriteFile(stagingPid(dir), []byte(strconv.Itoa(os.Getpid())), 0o600); err != nil {
+		return err
+	}
 	cfg := replicaserver.Config{Metadata: os.Getenv("AWS_EC2_METADATA_SERVICE_ENDPOINT"), ByID: os.Getenv("REHOST_BY_ID"), WorkDir: filepath.Join(dir, "staging")}
 	return replicaserver.Run(ctx, cfg, replicaserver.Deps{Logger: roleLog("replicaserver")})
 }
+
+// stagingPid is the file that says which process is the replication server.
+func stagingPid(dir string) string { return filepath.Join(dir, "staging.pid") }
 
 func roleLog(name string) hclog.Logger {
 	return hclog.New(&hclog.LoggerOptions{Name: name, Output: os.Stderr, Level: hclog.Warn})
