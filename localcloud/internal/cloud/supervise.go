@@ -21,7 +21,7 @@ import (
 const (
 	firstBackoff = time.Second
 	lastBackoff  = 30 * time.Second
-	stayedUp     = time.Minute
+	stayedUp     = 10 * time.Second
 )
 
 // supervise owns one instance from its start to its end: it runs its metadata
