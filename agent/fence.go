@@ -11,11 +11,11 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
-	"golang.org/x/sys/unix"
 
 	"rehost/internal/command"
 	"rehost/internal/hint"
 	"rehost/internal/jsonfile"
+	"rehost/internal/uptime"
 	"rehost/protocol"
 )
 
@@ -62,7 +62,7 @@ const (
 )
 
 func newFence(cfg Config, boot string, log hclog.Logger) *fence {
-	f := &fence{cfg: cfg, boot: boot, log: log, changed: func() {}, now: sinceBoot}
+	f := &fence{cfg: cfg, boot: boot, log: log, changed: func() {}, now: uptime.Now}
 	err := jsonfile.Read(f.path(), &f.kept)
 	switch s := &f.kept; {
 	case errors.Is(err, fs.ErrNotExist):
@@ -75,12 +75,6 @@ func newFence(cfg Config, boot string, log hclog.Logger) *fence {
 		s.Stage = fenceNone // a kept one is fenced again when it is ordered
 	}
 	return f
-}
-
-func sinceBoot() time.Duration {
-	var t unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &t) // there since Linux 2.6.39
-	return time.Duration(t.Nano())
 }
 
 func (f *fence) path() string { return filepath.Join(f.cfg.StateDir, f.cfg.Server+".fenced") }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"rehost/internal/uptime"
 	"rehost/protocol"
 )
 
@@ -90,7 +91,7 @@ func TestAFenceThatIsKeptDoesNotLapse(t *testing.T) {
 	f.wantNow(t, fenceIt)
 	f.wantNow(t, keepIt)
 	f.claims(t, "kept")
-	f.now = func() time.Duration { return sinceBoot() + 2*time.Hour }
+	f.now = func() time.Duration { return uptime.Now() + 2*time.Hour }
 	f.wantNow(t, keepIt)
 	f.claims(t, "kept")
 	again := fenceIn(t, dir, "boot-2")
@@ -112,7 +113,7 @@ func TestAFenceThatHasLapsedIsNeitherKeptNorBegunAgain(t *testing.T) {
 		f.claims(t, "fenced")
 	}
 	next := fenceIn(t, dir, "boot-1")
-	next.now = func() time.Duration { return sinceBoot() + 2*time.Hour }
+	next.now = func() time.Duration { return uptime.Now() + 2*time.Hour }
 	ctx, cancel := context.WithCancel(t.Context())
 	lapsed := make(chan struct{}, 1)
 	next.told(func() { lapsed <- struct{}{} })

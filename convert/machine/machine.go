@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rehost/convert/storage"
+	"rehost/internal/uptime"
 	"rehost/protocol"
 )
 
@@ -53,14 +54,16 @@ func Run() error {
 	debug.SetMemoryLimit(256 << 20)
 	say("starting")
 	report := work(ctx, say, prolong)
-	report.Seconds = uptime()
+	report.Seconds = uptime.Now().Seconds()
 	printReport(console, report, say)
 	return PowerOff(console)
 }
 
 // sayTo returns a function that writes a line on the console.
 func sayTo(console io.Writer) func(string) {
-	return func(text string) { _, _ = fmt.Fprintf(console, "%s%6.2f s  %s\r\n", Prefix, uptime(), text) }
+	return func(text string) {
+		_, _ = fmt.Fprintf(console, "%s%6.2f s  %s\r\n", Prefix, uptime.Now().Seconds(), text)
+	}
 }
 
 // Console returns the machine's console.
@@ -196,15 +199,6 @@ func printReport(console io.Writer, r protocol.ConversionReport, say func(string
 	for _, l := range lines {
 		_, _ = fmt.Fprintf(console, "%s\r\n", l)
 	}
-}
-
-// uptime is the time since the kernel started, in seconds.
-func uptime() float64 {
-	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
-		return 0
-	}
-	return time.Duration(ts.Nano()).Seconds()
 }
 
 // PowerOff ends the machine, once the console has said all.

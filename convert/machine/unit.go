@@ -11,6 +11,7 @@ import (
 	"rehost/convert/storage"
 	"rehost/internal/command"
 	"rehost/internal/hint"
+	"rehost/internal/uptime"
 	"rehost/protocol"
 )
 
@@ -25,7 +26,7 @@ func RunUnit(ctx context.Context, console io.Writer) error {
 	say := sayTo(console)
 	say("starting")
 	report := unitWork(ctx, say)
-	report.Seconds = uptime()
+	report.Seconds = uptime.Now().Seconds()
 	printReport(console, report, say)
 	return nil
 }

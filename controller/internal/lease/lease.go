@@ -11,10 +11,10 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/nats-io/nats.go/jetstream"
-	"golang.org/x/sys/unix"
 
 	"rehost/controller/internal/await"
 	"rehost/internal/hint"
+	"rehost/internal/uptime"
 	"rehost/protocol"
 )
 
@@ -47,13 +47,7 @@ func New(kv jetstream.KeyValue, cfg Config) *Candidate {
 	if cfg.Lasts == 0 {
 		cfg.Lasts = DefaultLasts
 	}
-	return &Candidate{cfg: cfg, kv: kv, now: sinceBoot}
-}
-
-func sinceBoot() time.Duration {
-	var t unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &t) // there since Linux 2.6.39
-	return time.Duration(t.Nano())
+	return &Candidate{cfg: cfg, kv: kv, now: uptime.Now}
 }
 
 // The holder leads for two thirds of the time after which another one may: the third between them is for clocks that go at another pace, and for what was on
