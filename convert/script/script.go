@@ -15,12 +15,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"rehost/internal/command"
 	"rehost/protocol"
 )
 
@@ -73,7 +73,7 @@ func Run(ctx context.Context, o Order) (protocol.ScriptRun, error) {
 
 // run starts the helper and waits for the end of all that it has become. The error is the script's own exit, or why there is none.
 func (o Order) run(ctx context.Context, spec []byte) (said string, err error) {
-	words := &tail{max: maxOutput}
+	words := &command.Tail{Max: maxOutput}
 	faults, theirs, err := os.Pipe()
 	if err != nil {
 		return "", err
@@ -165,27 +165,4 @@ func (o Order) enter(cmd *exec.Cmd) (leave func() error, err error) {
 		}
 		return errors.Join(err, fmt.Errorf("remove %s: it is in use", o.Group))
 	}, nil
-}
-
-// tail keeps the end of what is written to it.
-type tail struct {
-	max  int
-	cut  bool
-	text []byte
-}
-
-func (t *tail) Write(p []byte) (int, error) {
-	t.text = append(t.text, p...)
-	if over := len(t.text) - t.max; over > 0 {
-		t.text, t.cut = append(t.text[:0], t.text[over:]...), true
-	}
-	return len(p), nil
-}
-
-func (t *tail) String() string {
-	text := strings.ToValidUTF8(string(t.text), "?")
-	if t.cut {
-		text = "..." + text
-	}
-	return strings.TrimRight(text, "\n")
 }

@@ -52,7 +52,7 @@ func RunIn(ctx context.Context, dir string, stdin []byte, name string, args ...s
 func Ask(ctx context.Context, env []string, name string, args ...string) (lastLine string, err error) {
 	cmd := newCmd(ctx, name, args)
 	cmd.Env = env
-	out := &tail{}
+	out := &Tail{Max: keptTail}
 	cmd.Stdout, cmd.Stderr = out, out
 	err = cmd.Run()
 	return out.lastLine(), err

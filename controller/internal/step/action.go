@@ -2,7 +2,6 @@ package step
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,6 +9,7 @@ import (
 
 	"rehost/controller/internal/await"
 	"rehost/controller/internal/target"
+	"rehost/internal/command"
 	"rehost/protocol"
 )
 
@@ -151,24 +151,11 @@ func unreached(run protocol.ActionRun, a protocol.ActionSettings, err error) pro
 // reach logs in as soon as the target lets it. The error is that of the last try.
 func (w *Work) reach(ctx context.Context) (*target.Shell, error) {
 	var shell *target.Shell
-	last := errors.New("no answer yet")
-	err := await.Until(ctx, max(w.cfg.Poll, 200*time.Millisecond), func() (bool, error) {
-		try, cancel := context.WithTimeout(ctx, oneCommand)
-		defer cancel()
-		var err error
-		shell, err = w.dial(try)
-		if err != nil && ctx.Err() == nil { // otherwise it was our own deadline that cut it off
-			last = err
-		}
-		if target.Lasts(err) {
-			return false, err
-		}
-		return err == nil, nil
+	err := w.persist(ctx, oneCommand, func(ctx context.Context) (err error) {
+		shell, err = w.dial(ctx)
+		return err
 	})
-	if err != nil {
-		return nil, last
-	}
-	return shell, nil
+	return shell, err
 }
 
 // beginAction records that an action begins, before anything of it does.
@@ -242,9 +229,7 @@ func actionHint(a protocol.ActionSettings, run protocol.ActionRun) string {
 
 // outputTail is the end of what an action said.
 func outputTail(text string) string {
-	text = strings.TrimRight(text, "\n")
-	if cut := len(text) - actionOutput; cut > 0 {
-		text = "..." + text[cut:]
-	}
-	return strings.ToValidUTF8(text, "?")
+	tail := command.Tail{Max: actionOutput}
+	_, _ = tail.Write([]byte(strings.TrimRight(text, "\n"))) // never fails
+	return tail.String()
 }

@@ -86,19 +86,7 @@ func (w *Work) runCheck(ctx context.Context, c protocol.CheckSettings) error {
 	timeout := checkLimit(c)
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	last := errors.New("no answer yet")
-	err := await.Until(limited, max(w.cfg.Poll, 200*time.Millisecond), func() (bool, error) {
-		try, cancel := context.WithTimeout(limited, patience(c))
-		defer cancel()
-		err := w.launchedTarget().Ask(try, c)
-		if err != nil && limited.Err() == nil { // otherwise it was our own deadline that cut it off
-			last = err
-		}
-		if target.Lasts(err) {
-			return false, err
-		}
-		return err == nil, nil
-	})
+	err := w.persist(limited, patience(c), func(ctx context.Context) error { return w.launchedTarget().Ask(ctx, c) })
 	if err == nil {
 		return nil
 	}
@@ -108,9 +96,31 @@ func (w *Work) runCheck(ctx context.Context, c protocol.CheckSettings) error {
 	}
 	return &protocol.Problem{
 		Code:    protocol.ProblemCheck,
-		Message: fmt.Sprintf("check %s of %s %s: %v", c.Name, w.data(protocol.JobDataInstance), how, last),
-		Hint:    or(hint.Of(last), "look at the instance's console in the cloud; it is kept after a failed test"),
+		Message: fmt.Sprintf("check %s of %s %s: %v", c.Name, w.data(protocol.JobDataInstance), how, err),
+		Hint:    or(hint.Of(err), "look at the instance's console in the cloud; it is kept after a failed test"),
 	}
+}
+
+// persist asks a target until it gets an answer, for as long as ctx lasts and another try would help ([target.Lasts]). The error is the last one that a
+// try has met by itself.
+func (w *Work) persist(ctx context.Context, patience time.Duration, try func(ctx context.Context) error) error {
+	last := errors.New("no answer yet")
+	err := await.Until(ctx, max(w.cfg.Poll, 200*time.Millisecond), func() (bool, error) {
+		limited, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
+		err := try(limited)
+		if err != nil && ctx.Err() == nil { // otherwise it was the end of ctx that cut it off
+			last = err
+		}
+		if target.Lasts(err) {
+			return false, err
+		}
+		return err == nil, nil
+	})
+	if err != nil {
+		return last
+	}
+	return nil
 }
 
 // patience is how long one try may take.

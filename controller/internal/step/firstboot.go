@@ -2,12 +2,10 @@ package step
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
 
-	"rehost/controller/internal/await"
 	"rehost/controller/internal/target"
 	"rehost/protocol"
 )
@@ -24,22 +22,12 @@ func (w *Work) awaitFirstBoot(ctx context.Context, a protocol.ActionSettings, ru
 	}
 	limited, cancel := context.WithTimeout(ctx, a.Timeout)
 	defer cancel()
-	last := errors.New("the console has no word of it")
-	err := await.Until(limited, w.cfg.Poll, func() (bool, error) {
-		try, cancel := context.WithTimeout(limited, oneTry)
-		defer cancel()
-		result, err := w.launchedTarget().FirstBoot(try, a.ScriptName())
-		switch {
-		case err == nil:
+	err := w.persist(limited, oneTry, func(ctx context.Context) error {
+		result, err := w.launchedTarget().FirstBoot(ctx, a.ScriptName())
+		if err == nil {
 			run.Seconds, run.Code, run.Output = time.Since(run.Began).Seconds(), result.Code, outputTail(result.Output)
-			return true, nil
-		case limited.Err() == nil: // otherwise it was our own deadline that cut it off
-			last = err
 		}
-		if target.Lasts(err) {
-			return false, err
-		}
-		return false, nil
+		return err
 	})
 	switch {
 	case ctx.Err() != nil:
@@ -49,9 +37,9 @@ func (w *Work) awaitFirstBoot(ctx context.Context, a protocol.ActionSettings, ru
 	case err == nil:
 		run.Outcome = protocol.ScriptFailed
 	case target.Lasts(err):
-		run.Outcome, run.Problem = protocol.ScriptFailed, last.Error()
+		run.Outcome, run.Problem = protocol.ScriptFailed, err.Error()
 	default:
-		run.Outcome, run.Problem = protocol.ScriptTimedOut, fmt.Sprintf("it has not ended within %s: %v", a.Timeout, last)
+		run.Outcome, run.Problem = protocol.ScriptTimedOut, fmt.Sprintf("it has not ended within %s: %v", a.Timeout, err)
 	}
 	return run, nil
 }

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"rehost/internal/command"
 	"rehost/internal/hint"
 	"rehost/protocol"
 )
@@ -99,8 +100,8 @@ func (s *Shell) Run(ctx context.Context, command string, input []byte) (Result, 
 		return Result{}, fmt.Errorf("open a session: %w", errors.Join(context.Cause(ctx), err))
 	}
 	defer session.Close() //nolint:errcheck // it has ended
-	var said end
-	session.Stdin, session.Stdout, session.Stderr = bytes.NewReader(input), &said, &said
+	said := newEnd()
+	session.Stdin, session.Stdout, session.Stderr = bytes.NewReader(input), said, said
 	stop = context.AfterFunc(ctx, func() {
 		_ = s.conn.SetWriteDeadline(time.Now().Add(goodbye)) // a closed one takes none, and needs none
 		_ = session.Signal(ssh.SIGKILL)                      // as good as it can
@@ -121,25 +122,24 @@ func (s *Shell) Run(ctx context.Context, command string, input []byte) (Result, 
 	return result, nil
 }
 
-// end keeps the end of what is written to it.
+// end keeps the end of both outputs of a command, which come at once.
 type end struct {
 	mu   sync.Mutex
-	text []byte
+	tail command.Tail
 }
+
+func newEnd() *end { return &end{tail: command.Tail{Max: maxOutput}} }
 
 func (e *end) Write(p []byte) (int, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.text = append(e.text, p...); len(e.text) > 2*maxOutput {
-		e.text = bytes.Clone(e.text[len(e.text)-maxOutput:])
-	}
-	return len(p), nil
+	return e.tail.Write(p)
 }
 
 func (e *end) String() string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return string(e.text[max(0, len(e.text)-maxOutput):])
+	return string(e.tail.Bytes())
 }
 
 // Quote makes a command line of a program and its arguments, that a shell takes as they are.
