@@ -117,7 +117,7 @@ func lead(ctx context.Context, cfg Config, deps Deps, at bus.Context, authority 
 		}
 		deps.Cloud = client
 	}
-	nc, err := bus.Connect(ctx, at, deps.Logger.Named("bus"))
+	nc, js, err := openStreams(ctx, at, deps.Logger.Named("bus"))
 	if err != nil {
 		return err
 	}
@@ -127,10 +127,6 @@ func lead(ctx context.Context, cfg Config, deps Deps, at bus.Context, authority 
 			nc.Close() // what is on its way comes too late
 		}
 	})()
-	js, err := jetstream.New(nc)
-	if err != nil {
-		return fmt.Errorf("open jetstream: %w", err)
-	}
 	st, err := store.Open(ctx, js)
 	if err != nil {
 		return err
@@ -146,6 +142,20 @@ func lead(ctx context.Context, cfg Config, deps Deps, at bus.Context, authority 
 	}
 	c := wire(cfg, deps, at.Bus, authority, server, nc, js, st, log, events, term)
 	return c.run(ctx, deps.Ready)
+}
+
+// openStreams gets a connection, which is to be closed, and the streams behind it.
+func openStreams(ctx context.Context, at bus.Context, log hclog.Logger) (*nats.Conn, jetstream.JetStream, error) {
+	nc, err := bus.Connect(ctx, at, log)
+	if err != nil {
+		return nil, nil, err
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		nc.Close()
+		return nil, nil, fmt.Errorf("open jetstream: %w", err)
+	}
+	return nc, js, nil
 }
 
 // RunBus is the bus alone, for controllers that run elsewhere. It blocks until ctx ends.

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"os"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"rehost/controller/internal/lease"
 	"rehost/internal/bus"
 	"rehost/protocol"
@@ -15,15 +13,11 @@ import (
 
 // stand is a controller beside which there may be others: it leads when it holds the lease. Its connection is only for that, so that nothing else delays a renewal.
 func stand(ctx context.Context, cfg Config, deps Deps, at bus.Context) error {
-	nc, err := bus.Connect(ctx, at, deps.Logger.Named("lease"))
+	nc, js, err := openStreams(ctx, at, deps.Logger.Named("lease"))
 	if err != nil {
 		return err
 	}
 	defer nc.Close()
-	js, err := jetstream.New(nc)
-	if err != nil {
-		return fmt.Errorf("open jetstream: %w", err)
-	}
 	if err := bus.CheckFormat(ctx, js); err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"rehost/controller/internal/preflight"
 	"rehost/internal/cloud"
 	"rehost/protocol"
 )
@@ -92,7 +93,9 @@ func (a *Account) Findings(ctx context.Context, f protocol.Fleet) []protocol.Fin
 		g.Go(func() error { answers[i] = a.ask(ctx, q); return nil })
 	}
 	_ = g.Wait() // none of them fails
-	return worstFirst(append(judge(all, answers), short...))
+	found := append(judge(all, answers), short...)
+	preflight.WorstFirst(found)
+	return found
 }
 
 // Quotas says which quotas have no room for what a configuration still needs, or are not known.

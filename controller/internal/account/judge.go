@@ -102,11 +102,3 @@ func classify(t cloud.Trial, purpose string) (code protocol.FindingCode, what, o
 
 // unneeded are the actions that only this package's questions need: without them less is known, and nothing fails.
 var unneeded = []string{"kms:DescribeKey", "servicequotas:GetServiceQuota", "servicequotas:GetAWSDefaultServiceQuota"}
-
-func worstFirst(all []protocol.Finding) []protocol.Finding {
-	order := []protocol.Severity{protocol.SeverityCritical, protocol.SeverityWarning, protocol.SeverityInfo}
-	slices.SortStableFunc(all, func(a, b protocol.Finding) int {
-		return cmp.Compare(slices.Index(order, a.Severity), slices.Index(order, b.Severity))
-	})
-	return all
-}

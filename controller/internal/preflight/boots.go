@@ -1,9 +1,7 @@
 package preflight
 
 import (
-	"cmp"
 	"fmt"
-	"slices"
 	"time"
 
 	"rehost/internal/progress"
@@ -43,6 +41,6 @@ func Boots(rec protocol.Server, l protocol.LaunchSettings, now time.Time) []prot
 // With adds findings, the worst first.
 func With(p protocol.Preflight, more []protocol.Finding) protocol.Preflight {
 	p.Findings = append(p.Findings, more...)
-	slices.SortStableFunc(p.Findings, func(a, b protocol.Finding) int { return cmp.Compare(rank(a.Severity), rank(b.Severity)) })
+	WorstFirst(p.Findings)
 	return p
 }

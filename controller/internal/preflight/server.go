@@ -45,7 +45,7 @@ func Server(name string, report protocol.AgentReport, known bool, want protocol.
 		}
 	}
 	out.Findings = append(out.Findings, reported(report, r)...)
-	slices.SortStableFunc(out.Findings, func(a, b protocol.Finding) int { return cmp.Compare(rank(a.Severity), rank(b.Severity)) })
+	WorstFirst(out.Findings)
 	return out
 }
 
@@ -93,8 +93,12 @@ func names(disks []protocol.DiskReport) string {
 	return strings.Join(all, ", ")
 }
 
-func rank(s protocol.Severity) int {
-	return slices.Index([]protocol.Severity{protocol.SeverityCritical, protocol.SeverityWarning, protocol.SeverityInfo}, s)
+// WorstFirst sorts findings by severity; those of the same one stay in their order.
+func WorstFirst(all []protocol.Finding) {
+	order := []protocol.Severity{protocol.SeverityCritical, protocol.SeverityWarning, protocol.SeverityInfo}
+	slices.SortStableFunc(all, func(a, b protocol.Finding) int {
+		return cmp.Compare(slices.Index(order, a.Severity), slices.Index(order, b.Severity))
+	})
 }
 
 // Blocks returns why a server, or without a name all of them, must not be converted and launched as it is, or nil.
