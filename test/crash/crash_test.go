@@ -1,7 +1,6 @@
 package crash
 
 import (
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -29,9 +28,7 @@ func TestJobsSurviveKillsOfTheLeader(t *testing.T) {
 // survive kills at least so many controllers in each of the jobs.
 func survive(t *testing.T, c cast, kills int) {
 	t.Helper()
-	if os.Getenv("REHOST_CRASH") == "" {
-		t.Skip("takes minutes: make crash")
-	}
+	needCrash(t)
 	servers := []string{"web-1", "web-2", "web-3"}
 	w := newWorld(t, fleet(servers), c)
 	for _, stage := range []struct {

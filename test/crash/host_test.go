@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -39,11 +38,7 @@ type host struct {
 	name, dir, mount, device string
 	file                     string // behind the disk; a copy of it at each point is beside it
 
-	mu    sync.Mutex // guards the fields beneath
-	agent *exec.Cmd  // nil: it does not run
-	ended bool       // it is not started again
-	kept  chan struct{}
-
+	mu      sync.Mutex  // guards written
 	written []time.Time // the writes that succeeded
 }
 
@@ -89,7 +84,7 @@ func bootSector() []byte {
 func newHost(t *testing.T, root, pool, name string, b protocol.Bus, id bus.Identity) *host {
 	t.Helper()
 	dir, file := filepath.Join(root, name), filepath.Join(pool, name)
-	h := &host{name: name, dir: dir, file: file, mount: filepath.Join(dir, "mnt"), kept: make(chan struct{})}
+	h := &host{name: name, dir: dir, file: file, mount: filepath.Join(dir, "mnt")}
 	for _, d := range []string{"mnt", "state"} {
 		must(t, os.MkdirAll(filepath.Join(dir, d), 0o700))
 	}
@@ -114,21 +109,28 @@ func newHost(t *testing.T, root, pool, name string, b protocol.Bus, id bus.Ident
 	return h
 }
 
-// attachDisk makes a disk with a filesystem.
-func attachDisk(t *testing.T, file string, size int64) (device string) {
+// attachLoop makes a file a device until the test ends.
+func attachLoop(t *testing.T, opts blockdev.LoopOptions) (device string) {
 	t.Helper()
-	must(t, os.WriteFile(file, nil, 0o600))
-	must(t, os.Truncate(file, size))
-	loop, err := blockdev.AttachLoop(t.Context(), blockdev.LoopOptions{File: file, DirectIO: true})
+	loop, err := blockdev.AttachLoop(t.Context(), opts)
 	must(t, err)
 	t.Cleanup(func() {
 		if err := loop.Detach(); err != nil {
 			t.Error(err)
 		}
 	})
-	_, err = command.Run(t.Context(), "mkfs.ext4", "-q", "-F", "-b", "4096", "-E", "lazy_itable_init=0,lazy_journal_init=0", loop.Path)
-	must(t, err)
 	return loop.Path
+}
+
+// attachDisk makes a disk with a filesystem.
+func attachDisk(t *testing.T, file string, size int64) (device string) {
+	t.Helper()
+	must(t, os.WriteFile(file, nil, 0o600))
+	must(t, os.Truncate(file, size))
+	device = attachLoop(t, blockdev.LoopOptions{File: file, DirectIO: true})
+	_, err := command.Run(t.Context(), "mkfs.ext4", "-q", "-F", "-b", "4096", "-E", "lazy_itable_init=0,lazy_journal_init=0", device)
+	must(t, err)
+	return device
 }
 
 func must(t *testing.T, err error) {
@@ -140,25 +142,17 @@ func must(t *testing.T, err error) {
 
 func (h *host) config() string { return filepath.Join(h.dir, "agent.hcl") }
 
-// keepAgent runs the agent, and another one after each that ends, as a service manager does.
+const (
+	agentProgram   = "../../bin/rehost-agent"
+	replicaProgram = "../../bin/rehost-replicaserver"
+)
+
+// keepAgent runs the agent until the test ends, and removes what it leaves in the kernel.
 func (h *host) keepAgent(t *testing.T) {
 	t.Helper()
 	log, err := os.OpenFile(filepath.Join(h.dir, "agent.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	must(t, err)
-	go func() {
-		defer close(h.kept)
-		for h.runAgent(log) {
-			time.Sleep(200 * time.Millisecond)
-		}
-	}()
-	t.Cleanup(func() {
-		h.mu.Lock()
-		h.ended = true
-		if h.agent != nil {
-			_ = h.agent.Process.Kill() // it may have just ended
-		}
-		h.mu.Unlock()
-		<-h.kept
+	t.Cleanup(func() { // when the agent has ended
 		if t.Failed() {
 			text, _ := os.ReadFile(log.Name())
 			t.Logf("the agent of %s:\n%s", h.name, text[max(0, len(text)-3000):])
@@ -168,33 +162,11 @@ func (h *host) keepAgent(t *testing.T) {
 			t.Errorf("remove the agent of %s: %v: %s", h.name, err, out)
 		}
 	})
-}
-
-const (
-	agentProgram   = "../../bin/rehost-agent"
-	replicaProgram = "../../bin/rehost-replicaserver"
-)
-
-func (h *host) runAgent(log io.Writer) (again bool) {
-	cmd := exec.Command(agentProgram, "run", "--config", h.config())
-	cmd.Stdout, cmd.Stderr = log, log
-	h.mu.Lock()
-	if h.ended {
-		h.mu.Unlock()
-		return false
-	}
-	err := cmd.Start()
-	if err == nil {
-		h.agent = cmd
-	}
-	h.mu.Unlock()
-	if err == nil {
-		_ = cmd.Wait() // it was killed, or the agent's log says why
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.agent = nil
-	return true
+	startPart(t, func() *exec.Cmd {
+		cmd := exec.Command(agentProgram, "run", "--config", h.config())
+		cmd.Stdout, cmd.Stderr = log, log
+		return cmd
+	})
 }
 
 // write writes one record, if the source lets it, durably.

@@ -62,9 +62,7 @@ type staged struct {
 // from the kill before is killed in a later cutover.
 func surviveParts(t *testing.T, kill func(st *staged, server string) bool) {
 	t.Helper()
-	if os.Getenv("REHOST_CRASH") == "" {
-		t.Skip("takes minutes: make crash")
-	}
+	needCrash(t)
 	servers := []string{"db-1", "web-1", "web-2"}
 	st := newStaged(t, servers)
 	met := map[string]bool{} // guarded by st.mu while there is a victim
@@ -164,7 +162,7 @@ func (st *staged) startBroker() {
 	if err := jsonfile.Write(filepath.Join(st.dir, stageFile), st.stage); err != nil {
 		st.t.Fatal(err)
 	}
-	st.broker = startPart(st.t, "broker", st.dir)
+	st.broker = startPart(st.t, role(st.t, "broker", st.dir))
 }
 
 // startController runs the controller in this process; one that the bus was lost to is followed by another one, as under a service manager.

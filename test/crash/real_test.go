@@ -3,8 +3,6 @@ package crash
 import (
 	"context"
 	"maps"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -33,12 +31,10 @@ type reality struct {
 // newReality brings servers to where they can be cut over, while their applications write.
 func newReality(t *testing.T, f protocol.Fleet) *reality {
 	t.Helper()
-	if os.Getenv("REHOST_CRASH") == "" {
-		t.Skip("takes minutes: make crash")
-	}
+	needCrash(t)
 	agents, err := filepath.Abs(replicaProgram)
 	must(t, err)
-	w := &world{t: t, dir: t.TempDir(), made: &ledger{ids: map[string]map[string]bool{}}, seen: map[string]bool{}, children: map[string]*exec.Cmd{}}
+	w := &world{t: t, dir: t.TempDir(), made: &ledger{ids: map[string]map[string]bool{}}, seen: map[string]bool{}, children: map[string]*part{}}
 	// A service manager starts it again.
 	w.openCloud([]string{"/bin/sh", "-c", "while :; do " + agents + " run --work-dir " + filepath.Join(w.dir, "replica") + "; sleep 0.2; done"})
 	r := &reality{world: w, hosts: map[string]*host{}}

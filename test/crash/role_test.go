@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -60,39 +61,51 @@ func roleLog(name string) hclog.Logger {
 	return hclog.New(&hclog.LoggerOptions{Name: name, Output: os.Stderr, Level: hclog.Warn})
 }
 
-// part is a role in a process of its own, which is started again whenever it ends, as a service manager does.
+// part is a program in a process of its own, which is started again whenever it ends, as a service manager does.
 type part struct {
-	t     *testing.T
-	play  string
-	arg   string
-	ended chan struct{}
+	t       *testing.T
+	command func() *exec.Cmd
+	ended   chan struct{}
 
 	mu      sync.Mutex // guards the fields beneath
-	child   *exec.Cmd
+	child   *exec.Cmd  // the newest one that could be started; nil: none was yet
 	started time.Time
+	ends    int
 	dying   bool
 }
 
-// settled is how old a process is before it is killed again, so that it has been at work.
-const settled = time.Second
+const (
+	// settled is how old a process is before it is killed again, so that it has been at work.
+	settled = time.Second
+	// pause keeps a program that ends at once from taking a whole processor.
+	pause = 20 * time.Millisecond
+)
 
-// startPart runs a role until the test ends.
-func startPart(t *testing.T, play, arg string) *part {
+// role is the test binary as one of the plays.
+func role(t *testing.T, play, arg string, env ...string) func() *exec.Cmd {
 	t.Helper()
-	p := &part{t: t, play: play, arg: arg, ended: make(chan struct{})}
+	return func() *exec.Cmd {
+		child := exec.Command(os.Args[0], play, arg)
+		child.Stderr, child.Env = t.Output(), append(os.Environ(), env...)
+		return child
+	}
+}
+
+// startPart runs a program until the test ends.
+func startPart(t *testing.T, command func() *exec.Cmd) *part {
+	t.Helper()
+	p := &part{t: t, command: command, ended: make(chan struct{})}
 	go func() {
 		defer close(p.ended)
 		for p.once() {
-			time.Sleep(100 * time.Millisecond)
+			time.Sleep(pause)
 		}
 	}()
 	t.Cleanup(func() {
 		p.mu.Lock()
 		p.dying = true
-		if p.child != nil {
-			_ = p.child.Process.Kill() // it may be dead already
-		}
 		p.mu.Unlock()
+		p.signal(syscall.SIGKILL)
 		<-p.ended
 	})
 	return p
@@ -100,22 +113,37 @@ func startPart(t *testing.T, play, arg string) *part {
 
 // once runs one process to its end, and says whether there shall be another one.
 func (p *part) once() bool {
-	child := exec.Command(os.Args[0], p.play, p.arg)
-	child.Stderr = p.t.Output()
+	child := p.command()
 	p.mu.Lock()
 	if p.dying {
 		p.mu.Unlock()
 		return false
 	}
 	err := child.Start()
-	p.child, p.started = child, time.Now()
+	if err == nil {
+		p.child, p.started = child, time.Now()
+	}
 	p.mu.Unlock()
 	if err != nil {
-		p.t.Errorf("start the %s: %v", p.play, err)
+		p.t.Errorf("start %s: %v", child, err)
 		return false
 	}
 	_ = child.Wait() // it was killed
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ends++
 	return true
+}
+
+// signal sends a signal to the process, which it returns: it may be dead already. nil: there was none yet.
+func (p *part) signal(sig syscall.Signal) *os.Process {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.child == nil {
+		return nil
+	}
+	_ = p.child.Process.Signal(sig)
+	return p.child.Process
 }
 
 // kill ends the process with SIGKILL, and says whether it did: not when it has just begun.
@@ -123,4 +151,12 @@ func (p *part) kill() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.child != nil && time.Since(p.started) > settled && p.child.Process.Kill() == nil
+}
+
+// takeEnds says how many processes have ended since it was asked last.
+func (p *part) takeEnds() (n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n, p.ends = p.ends, 0
+	return n
 }

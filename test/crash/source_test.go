@@ -66,7 +66,7 @@ func newSource(w *world, name string, identity bus.Identity) *source {
 	if err := jsonfile.Write(config, cfg); err != nil {
 		w.t.Fatal(err)
 	}
-	s.agent = startPart(w.t, "agent", config)
+	s.agent = startPart(w.t, role(w.t, "agent", config))
 	return s
 }
 
@@ -79,16 +79,7 @@ func attach(t *testing.T, path string) (device string) {
 	if err := errors.Join(os.WriteFile(path, record, 0o600), os.Truncate(path, diskBytes)); err != nil {
 		t.Fatal(err)
 	}
-	loop, err := blockdev.AttachLoop(t.Context(), blockdev.LoopOptions{File: path})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := loop.Detach(); err != nil {
-			t.Error(err)
-		}
-	})
-	return loop.Path
+	return attachLoop(t, blockdev.LoopOptions{File: path})
 }
 
 // startWriter writes to both disks until the test ends, but not while it is told to stop.

@@ -1,7 +1,6 @@
 package crash
 
 import (
-	"os"
 	"slices"
 	"testing"
 	"time"
@@ -35,9 +34,7 @@ func TestAWaveSurvivesKillsOfTheLeader(t *testing.T) {
 
 func surviveWave(t *testing.T, c cast) {
 	t.Helper()
-	if os.Getenv("REHOST_CRASH") == "" {
-		t.Skip("takes minutes: make crash")
-	}
+	needCrash(t)
 	f := wave()
 	w := newWorld(t, f, c)
 	shop, others := []string{"db-1", "web-1", "web-2"}, []string{"mx-1", "mx-2", "crm-1"}

@@ -12,7 +12,6 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -55,15 +54,12 @@ type world struct {
 
 	snapshots string // folder with the files behind the cloud's snapshots
 
-	mu       sync.Mutex           // guards the fields beneath
-	children map[string]*exec.Cmd // controllers, by name
-	leader   string               // name of the one that leads
-	dying    bool                 // no further controller is started
+	mu       sync.Mutex       // guards the fields beneath
+	children map[string]*part // controllers, by name
+	leader   string           // name of the one that leads
 	mortal   bool
-	kills    int
 	stalls   int
 	seen     map[string]bool // boundaries at which it was killed
-	stopped  sync.WaitGroup
 }
 
 // cast says which controllers there are: one beside a bus, unless it says otherwise.
@@ -75,6 +71,14 @@ type cast struct {
 // lease is how long a leader leads that is not heard of. What is done in a moment's delay is the same with a longer one.
 const lease = 600 * time.Millisecond
 
+// needCrash skips a test that takes minutes, unless it was asked for.
+func needCrash(t *testing.T) {
+	t.Helper()
+	if os.Getenv("REHOST_CRASH") == "" {
+		t.Skip("takes minutes: make crash")
+	}
+}
+
 // newWorld brings servers to where they can be tested.
 func newWorld(t *testing.T, f protocol.Fleet, c cast) *world {
 	t.Helper()
@@ -82,7 +86,7 @@ func newWorld(t *testing.T, f protocol.Fleet, c cast) *world {
 	for _, s := range f.Servers {
 		servers = append(servers, s.Name)
 	}
-	w := &world{t: t, dir: t.TempDir(), made: &ledger{ids: map[string]map[string]bool{}}, seen: map[string]bool{}, children: map[string]*exec.Cmd{}}
+	w := &world{t: t, dir: t.TempDir(), made: &ledger{ids: map[string]map[string]bool{}}, seen: map[string]bool{}, children: map[string]*part{}}
 	w.openCloud([]string{os.Args[0], "replicaserver", w.dir})
 	server, identities := w.enrol(servers)
 	next := func() {}
@@ -195,47 +199,12 @@ func (w *world) keepAlive(names []string) {
 	if err := jsonfile.Write(filepath.Join(w.dir, stageFile), w.stage); err != nil {
 		w.t.Fatal(err)
 	}
-	w.leader = names[0]
-	for _, name := range names {
-		w.stopped.Go(func() {
-			for w.controller(name) {
-			}
-		})
-	}
-	w.t.Cleanup(w.stop)
-}
-
-// controller runs one controller to its end, and says whether there shall be another one.
-func (w *world) controller(name string) bool {
-	child := exec.Command(os.Args[0], "controller", w.dir)
-	child.Stderr, child.Env = w.t.Output(), append(os.Environ(), nameVariable+"="+name)
-	w.mu.Lock()
-	if w.dying {
-		w.mu.Unlock()
-		return false
-	}
-	err := child.Start()
-	w.children[name] = child
-	w.mu.Unlock()
-	if err != nil {
-		w.t.Errorf("start the controller: %v", err)
-		return false
-	}
-	_ = child.Wait() // it was killed
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.kills++
-	return true
-}
-
-func (w *world) stop() {
-	w.mu.Lock()
-	w.dying = true
-	for _, child := range w.children {
-		_ = child.Process.Kill()
+	w.leader = names[0]
+	for _, name := range names {
+		w.children[name] = startPart(w.t, role(w.t, "controller", w.dir, nameVariable+"="+name))
 	}
-	w.mu.Unlock()
-	w.stopped.Wait()
 }
 
 // setMortal says whether the controller is killed from now on, and returns how many were since the last time.
@@ -246,7 +215,10 @@ func (w *world) setMortal(mortal bool) (kills int) {
 		w.t.Logf("%d leaders stood still", w.stalls)
 		w.stalls = 0
 	}
-	kills, w.mortal, w.kills = w.kills, mortal, 0
+	w.mortal = mortal
+	for _, child := range w.children {
+		kills += child.takeEnds()
+	}
 	return kills
 }
 
@@ -261,14 +233,15 @@ func (w *world) boundary(what string) {
 		return
 	}
 	w.seen[what] = true
-	child := w.children[w.leader].Process
+	child := w.children[w.leader]
 	if len(w.children) == 1 || len(w.seen)%stallEvery > 0 {
-		_ = child.Kill() // it may be dead already
+		child.signal(syscall.SIGKILL)
 		return
 	}
-	w.stalls++
-	_ = child.Signal(syscall.SIGSTOP)
-	time.AfterFunc(3*lease, func() { _ = child.Signal(syscall.SIGCONT) })
+	if still := child.signal(syscall.SIGSTOP); still != nil {
+		w.stalls++
+		time.AfterFunc(3*lease, func() { _ = still.Signal(syscall.SIGCONT) })
+	}
 }
 
 // follow notes who leads.
