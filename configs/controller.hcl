@@ -35,7 +35,7 @@ replica_bus {
 
 # What all jobs together do.
 jobs {
-  # servers = 20 # worked on at once; a wave's concurrency bounds its own job
+  # servers = 20 # worked on at once; waves and replication blocks have a concurrency of their own
   # ready   = 2  # of which it is found out at once whether they would boot (`ready` in their launch blocks)
 }
 

@@ -120,6 +120,42 @@ func TestAQuotaIsWaitedForWhileOthersWork(t *testing.T) {
 	}
 }
 
+// TestASiteHasItsOwnLimit: two jobs work on three servers of one site, which may have one at once, and each step of each server ends before one of another begins.
+func TestASiteHasItsOwnLimit(t *testing.T) {
+	w := newWorld(t)
+	defer w.controller(t.Context())()
+	f := w.three()
+	f.Replications[0].Concurrency = 1
+	w.apply(f)
+	for _, s := range f.Servers {
+		w.agent(s.Name)
+	}
+	w.awaitAll(protocol.ReadyForTest)
+	w.cloud.mu.Lock()
+	w.cloud.slow = 20 * time.Millisecond
+	w.cloud.mu.Unlock()
+	two := w.startOf(protocol.StartRequest{Selection: protocol.Selection{Servers: []string{"web-1", "web-2"}}, Kind: protocol.JobTest, Concurrency: 2})
+	one := w.startOf(protocol.StartRequest{Selection: protocol.Selection{Servers: []string{"web-3"}}, Kind: protocol.JobTest})
+	type span struct {
+		server   string
+		from, to time.Time
+	}
+	var spans []span
+	for _, job := range []protocol.Job{w.awaitJob(two.ID), w.awaitJob(one.ID)} {
+		wantSucceeded(t, job)
+		for _, s := range job.Servers {
+			first, last := s.Steps[0], s.Steps[len(s.Steps)-1]
+			spans = append(spans, span{s.Server, first.Started, last.Ended})
+		}
+	}
+	slices.SortFunc(spans, func(a, b span) int { return a.from.Compare(b.from) })
+	for i, s := range spans[1:] {
+		if before := spans[i]; s.from.Before(before.to) {
+			t.Errorf("%s begins at %s, and %s goes on until %s", s.server, s.from, before.server, before.to)
+		}
+	}
+}
+
 // TestAnOldPointNeedsAReason launches from a point that was taken two days ago.
 func TestAnOldPointNeedsAReason(t *testing.T) {
 	w := newWorld(t)

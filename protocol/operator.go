@@ -67,10 +67,11 @@ type ReplicationSettings struct {
 	StreamBytes      int64             `json:"stream_bytes"`
 	FreezeBudget     time.Duration     `json:"freeze_budget_ns"`
 	Tags             map[string]string `json:"tags,omitempty"`
-	PointsEvery      time.Duration     `json:"points_every_ns"` // age of the newest point at which another is taken; 0: only on request
-	PointsKeep       int               `json:"points_keep"`     // newest complete scheduled points of a server, however old
-	PointsRetain     []RetentionTier   `json:"points_retain"`   // which older ones stay
-	FreezeAttempts   int               `json:"freeze_attempts"` // of a point that fails for a reason that may pass
+	PointsEvery      time.Duration     `json:"points_every_ns"`       // age of the newest point at which another is taken; 0: only on request
+	PointsKeep       int               `json:"points_keep"`           // newest complete scheduled points of a server, however old
+	PointsRetain     []RetentionTier   `json:"points_retain"`         // which older ones stay
+	FreezeAttempts   int               `json:"freeze_attempts"`       // of a point that fails for a reason that may pass
+	Concurrency      int               `json:"concurrency,omitempty"` // servers of it that jobs work on at once; 0: no limit of its own
 	Bandwidth        BandwidthSettings `json:"bandwidth"`
 	Volumes          VolumeSettings    `json:"volumes,omitzero"`
 }

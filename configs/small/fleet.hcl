@@ -24,6 +24,7 @@ replication "default" {
   # stream_size        = "1GiB"   # of the broker's disk, for each server
   # freeze_budget      = "250ms"  # longest wanted freeze for a point
   # freeze_attempts    = 5        # of a point that does not come off, with growing pauses
+  # concurrency        = 0        # servers of it that jobs work on at once; 0: as many as waves and the controller let
 
   # Points beside those that a test or a cutover takes. every = "0s": only on request.
   points {

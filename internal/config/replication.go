@@ -51,6 +51,7 @@ type replicationBlock struct {
 	FreezeBudget     *hcl.Attribute `hcl:"freeze_budget,optional"`
 	Tags             *hcl.Attribute `hcl:"tags,optional"`
 	FreezeAttempts   *hcl.Attribute `hcl:"freeze_attempts,optional"`
+	Concurrency      *hcl.Attribute `hcl:"concurrency,optional"`
 
 	Points    *pointsBlock    `hcl:"points,block"`
 	Bandwidth *bandwidthBlock `hcl:"bandwidth,block"`
@@ -109,6 +110,7 @@ func (b replicationBlock) read(r *reader) protocol.ReplicationSettings {
 	r.duration(b.FreezeBudget, &s.FreezeBudget, minFreeze, maxFreeze)
 	r.tags(b.Tags, &s.Tags)
 	r.integer(b.FreezeAttempts, &s.FreezeAttempts, 1, 20)
+	r.integer(b.Concurrency, &s.Concurrency, 0, maxConcurrency)
 	b.Points.read(r, &s)
 	b.Bandwidth.read(r, &s.Bandwidth)
 	b.Volumes.read(r, s.VolumeType, &s.Volumes)

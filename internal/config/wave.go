@@ -11,6 +11,9 @@ func DefaultWave() protocol.WaveSettings {
 	return protocol.WaveSettings{Applications: []string{}, After: []string{}, Concurrency: 10}
 }
 
+// maxConcurrency is more servers at once than an account lets be launched.
+const maxConcurrency = 200
+
 type waveBlock struct {
 	Name         string         `hcl:"name,label"`
 	NameAt       hcl.Range      `hcl:"name,label_range"`
@@ -27,7 +30,7 @@ func (b waveBlock) read(r *reader) protocol.WaveSettings {
 	r.need(b.Applications, b.At, "applications", "[application.NAME]")
 	r.refs(b.Applications, "application", &s.Applications)
 	r.refs(b.After, "wave", &s.After)
-	r.integer(b.Concurrency, &s.Concurrency, 1, 200)
+	r.integer(b.Concurrency, &s.Concurrency, 1, maxConcurrency)
 	b.Gates.read(r, &s.Gates)
 	return s
 }

@@ -135,8 +135,11 @@ func (e *effects) replication(c *protocol.PlanChange, say func(string, ...any)) 
 	if changes(c, atOnce...) {
 		say("bandwidth, window, freezes and points: at once")
 	}
+	if changes(c, "concurrency") {
+		say("concurrency: for jobs from now on; one that runs keeps to the lower number")
+	}
 	rest := slices.ContainsFunc(c.Fields, func(f protocol.FieldChange) bool {
-		return !slices.ContainsFunc(atOnce, func(n string) bool { return strings.HasPrefix(f.Field, n) })
+		return !slices.ContainsFunc(append(atOnce, "concurrency"), func(n string) bool { return strings.HasPrefix(f.Field, n) })
 	})
 	if !rest {
 		return

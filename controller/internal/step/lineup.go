@@ -154,6 +154,7 @@ func (l *lineup) waiting(why string) []wave.Held {
 func (l *lineup) work(server string) *Work {
 	w := &Work{
 		Runner: l.Runner, job: l.job.ID, kind: l.job.Kind, server: server, steps: recorded(l.job, server), ready: l.job.Ready, cancelled: l.cancelled, unit: l.units[server],
+		atOnce: l.job.Concurrency,
 	}
 	if w.unit != nil {
 		w.cancelled = w.unit.cancelled
@@ -161,16 +162,16 @@ func (l *lineup) work(server string) *Work {
 	return w
 }
 
-// run takes one server to its end, when all jobs together work on few enough. One that waits for that is left out when the job is cancelled.
+// run takes one server to its end, when few enough are worked on. One that waits for that is left out when the job is cancelled.
 func (l *lineup) run(ctx context.Context, w *Work, slot bool) error {
 	if slot && w.unit == nil { // the servers of a unit take turns, step by step
-		if !l.takeSlot(l.cancelled) {
+		if !w.takeSlot(l.cancelled) {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
 			return w.leaveOut(ctx, l.job, "the job was cancelled")
 		}
-		defer l.giveSlot()
+		defer w.giveSlot() // also when it turns out not to be this job's
 	}
 	return w.runServer(ctx, l.job)
 }

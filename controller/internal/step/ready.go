@@ -81,7 +81,7 @@ func (r *Runner) bootNext(ctx context.Context) error {
 		return err
 	}
 	busy, most := r.busy(jobs)
-	if most <= 0 || len(r.slots) == cap(r.slots) { // operators' jobs need the room
+	if most <= 0 || r.slots.inUse(allJobs) >= r.atOnce() { // operators' jobs need the room
 		return nil
 	}
 	var all []bootable

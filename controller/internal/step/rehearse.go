@@ -88,7 +88,7 @@ func (l *lineup) runLast(ctx context.Context) error {
 }
 
 func (w *Work) runLast(ctx context.Context, i int, s step) error {
-	defer w.giveRoom()
+	defer w.giveSlot()
 	ok, err := w.runStep(ctx, i, s)
 	if err != nil || ok {
 		return err

@@ -61,6 +61,7 @@ type Config struct {
 	Poll      time.Duration // between two looks
 	Retry     time.Duration // first pause after a failed run of a step; doubled up to a minute
 	AgentLost time.Duration // a silence longer than this counts as gone
+	Fence     time.Duration // how long an agent may take to say that its fence is as ordered
 	Servers   int           // worked on at once, by all jobs together
 	Ready     time.Duration // between two looks at which servers are to be booted
 	Booted    int           // servers of which it is found out at once whether they boot
@@ -69,7 +70,7 @@ type Config struct {
 	GateCommands string
 }
 
-// Runner runs jobs. Of each at most its concurrency of servers are worked on, and of all together at most [Config.Servers].
+// Runner runs jobs. Of each at most its concurrency of servers are worked on, of a site as many as it may have, and of all together at most [Config.Servers].
 type Runner struct {
 	cfg     Config
 	store   *store.Store
@@ -80,7 +81,7 @@ type Runner struct {
 	staging *staging.Staging
 	logger  hclog.Logger
 	kick    chan struct{}
-	slots   chan struct{} // one for each server that is worked on
+	slots   *slots
 	quota   quota
 
 	starting sync.Mutex // one job is judged and recorded at a time
@@ -93,7 +94,7 @@ type Runner struct {
 func NewRunner(cfg Config, st *store.Store, reports *observe.Reports, c Cloud, account Account, points *point.Points, sg *staging.Staging, logger hclog.Logger) *Runner {
 	return &Runner{
 		cfg: cfg, store: st, reports: reports, cloud: c, account: account, points: points, staging: sg, logger: logger, kick: make(chan struct{}, 1),
-		slots: make(chan struct{}, max(1, cfg.Servers)), cancels: map[string]context.CancelCauseFunc{},
+		slots: newSlots(), cancels: map[string]context.CancelCauseFunc{},
 	}
 }
 
@@ -201,22 +202,6 @@ func until(j protocol.Job) string {
 	}
 	return ", until " + j.Deadline.Format(time.RFC3339)
 }
-
-// takeSlot waits until another server may be worked on, by all jobs together. It says false when ctx ended first.
-func (r *Runner) takeSlot(ctx context.Context) bool {
-	select {
-	case r.slots <- struct{}{}:
-	case <-ctx.Done():
-		return false
-	}
-	if ctx.Err() != nil {
-		r.giveSlot()
-		return false
-	}
-	return true
-}
-
-func (r *Runner) giveSlot() { <-r.slots }
 
 // failedBefore names a server of the job that has failed, or "".
 func (r *Runner) failedBefore(id string) string {
@@ -353,11 +338,7 @@ func (w *Work) settle(ctx context.Context) error {
 
 // runSteps takes the server from the first step that has not ended to the last.
 func (w *Work) runSteps(ctx context.Context) error {
-	if w.unit == nil {
-		w.quota.begin()
-		defer w.quota.end()
-	}
-	defer w.giveRoom()
+	defer w.giveSlot()
 	bad := false // a step of this server has failed or was cut off
 	for i, s := range w.steps {
 		status := w.state().Steps[i].Status

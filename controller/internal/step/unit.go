@@ -19,15 +19,13 @@ type unit struct {
 	// cancelled ends when the unit is rolled back, and with the process.
 	cancelled context.Context //nolint:containedctx // beside that of the process
 	cut       context.CancelCauseFunc
-	room      chan struct{} // of the job: one for each server of it that is worked on
 }
 
 // newUnits makes the units of a job, by server. Of a job that is neither a cutover nor a rehearsal there are none.
 func newUnits(ctx context.Context, job protocol.Job, order wave.Graph) map[string]*unit {
 	out := map[string]*unit{}
-	room := make(chan struct{}, max(1, job.Concurrency))
 	for _, a := range job.Applications {
-		u := &unit{servers: a.Servers, launch: map[string][]string{}, room: room}
+		u := &unit{servers: a.Servers, launch: map[string][]string{}}
 		u.cancelled, u.cut = context.WithCancelCause(ctx)
 		for _, s := range a.Servers {
 			out[s] = u
@@ -187,7 +185,7 @@ func commit(ctx context.Context, w *Work) error {
 	return nil
 }
 
-// enter waits until a step may begin: for the other servers of the application, and for room to work. Who waits for others takes no room.
+// enter waits until a step may begin: for the other servers of the application, and for a place to work. Who waits for others takes none.
 func (w *Work) enter(ctx context.Context, s step) error {
 	if w.unit == nil {
 		return nil
@@ -196,7 +194,7 @@ func (w *Work) enter(ctx context.Context, s step) error {
 		ctx = w.cancelled // ends with ctx too
 	}
 	if s.light || s.awaits != nil {
-		w.giveRoom()
+		w.giveSlot()
 	}
 	if s.awaits != nil {
 		if err := s.awaits(ctx, w); err != nil {
@@ -204,29 +202,8 @@ func (w *Work) enter(ctx context.Context, s step) error {
 		}
 		w.follow() // what was waited for may be that it is over
 	}
-	if s.light || w.working {
-		return nil
-	}
-	select {
-	case w.unit.room <- struct{}{}:
-	case <-ctx.Done():
+	if !s.light && !w.takeSlot(ctx) {
 		return context.Cause(ctx)
 	}
-	if !w.takeSlot(ctx) {
-		<-w.unit.room
-		return context.Cause(ctx)
-	}
-	w.working = true
-	w.quota.begin()
 	return nil
-}
-
-// giveRoom lets another server be worked on.
-func (w *Work) giveRoom() {
-	if w.working {
-		w.working = false
-		w.quota.end()
-		w.giveSlot()
-		<-w.unit.room
-	}
 }

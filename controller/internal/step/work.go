@@ -22,9 +22,10 @@ type Work struct {
 	steps  []step
 	ready  bool  // it only finds out whether a copy boots
 	unit   *unit // of a cutover or a rehearsal; nil in other jobs
+	atOnce int   // servers of the job that are worked on
 	// cancelled ends when the job is cancelled or the unit is rolled back, and with the process.
 	cancelled context.Context //nolint:containedctx // of the whole job, beside that of the process
-	working   bool            // it has room; of a unit's servers only
+	slot      []limit         // under which it is worked on; nil: it is not
 	step      int             // index of the running step
 	attempt   int             // of the running step, from 1
 }

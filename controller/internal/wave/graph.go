@@ -61,12 +61,24 @@ func serverGroup(name string) string      { return "server " + name }
 func applicationGroup(name string) string { return "application " + name }
 func waveGroup(name string) string        { return "wave " + name }
 
+// siteLimit is the name of a replication block's limit.
+func siteLimit(replication string) string { return "site " + replication }
+
 // NewGraph makes the graph of a whole fleet. A circle is an error that names it.
 func NewGraph(f protocol.Fleet) (Graph, error) {
 	g := Graph{Limits: map[string]int{}}
 	nodes := map[string]*Node{}
+	for _, r := range f.Replications {
+		if r.Concurrency > 0 {
+			g.Limits[siteLimit(r.Name)] = r.Concurrency
+		}
+	}
 	for _, s := range f.Servers {
-		nodes[s.Name] = &Node{Server: s.Name, In: []string{serverGroup(s.Name)}, After: groups(serverGroup, s.After)}
+		n := &Node{Server: s.Name, In: []string{serverGroup(s.Name)}, After: groups(serverGroup, s.After)}
+		if site := siteLimit(s.Replication); g.Limits[site] > 0 {
+			n.Limits = []string{site}
+		}
+		nodes[s.Name] = n
 	}
 	for _, a := range f.Applications {
 		for _, s := range a.Servers {
@@ -146,8 +158,8 @@ func inOrder(f protocol.Fleet) []string {
 	return out
 }
 
-// Only is the part of the graph that has these servers, of which at most so many run at once. What is not in it is not waited for, and
-// servers that the graph does not know come after nothing.
+// Only is the part of the graph that has these servers, of which at most so many run at once, whatever their waves say; the limits of sites stay. What is
+// not in it is not waited for, and servers that the graph does not know come after nothing.
 func (g Graph) Only(servers []string, atOnce int) Graph {
 	const limit = "job"
 	wanted := map[string]bool{}
@@ -155,10 +167,16 @@ func (g Graph) Only(servers []string, atOnce int) Graph {
 		wanted[s] = true
 	}
 	out := Graph{Limits: map[string]int{limit: max(1, atOnce)}}
+	site := func(l string) bool { return strings.HasPrefix(l, siteLimit("")) }
+	for l, n := range g.Limits {
+		if site(l) {
+			out.Limits[l] = n
+		}
+	}
 	for _, n := range g.Nodes {
 		if wanted[n.Server] {
 			wanted[n.Server] = false
-			n.Limits = []string{limit}
+			n.Limits = append(slices.DeleteFunc(slices.Clone(n.Limits), func(l string) bool { return !site(l) }), limit)
 			out.Nodes = append(out.Nodes, n)
 		}
 	}

@@ -40,13 +40,16 @@ func anyFleet(r *rand.Rand, odds, waves, applications, servers int) protocol.Fle
 		}
 		return out
 	}
+	for i := range 3 { // the first one without a limit
+		f.Replications = append(f.Replications, protocol.ReplicationSettings{Name: fmt.Sprintf("r%d", i), Concurrency: i * (1 + r.IntN(3))})
+	}
 	server, application := 0, 0
 	for w := range waves {
 		ws := protocol.WaveSettings{Name: fmt.Sprintf("w%d", w), After: earlier("w", w), Concurrency: 1 + r.IntN(5)}
 		for range applications {
 			as := protocol.ApplicationSettings{Name: fmt.Sprintf("a%d", application), After: earlier("a", application)}
 			for i := range servers {
-				ss := protocol.ServerSettings{Name: fmt.Sprintf("s%d", server)}
+				ss := protocol.ServerSettings{Name: fmt.Sprintf("s%d", server), Replication: fmt.Sprintf("r%d", r.IntN(3))}
 				for j := range i {
 					if r.IntN(3) == 0 {
 						ss.After = append(ss.After, fmt.Sprintf("s%d", server-i+j))
@@ -110,17 +113,37 @@ func (m model) may(server string, state map[string]Outcome) (may, never bool) {
 		may = may && state[b] == Done
 		never = never || state[b] == Failed || state[b] == LeftOut
 	}
-	running := 0
-	for _, s := range m.wave(server).Applications {
-		for _, a := range m.f.Applications {
-			for _, other := range a.Servers {
-				if a.Name == s && state[other] == Running {
-					running++
-				}
+	running, most := m.running(state), m.limits(server)
+	for l, n := range most {
+		may = may && running[l] < n
+	}
+	return may, never
+}
+
+// limits are those of a server's wave and site.
+func (m model) limits(server string) map[string]int {
+	out := map[string]int{m.wave(server).Name: m.wave(server).Concurrency}
+	for _, s := range m.f.Servers {
+		for _, site := range m.f.Replications {
+			if s.Name == server && s.Replication == site.Name && site.Concurrency > 0 {
+				out[site.Name] = site.Concurrency
 			}
 		}
 	}
-	return may && running < m.wave(server).Concurrency, never
+	return out
+}
+
+// running is how many servers run, by what limits them.
+func (m model) running(state map[string]Outcome) map[string]int {
+	out := map[string]int{}
+	for s, o := range state {
+		if o == Running {
+			for l := range m.limits(s) {
+				out[l]++
+			}
+		}
+	}
+	return out
 }
 
 func TestNextIsWhatASlowModelSays(t *testing.T) {
@@ -201,16 +224,15 @@ func TestTheServersOfAnApplicationBeginTogether(t *testing.T) {
 // wantTogether checks what begins: whole applications, each after those before it, with room for all of its servers or with nothing beside it.
 func wantTogether(t *testing.T, m model, state map[string]Outcome, begin []string) {
 	t.Helper()
-	running := map[string]int{}
-	for s, o := range state {
-		if o == Running {
-			running[m.wave(s).Name]++
-		}
-	}
+	running := m.running(state)
 	for len(begin) > 0 {
-		a, w := m.application(begin[0]), m.wave(begin[0])
-		size := len(a.Servers)
+		a := m.application(begin[0])
+		size, more, most := len(a.Servers), map[string]int{}, map[string]int{}
 		for _, s := range begin[:min(size, len(begin))] {
+			for l, n := range m.limits(s) {
+				more[l]++
+				most[l] = n
+			}
 			if !slices.Contains(a.Servers, s) || state[s] != Waiting {
 				t.Fatalf("%s begins in the midst of application %s: %v", s, a.Name, begin)
 			}
@@ -220,10 +242,12 @@ func wantTogether(t *testing.T, m model, state map[string]Outcome, begin []strin
 				}
 			}
 		}
-		if n := running[w.Name]; len(begin) < size || n > 0 && n+size > w.Concurrency {
-			t.Fatalf("application %s begins with %d of %d servers beside %d, and wave %s may have %d", a.Name, len(begin), size, n, w.Name, w.Concurrency)
+		for l, n := range more {
+			if beside := running[l]; len(begin) < size || beside > 0 && beside+n > most[l] {
+				t.Fatalf("application %s begins with %d of %d servers, %d of them of %s beside %d, which may have %d", a.Name, len(begin), size, n, l, beside, most[l])
+			}
+			running[l] += n
 		}
-		running[w.Name] += size
 		begin = begin[size:]
 	}
 }

@@ -50,6 +50,9 @@ func newProgramme(t *testing.T, r *rand.Rand) *programme {
 		f.Waves[i].Gates = protocol.GateSettings{Lag: 30 * time.Second, Tested: 14 * 24 * time.Hour, Windows: []protocol.WindowSettings{night}}
 		f.Waves[i].Concurrency = 5 + i%10
 	}
+	for i := range f.Replications {
+		f.Replications[i].Concurrency *= 6
+	}
 	g, err := NewGraph(f)
 	if err != nil {
 		t.Fatal(err)
@@ -170,6 +173,8 @@ type checker struct {
 	before  map[string][][]string // by server: groups that must be done
 	waveOf  map[string]protocol.WaveSettings
 	members map[string][]string
+	siteOf  map[string]string
+	sites   map[string]int // servers at once; 0: as many as there are
 	zone    *time.Location
 	state   map[string]Outcome
 }
@@ -180,7 +185,13 @@ func newChecker(t *testing.T, p *programme) *checker {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &checker{t: t, before: map[string][][]string{}, waveOf: p.waveOf, members: p.members, zone: zone, state: map[string]Outcome{}}
+	c := &checker{t: t, before: map[string][][]string{}, waveOf: p.waveOf, members: p.members, zone: zone, state: map[string]Outcome{}, siteOf: map[string]string{}, sites: map[string]int{}}
+	for _, s := range p.fleet.Servers {
+		c.siteOf[s.Name] = s.Replication
+	}
+	for _, r := range p.fleet.Replications {
+		c.sites[r.Name] = r.Concurrency
+	}
 	applications := map[string][]string{}
 	for _, a := range p.fleet.Applications {
 		applications[a.Name] = a.Servers
@@ -254,6 +265,15 @@ func (c *checker) began(m moment) {
 	}
 	if running > w.Concurrency {
 		c.t.Errorf("%d servers of wave %s at once, which may have %d", running, w.Name, w.Concurrency)
+	}
+	site, running := c.siteOf[m.server], 0
+	for s, o := range c.state {
+		if o == Running && c.siteOf[s] == site {
+			running++
+		}
+	}
+	if most := c.sites[site]; most > 0 && running > most {
+		c.t.Errorf("%d servers of site %s at once, which may have %d", running, site, most)
 	}
 	if m.facts.Lag > 30*time.Second || m.facts.Tested.IsZero() || m.at.Sub(m.facts.Tested) > 14*24*time.Hour {
 		c.t.Errorf("%s begins with a lag of %s, tested %s", m.server, m.facts.Lag, m.facts.Tested)

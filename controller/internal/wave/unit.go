@@ -92,22 +92,27 @@ type Span struct {
 }
 
 // unitSpans says when the servers of a unit are checked and done when it begins at a time: one point when all are fenced, images side by side as
-// far as the limit goes, launches in their order, and the rest when all are checked. The nodes are in the order of the graph.
-func unitSpans(unit []Node, begin time.Duration, limit int, of func(server string) Prediction) map[string]Span {
+// far as the limits go, launches in their order, and the rest when all are checked. The nodes are in the order of the graph.
+func (g Graph) unitSpans(unit []Node, begin time.Duration, of func(server string) Prediction) map[string]Span {
 	point := begin
 	for _, n := range unit {
 		point = max(point, begin+of(n.Server).Point)
 	}
-	free := make([]time.Duration, max(1, min(limit, len(unit)))) // when each of the places for work is
-	for i := range free {
-		free[i] = point
-	}
+	free := map[string][]time.Duration{} // by limit, when each of the places for work is
 	out, commit := map[string]Span{}, begin
 	for _, n := range unit {
 		p := of(n.Server)
-		place := slices.Index(free, slices.Min(free))
-		free[place] += p.Ready - p.Point
-		launch := free[place]
+		launch := point
+		for _, l := range n.Limits {
+			if free[l] == nil {
+				free[l] = slices.Repeat([]time.Duration{point}, max(1, min(g.Limits[l], len(unit))))
+			}
+			launch = max(launch, slices.Min(free[l]))
+		}
+		launch += p.Ready - p.Point
+		for _, l := range n.Limits {
+			free[l][slices.Index(free[l], slices.Min(free[l]))] = launch
+		}
 		for _, before := range n.Launch {
 			launch = max(launch, out[before].Checked)
 		}
@@ -155,10 +160,6 @@ func (g Graph) begin(now time.Duration, state map[string]Outcome, of func(server
 		}
 	}
 	for _, unit := range units {
-		limit := len(unit)
-		for _, l := range unit[0].Limits {
-			limit = min(limit, g.Limits[l])
-		}
-		maps.Copy(out, unitSpans(unit, now, limit, of))
+		maps.Copy(out, g.unitSpans(unit, now, of))
 	}
 }

@@ -1,5 +1,6 @@
 replication "default" {
   freeze_attempts = 0
+  concurrency     = -1
 
   points {
     every = "5s"
