@@ -187,7 +187,7 @@ func (r *Runner) refusal(applied protocol.Fleet, plan wave.Plan, req protocol.St
 		if p == nil && req.Kind == protocol.JobCutover && settings.Fence == fleet.FenceConfirmed && !req.Confirmed {
 			p = &protocol.Problem{
 				Code: protocol.ProblemNotAllowed, Server: name, Message: name + ": nobody has said that its writers are stopped",
-				Hint: "stop them, and say so with --confirmed",
+				Hint: "stop them, and say so with --writers-stopped",
 			}
 		}
 		if p != nil {
