@@ -59,6 +59,8 @@ type Timing struct {
 
 	Ready time.Duration // between two looks at which servers are to be booted
 
+	Fence time.Duration // how long an agent may take to say that its fence is as ordered
+
 	WayBack time.Duration // before a cutover's deadline, beside the time that a release of a source was seen to take
 
 	SnapshotRead time.Duration // how long the cloud may take to show a range of a snapshot to an agent, which waits for 30 s
@@ -69,7 +71,7 @@ func DefaultTiming() Timing {
 	return Timing{
 		Tick: 500 * time.Millisecond, Poll: 250 * time.Millisecond, Retry: 2 * time.Second, AgentLost: 15 * time.Second,
 		ReplicaLost: 15 * time.Second, ReplicaRelease: 2 * time.Minute, ReplicaBoot: 10 * time.Minute, Lasting: 10 * time.Second, PointHeld: 10 * time.Minute,
-		PointTaken: 2 * time.Minute, SnapshotRead: 20 * time.Second, Lease: lease.DefaultLasts, WayBack: 30 * time.Second, Ready: time.Minute,
+		PointTaken: 2 * time.Minute, SnapshotRead: 20 * time.Second, Lease: lease.DefaultLasts, Fence: 2 * time.Minute, WayBack: 30 * time.Second, Ready: time.Minute,
 	}
 }
 
@@ -88,6 +90,7 @@ func (t *Timing) fill() {
 		{&t.PointTaken, &d.PointTaken},
 		{&t.SnapshotRead, &d.SnapshotRead},
 		{&t.Lease, &d.Lease},
+		{&t.Fence, &d.Fence},
 		{&t.WayBack, &d.WayBack},
 	} {
 		if *f.value == 0 {

@@ -231,7 +231,7 @@ func wire(cfg Config, deps Deps, at protocol.Bus, authority *broker.Authority, s
 	c.points = point.New(point.Config{HeldWithin: t.PointHeld, TakenWithin: t.PointTaken, ReadWithin: t.SnapshotRead}, st, c.reports, deps.Cloud, deps.Logger.Named("point"))
 	c.barrier = barrier.New(c.points.Members)
 	c.account = account.New(deps.Cloud, c.known)
-	c.runner = step.NewRunner(step.Config{Poll: t.Poll, Retry: t.Retry, AgentLost: t.AgentLost, WayBack: t.WayBack, Ready: t.Ready, Booted: cmp.Or(cfg.JobsReady, defaultJobsReady), Servers: cmp.Or(cfg.JobServers, defaultJobServers), GateCommands: cfg.GateCommands},
+	c.runner = step.NewRunner(step.Config{Poll: t.Poll, Retry: t.Retry, AgentLost: t.AgentLost, Fence: t.Fence, WayBack: t.WayBack, Ready: t.Ready, Booted: cmp.Or(cfg.JobsReady, defaultJobsReady), Servers: cmp.Or(cfg.JobServers, defaultJobServers), GateCommands: cfg.GateCommands},
 		st, c.reports, deps.Cloud, c.account, c.points, c.staging, deps.Logger.Named("job"))
 	var tokens operator.Tokens
 	if authority != nil {

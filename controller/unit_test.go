@@ -250,3 +250,48 @@ func TestACommitWaitsForTheAgentsWord(t *testing.T) {
 		t.Errorf("the agent's word: %s %s; %v", st.Status, st.Detail, decided(job))
 	}
 }
+
+// TestAnAbortAtTheCommitIsOneOrTheOther cancels cutovers between the promise of the fences and the end: an application is rolled back, with all of its sources
+// released, or it stays committed, with none. While a promise is missing it is the former.
+func TestAnAbortAtTheCommitIsOneOrTheOther(t *testing.T) {
+	w := newWorld(t)
+	defer w.controller(t.Context())()
+	w.twoTested()
+	w.awaitJob(w.start(protocol.JobTerminate).ID)
+	count := map[protocol.Outcome]int{}
+	for n := range 12 {
+		req := protocol.StartRequest{Selection: protocol.Selection{Application: "shop"}, Kind: protocol.JobCutover}
+		id := w.startOf(req).ID
+		if n == 0 {
+			w.await("the checks", func() bool { return stepOf(w.newestJob(), "web-2", "launch").Status != protocol.StepNotStarted })
+			w.setMute("web-2", true)
+		}
+		w.await("the promises", func() bool { return stepOf(w.newestJob(), "web-1", "keep").Status != protocol.StepNotStarted })
+		time.Sleep(time.Duration(n) * 3 * time.Millisecond)
+		_, err := ask[protocol.CancelRequest, protocol.Job](w, protocol.VerbCancel, protocol.CancelRequest{ID: id, Reason: "no"})
+		if err != nil && !strings.Contains(err.Error(), "is over") {
+			t.Fatal(err)
+		}
+		w.setMute("web-2", false)
+		job := w.awaitJob(id)
+		outcome := decided(job)["shop"]
+		count[outcome]++
+		if n == 0 && outcome != protocol.OutcomeRolledBack || outcome != protocol.OutcomeRolledBack && outcome != protocol.OutcomeCommitted {
+			t.Fatalf("cancelled %d ms after the first promise was asked for: %q; %s", 3*n, outcome, outcomes(job))
+		}
+		committed := outcome == protocol.OutcomeCommitted
+		for _, r := range w.records() {
+			if want := committed && r.Name != "mx-1"; r.Fence != want || (r.Cutover != nil) != want || r.Job != "" {
+				t.Errorf("%s, cancelled after %d ms: %s has fence %v, cutover %+v, job %q", outcome, 3*n, r.Name, r.Fence, r.Cutover, r.Job)
+			}
+		}
+		left := w.cloud.left()[cloud.RoleTarget]
+		if want := map[bool]int{true: 3}[committed]; left != want {
+			t.Errorf("%s, cancelled after %d ms: %d targets", outcome, 3*n, left)
+		}
+		if committed {
+			wantSucceeded(t, w.awaitJob(w.startOf(protocol.StartRequest{Selection: req.Selection, Kind: protocol.JobRevert}).ID))
+		}
+	}
+	t.Logf("%v", count)
+}

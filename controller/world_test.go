@@ -52,6 +52,7 @@ type world struct {
 
 	brokenFence bool          // the agent's fence hook fails
 	lapsing     string        // its fence ends by itself when it is to be kept
+	fence       time.Duration // how long the agent may take to say that its fence is as ordered; 0: long
 	taken       time.Duration // how long the cloud may take for snapshots; 0: long
 	takenAgo    time.Duration // the age of points when they are taken
 	read        time.Duration // how long it may take for a range of one; 0: long
@@ -316,7 +317,7 @@ func (w *world) play(parent context.Context, cfg Config) (stop func()) {
 	external := bustest.Context(w.t, w.bus, protocol.RoleController, "main")
 	cfg.External, cfg.GateCommands, cfg.Webhooks = &external, w.gateCommands, w.webhooks
 	cfg.Timing = Timing{
-		Lasting: 20 * time.Millisecond, Tick: 20 * time.Millisecond, Poll: 10 * time.Millisecond, Retry: 20 * time.Millisecond, AgentLost: 3 * time.Second, ReplicaLost: lost, ReplicaRelease: 2 * time.Second, PointHeld: 10 * time.Second, PointTaken: w.taken, SnapshotRead: w.read, WayBack: time.Second, Lease: cfg.Timing.Lease,
+		Lasting: 20 * time.Millisecond, Tick: 20 * time.Millisecond, Poll: 10 * time.Millisecond, Retry: 20 * time.Millisecond, AgentLost: 3 * time.Second, ReplicaLost: lost, ReplicaRelease: 2 * time.Second, PointHeld: 10 * time.Second, PointTaken: w.taken, Fence: w.fence, SnapshotRead: w.read, WayBack: time.Second, Lease: cfg.Timing.Lease,
 		Ready: 20 * time.Millisecond,
 	}
 	ready, ended := make(chan struct{}), make(chan error, 1)

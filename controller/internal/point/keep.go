@@ -69,6 +69,21 @@ func (p *Points) Pin(ctx context.Context, server, id string, pinned bool) ([]pro
 	})
 }
 
+// Leave makes a job's complete point one of the schedule, which keeps it until there are newer ones. It says false when there is none.
+func (p *Points) Leave(ctx context.Context, server, id string) (bool, error) {
+	left := false
+	_, err := p.store.Points.Update(ctx, store.PointKey(server, id), func(v *protocol.Point) error {
+		if left = v.State == protocol.PointComplete; left {
+			v.Origin = protocol.OriginSchedule
+		}
+		return nil
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	return left, err
+}
+
 // Withdraw removes a point on an operator's word, with all of its parts. One that is pinned, in use or on its way stays.
 func (p *Points) Withdraw(ctx context.Context, server, id string) ([]protocol.Point, error) {
 	pt, err := p.Find(server, id)

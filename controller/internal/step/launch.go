@@ -265,7 +265,11 @@ func cleanup(ctx context.Context, w *Work) error {
 	if !w.ready && (failed == protocol.StepSucceeded || inspected || w.application().Outcome == protocol.OutcomeCommitted) {
 		return nil
 	}
-	if err := w.removeLaunch(ctx, w.job, state.Data[protocol.JobDataPoint]); err != nil {
+	pt, err := w.unneeded(ctx, state)
+	if err != nil {
+		return err
+	}
+	if err := w.removeLaunch(ctx, w.job, pt); err != nil {
 		return err
 	}
 	if w.ready { // it recorded none
@@ -278,6 +282,23 @@ func cleanup(ctx context.Context, w *Work) error {
 		return nil
 	})
 	return err
+}
+
+// unneeded is the point that the job took, unless it is the last that there may ever be of a source which was fenced and has not said since that it goes on.
+func (w *Work) unneeded(ctx context.Context, state protocol.JobServer) (string, error) {
+	id := state.Data[protocol.JobDataPoint]
+	answered := !slices.ContainsFunc(state.Steps, func(s protocol.JobStep) bool {
+		return s.Name == protocol.JobStepUnfence && s.Status == protocol.StepFailed
+	})
+	if answered || id == "" || state.Data[protocol.JobDataChosen] != "" {
+		return id, nil
+	}
+	left, err := w.points.Leave(ctx, w.server, id)
+	if err != nil || !left {
+		return id, err
+	}
+	w.progress(ctx)("point " + id + " stays, since nothing was heard of the source any more")
+	return "", nil
 }
 
 // keepsClones says whether somebody wants to look at what a failed conversion has left.

@@ -14,6 +14,9 @@ import (
 	"rehost/protocol"
 )
 
+// fenceTime is how long one run of a step waits for the agent's word about its fence.
+func fenceTime(w *Work) time.Duration { return w.cfg.Fence }
+
 // fence stops the source's writers, by the agent's hook or by the operator's word.
 func fence(ctx context.Context, w *Work) error {
 	settings, _, err := w.settings()
@@ -44,7 +47,7 @@ func unfence(ctx context.Context, w *Work) error {
 	if err := w.orderFence(ctx, false); err != nil {
 		return &protocol.Problem{
 			Code: protocol.ProblemFence, Message: fmt.Sprintf("release the writers of %s: %v", w.server, err),
-			Hint: "release them by hand on the source; the agent does it as soon as it can reach the controller",
+			Hint: "release them by hand on the source; the agent does it as soon as it can reach the controller; if the source is gone for good: " + lastPoint(w.server),
 		}
 	}
 	w.progress(ctx)("the source's writers go on")
@@ -131,8 +134,14 @@ func silent(server string, ordered, heard time.Time) *protocol.Problem {
 	}
 	return &protocol.Problem{
 		Code: protocol.ProblemFence, Server: server, Message: fmt.Sprintf("nothing is committed before the agent of %s says that its fence lasts, and it %s", server, text),
-		Hint: "see whether the source and its agent run; the source goes on when its agent is there again, or when fence_max is over, and can be cut over once more",
+		Hint: "see whether the source and its agent run; the source goes on when its agent is there again, or when fence_max is over, and can be cut over once more; " +
+			"if it is gone for good, its last point is what there is: " + lastPoint(server),
 	}
+}
+
+// lastPoint is how a server is cut over whose source is gone.
+func lastPoint(server string) string {
+	return "set fence = \"confirmed\" in its server block, and rehost server cutover " + server + " --point newest --writers-stopped --force REASON"
 }
 
 // takePoint has a fresh point taken, for a cutover behind the fence. A failed point is not

@@ -48,7 +48,7 @@ const (
 // The steps. Deadlines are for a real cloud, where a first snapshot may take hours.
 var (
 	stepFence = step{
-		name: protocol.JobStepFence, attempts: 1, deadline: 2 * time.Minute, awaits: allBegun, light: true, run: fence, start: protocol.EventFenceStart, end: protocol.EventFenceEnd,
+		name: protocol.JobStepFence, attempts: 1, longer: fenceTime, awaits: allBegun, light: true, run: fence, start: protocol.EventFenceStart, end: protocol.EventFenceEnd,
 	}
 	stepPoint = step{
 		name: protocol.JobStepPoint, attempts: 5, deadline: 20 * time.Minute, awaits: past(protocol.JobStepFence), light: true, run: takePoint,
@@ -77,9 +77,9 @@ var (
 		name: protocol.JobStepBoot, attempts: 1, deadline: bootTime + time.Minute, run: boot,
 		start: protocol.EventCheckStart, end: protocol.EventCheckEnd, fail: protocol.EventCheckFail,
 	}
-	stepKeep    = step{name: stepNameKeep, attempts: 1, deadline: 2 * time.Minute, awaits: past(protocol.JobStepCheck), light: true, run: keep}
+	stepKeep    = step{name: stepNameKeep, attempts: 1, longer: fenceTime, awaits: past(protocol.JobStepCheck), light: true, run: keep}
 	stepCommit  = step{name: "commit", attempts: 10, deadline: time.Minute, awaits: past(stepNameKeep), light: true, run: commit}
-	stepUnfence = step{name: protocol.JobStepUnfence, attempts: 10, deadline: time.Minute, when: onFailure, light: true, run: unfence, end: protocol.EventSourceReleased}
+	stepUnfence = step{name: protocol.JobStepUnfence, attempts: 5, longer: fenceTime, when: onFailure, light: true, run: unfence, end: protocol.EventSourceReleased}
 	stepCleanup = step{
 		name: "cleanup", attempts: 5, deadline: 20 * time.Minute, when: always, run: cleanup,
 		start: protocol.EventCleanupStart, end: protocol.EventCleanupEnd, fail: protocol.EventCleanupFail,
@@ -97,7 +97,7 @@ var (
 		name: "withdraw", attempts: 5, deadline: 20 * time.Minute, run: withdraw,
 		start: protocol.EventCleanupStart, end: protocol.EventCleanupEnd, fail: protocol.EventCleanupFail,
 	}
-	stepResume    = step{name: protocol.JobStepUnfence, attempts: 10, deadline: time.Minute, run: unfence, end: protocol.EventSourceReleased}
+	stepResume    = step{name: protocol.JobStepUnfence, attempts: 5, longer: fenceTime, run: unfence, end: protocol.EventSourceReleased}
 	stepUntest    = step{name: "untest", attempts: 5, deadline: time.Minute, run: untest}
 	stepTerminate = step{
 		name: protocol.JobStepTerminate, attempts: 5, deadline: 20 * time.Minute, run: terminate,
