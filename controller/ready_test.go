@@ -121,6 +121,27 @@ func TestBootingACopyGivesWay(t *testing.T) {
 	}
 }
 
+// TestACopyThatIsBootedRunsNoAction: it would join or register something each day. The launch block's scripts are part of the conversion.
+func TestACopyThatIsBootedRunsNoAction(t *testing.T) {
+	w := newWorld(t)
+	defer w.controller(t.Context())()
+	w.cloud.firstBoot = map[string]int{"own": 0, "action.join": 0}
+	f := w.kept(time.Hour)
+	f.Launches[0].Scripts = []protocol.Script{{Name: "own", Phase: protocol.ScriptFirstBoot, Content: "#!/bin/sh\n"}}
+	f.Actions = []protocol.ActionSettings{{Name: "join", By: protocol.ActionByFirstBoot, Phase: protocol.ActionInBoth, Content: "#!/bin/sh\n", MustSucceed: true, Timeout: 20 * time.Second}}
+	f.Servers[0].Actions = []string{"join"}
+	w.apply(f)
+	w.agent("web-1")
+	if got := w.awaitBoots(""); got.Problem != nil {
+		t.Fatalf("got %+v", got)
+	}
+	w.cloud.mu.Lock()
+	defer w.cloud.mu.Unlock()
+	if ran := w.cloud.firstBoots["web-1"]; !strings.Contains(ran, "here is 01-own") || strings.Contains(ran, "join") {
+		t.Errorf("at its first boot ran: %q", ran)
+	}
+}
+
 // TestNoCopyIsBootedWhereItCouldDoHarm says so when the configuration is applied.
 func TestNoCopyIsBootedWhereItCouldDoHarm(t *testing.T) {
 	w := newWorld(t)

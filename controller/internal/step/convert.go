@@ -133,7 +133,9 @@ func (w *Work) launchConversion(ctx context.Context) (cloud.Instance, error) {
 	if err != nil {
 		return cloud.Instance{}, err
 	}
-	settings.Scripts = append(settings.Scripts, protocol.FirstBootScripts(w.store.Applied().ActionsOf(server, w.kind))...)
+	if !w.ready { // a copy that is only booted joins and registers nothing
+		settings.Scripts = append(settings.Scripts, protocol.FirstBootScripts(w.store.Applied().ActionsOf(server, w.kind))...)
+	}
 	disks, err := w.conversionDisks()
 	if err != nil {
 		return cloud.Instance{}, err

@@ -18,7 +18,7 @@ import (
 const (
 	// bootTime is how long a copy may take to its login: an emulated machine and one whose SELinux labels are made anew take minutes.
 	bootTime = 10 * time.Minute
-	// sooner is how many times sooner it is asked again after a copy that did not boot, or of which nobody could find out.
+	// sooner is how many times sooner it is asked again after a copy that did not boot, of which nobody could find out, or when somebody cancelled that.
 	sooner = 4
 	// itself is who starts jobs that no operator asked for.
 	itself = "rehost"
@@ -32,17 +32,23 @@ type bootable struct {
 	server string
 	every  time.Duration
 	last   *protocol.BootCheck
+	cut    time.Time // when the newest job that was to find it out was cancelled
 }
 
 // wanted is when it is to be found out again; zero: nobody knows it yet.
 func (b bootable) wanted() time.Time {
+	var out time.Time
 	switch {
 	case b.last == nil:
-		return time.Time{}
 	case b.last.Problem != nil:
-		return b.last.At.Add(b.every / sooner)
+		out = b.last.At.Add(b.every / sooner)
+	default:
+		out = b.last.At.Add(b.every)
 	}
-	return b.last.At.Add(b.every)
+	if !b.cut.IsZero() && b.cut.Add(b.every/sooner).After(out) {
+		out = b.cut.Add(b.every / sooner)
+	}
+	return out
 }
 
 // due are the servers whose turn it is, those first that have waited longest; at most so many.
@@ -92,7 +98,7 @@ func (r *Runner) bootNext(ctx context.Context) error {
 			continue
 		}
 		if rec, err := r.store.Servers.Get(s.Name); err == nil && r.copyable(rec, replication, launch) {
-			all = append(all, bootable{s.Name, launch.Ready, rec.Boots})
+			all = append(all, bootable{s.Name, launch.Ready, rec.Boots, cutOf(jobs, s.Name)})
 		}
 	}
 	for _, b := range due(all, most, time.Now()) {
@@ -101,6 +107,16 @@ func (r *Runner) bootNext(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// cutOf is when the newest job that was to find out whether a server boots was cancelled; zero: it was not.
+func cutOf(jobs []protocol.Job, server string) time.Time {
+	for _, j := range jobs {
+		if j.Ready && j.Cancel != nil && j.Servers[0].Server == server {
+			return j.Cancel.At
+		}
+	}
+	return time.Time{}
 }
 
 // busy are the servers of jobs that have not ended; most is how many copies may be booted beside those that are.
