@@ -67,11 +67,14 @@ generate: packages ## compile the BPF programs and write the generated files
 lint-fix: ## format the code
 	$(GO) run $(LINT) fmt
 
+rehearsal: build ## rehearse and cut over a real server, with boot checks, checks and actions inside of its guests
+	REHOST_REHEARSAL=1 $(GO) test -timeout 30m -count=1 -v -run TestAWaveOfARealGuestIsRehearsed ./test/scenario
+
 appliance: build ## build the conversion appliance's disk image
 	@$(GO) run ./appliance/cmd/build-appliance
 
 clean: ## remove what was built here (the image cache stays)
 	rm -rf bin build
 
-.PHONY: help packages build demo test bench fleet stamp chaos crash mutants kernels guest boot-matrix cloudinit storage check generate lint-fix appliance clean
+.PHONY: help packages build demo test bench fleet stamp chaos crash mutants kernels guest boot-matrix cloudinit storage rehearsal check generate lint-fix appliance clean
 .DEFAULT_GOAL := help

@@ -110,6 +110,9 @@ func (m *Migration) data() string { return filepath.Join(m.pool.Root(), "data.ra
 // Disk is the source's block device with the root.
 func (m *Migration) Disk() string { return m.source.Disk }
 
+// Root is where the source's root filesystem is mounted.
+func (m *Migration) Root() string { return m.source.Root }
+
 func (m *Migration) startWriter() error {
 	var err error
 	m.Writer, err = m.start("writer", m.path("bin-writer"), "-root", m.source.Root)

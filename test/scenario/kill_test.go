@@ -234,19 +234,28 @@ script "leave" {
 // addScripts applies the demo's configuration with scripts in its launch block.
 func addScripts(t *testing.T, m *migration.Migration) {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(repo, "configs", "demo", "fleet.hcl"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	with := strings.Replace(string(text), "  instance_type", owned+"  instance_type", 1)
-	with = strings.Replace(with, "checks = [", "checks = [check.owned, ", 1) + `
+	applied(t, m, `
 check "owned" {
   kind     = "console"
   contains = "first boot: done, 0 failed"
 }
-`
+`, "  instance_type", owned+"  instance_type", "checks = [", "checks = [check.owned, ")
+}
+
+// applied applies the demo's configuration with other texts in place of some of it, and with more at its end.
+func applied(t *testing.T, m *migration.Migration, more string, oldnew ...string) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(repo, "configs", "demo", "fleet.hcl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(oldnew); i += 2 {
+		if !strings.Contains(string(text), oldnew[i]) {
+			t.Fatalf("the demo's configuration has no %q", oldnew[i])
+		}
+	}
 	path := filepath.Join(t.TempDir(), "fleet.hcl")
-	if err := os.WriteFile(path, []byte(with), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(strings.NewReplacer(oldnew...).Replace(string(text))+more), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := m.Command(t.Context(), "apply", "--yes", path); err != nil {

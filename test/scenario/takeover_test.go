@@ -1,10 +1,6 @@
 package scenario
 
 import (
-	"errors"
-	"os"
-	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -25,16 +21,8 @@ const (
 // replica is the source at a point after each.
 func TestAnotherReplicationServerTakesOver(t *testing.T) {
 	m := start(t)
-	text, err := os.ReadFile(filepath.Join(repo, "configs", "demo", "fleet.hcl"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	const setting = "freeze_budget = \"500ms\""
-	changed := strings.Replace(string(text), setting, setting+"\n  replace_after = \"20s\"", 1)
-	dir := t.TempDir()
-	if err := errors.Join(os.WriteFile(filepath.Join(dir, "fleet.hcl"), []byte(changed), 0o600), m.Command(t.Context(), "apply", "--yes", dir)); err != nil {
-		t.Fatal(err)
-	}
+	applied(t, m, "", setting, setting+"\n  replace_after = \"20s\"")
 
 	replicated(t, m, 700<<20)
 	before := status(t, m)
