@@ -23,9 +23,14 @@ func (t Target) FirstBoot(ctx context.Context, name string) (Result, error) {
 		if r.Code, err = strconv.Atoi(text[ended[2]:ended[3]]); err != nil {
 			return Result{}, fmt.Errorf("read how %s ended: %w", name, err)
 		}
-		if begins := regexp.MustCompile(word + ` begins\r?\n`).FindStringIndex(text[:ended[0]]); begins != nil {
-			r.Output = text[begins[1]:ended[0]]
-			r.Output = strings.ReplaceAll(r.Output[:strings.LastIndexByte(r.Output, '\n')+1], "\r\n", "\n") // the last line is the unit's
+		if begins := regexp.MustCompile(`(\S+\[\d+\]: )?` + word + ` begins\r?\n`).FindStringSubmatchIndex(text[:ended[0]]); begins != nil {
+			said := text[begins[1]:ended[0]]
+			said = strings.ReplaceAll(said[:strings.LastIndexByte(said, '\n')+1], "\r\n", "\n") // the last line is the unit's
+			who := ""
+			if begins[2] >= 0 {
+				who = text[begins[2]:begins[3]]
+			}
+			r.Output = saidBy(who, said)
 		}
 		return r, nil
 	}
@@ -33,4 +38,19 @@ func (t Target) FirstBoot(ctx context.Context, name string) (Result, error) {
 		return Result{}, &Lasting{fmt.Errorf("%s: the console says %q; it ends with:\n%s", meaning, sign, Tail(text, consoleLines))}
 	}
 	return Result{}, fmt.Errorf("the console does not say that it has ended; it ends with:\n%s", Tail(text, consoleLines))
+}
+
+// saidBy are the lines of a unit among those of the console, by the name and process that the journal writes before each: `sh[406]: `. The rest of the
+// guest boots meanwhile. A console without such names is taken as it is.
+func saidBy(who, lines string) string {
+	if who == "" {
+		return lines
+	}
+	var out strings.Builder
+	for line := range strings.Lines(lines) {
+		if _, text, ok := strings.Cut(line, who); ok {
+			out.WriteString(text)
+		}
+	}
+	return out.String()
 }

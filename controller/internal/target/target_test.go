@@ -273,7 +273,8 @@ func TestScripts(t *testing.T) {
 
 // TestFirstBoot reads what the unit of the first boot writes, between what the rest of the guest does.
 func TestFirstBoot(t *testing.T) {
-	const before = "[ 9.1] systemd[1]: Started\r\nrehost: first boot: 01-join begins\r\nrehost: first boot: 01-join ended with 0\r\n[10.2] sh[400]: rehost: first boot: 02-action.join begins\r\n[10.3] sh[400]: hello\r\n"
+	const before = "[ 9.1] systemd[1]: Started\r\nrehost: first boot: 01-join begins\r\nrehost: first boot: 01-join ended with 0\r\n[10.2] sh[400]: rehost: first boot: 02-action.join begins\r\n" +
+		"[\x1b[0;32m  OK  \x1b[0m] Started getty@tty1.service\r\n[10.3] sh[400]: hello\r\n[10.3] sh[401]: of another unit\r\n"
 	for _, c := range []struct {
 		console, want string
 		code          int
@@ -287,8 +288,13 @@ func TestFirstBoot(t *testing.T) {
 	} {
 		got, err := target.Target{Cloud: cloud{console: c.console}}.FirstBoot(t.Context(), "action.join")
 		judge(t, err, protocol.CheckSettings{Kind: "first boot"}, c.want)
-		if target.Lasts(err) != c.lasts || got.Code != c.code || err == nil && got.Output != "[10.3] sh[400]: hello\n" {
+		if target.Lasts(err) != c.lasts || got.Code != c.code || err == nil && got.Output != "hello\n" {
 			t.Errorf("%q: got %+v, %v", c.console, got, err)
 		}
+	}
+	const bare = "rehost: first boot: 01-own begins\r\nhello\r\n[1.0] eth0 is up\r\nrehost: first boot: 01-own ended with 0\r\n"
+	got, err := target.Target{Cloud: cloud{console: bare}}.FirstBoot(t.Context(), "own")
+	if err != nil || got.Output != "hello\n[1.0] eth0 is up\n" {
+		t.Errorf("a console without the journal's names: got %+v, %v", got, err)
 	}
 }
