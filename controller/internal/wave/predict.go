@@ -2,6 +2,7 @@ package wave
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"rehost/protocol"
@@ -69,14 +70,18 @@ type Prediction struct {
 
 // Predict adds up the steps of a cutover. The backlog is sent behind the fence.
 func (h History) Predict(steps []string, f Facts) Prediction {
-	p := Prediction{Down: f.Backlog, Whole: f.Backlog, Basis: basisOwn}
+	p := Prediction{Down: f.Backlog, Whole: f.Backlog, Basis: basisGuess}
+	var guessed []string
 	down := true
 	for _, step := range steps {
 		if step == protocol.JobStepActions && len(f.Actions) == 0 { // what those of others took says nothing of it
 			continue
 		}
 		took, basis := h.step(f.Server, step)
-		if basis == basisGuess || p.Basis == basisOwn {
+		switch {
+		case basis == basisGuess:
+			guessed = append(guessed, step)
+		case basis != "" && p.Basis != basisOthers:
 			p.Basis = basis
 		}
 		if p.Ready == 0 && (step == firstLaunched || step == lastDown) {
@@ -91,6 +96,9 @@ func (h History) Predict(steps []string, f Facts) Prediction {
 		}
 		down = down && step != lastDown
 	}
+	if len(guessed) > 0 && p.Basis != basisGuess { // nobody fences in a test or a rehearsal, say
+		p.Basis += ", and a guess of: " + strings.Join(guessed, ", ")
+	}
 	return p
 }
 
@@ -103,6 +111,7 @@ func (h History) Took(server, step string) time.Duration {
 	return took
 }
 
+// step is how long a step takes, and what that rests on; "": on nothing that counts.
 func (h History) step(server, step string) (time.Duration, string) {
 	if seen := h.own[server+" "+step]; len(seen) > 0 {
 		return median(seen), basisOwn
@@ -113,7 +122,7 @@ func (h History) step(server, step string) (time.Duration, string) {
 	if guess, ok := guesses[step]; ok {
 		return guess, basisGuess
 	}
-	return 0, basisOwn // a step of moments, that is no reason to doubt the rest
+	return 0, "" // a step of moments, that is no reason to doubt the rest
 }
 
 func median(seen []time.Duration) time.Duration {

@@ -34,6 +34,9 @@ func TestAPredictionRestsOnTheServersOwnJobs(t *testing.T) {
 	if got := h.Predict(steps, Facts{Server: "db-1"}); got.Basis != basisOthers || got.Down != 50*time.Second {
 		t.Errorf("of a server without jobs: %+v", got)
 	}
+	if got := h.Predict(append([]string{"fence", "commit"}, steps...), Facts{Server: "web-1"}); got.Basis != "its own jobs, and a guess of: fence" {
+		t.Errorf("with a step that was never seen: %+v", got)
+	}
 	if got := (History{}).Predict(steps, Facts{Server: "db-1"}); got.Basis != basisGuess || got.Down != guesses["point"]+guesses["check"] {
 		t.Errorf("with no job at all: %+v", got)
 	}
