@@ -120,16 +120,17 @@ func TestAPlanSaysWhatTheCloudDoesNotSay(t *testing.T) {
 // TestAQuotaIsShownBeforeItIsMet: too small for one, it blocks; and a gate asks for it.
 func TestAQuotaIsShownBeforeItIsMet(t *testing.T) {
 	for cores, want := range map[float64]protocol.Severity{3: protocol.SeverityWarning, 1: protocol.SeverityCritical} {
-		w := newWorld(t)
-		end := w.controller(t.Context())
-		w.cloud.mu.Lock()
-		w.cloud.cores = cores
-		w.cloud.mu.Unlock()
-		plan, err := ask[protocol.PlanRequest, protocol.Plan](w, protocol.VerbPlan, protocol.PlanRequest{Fleet: w.fleet()})
-		if err != nil || len(plan.Findings) != 1 || plan.Findings[0].Findings[0].Code != protocol.FindingQuota || plan.Findings[0].Findings[0].Severity != want {
-			t.Errorf("%v cores: got %+v, %v", cores, plan.Findings, err)
-		}
-		end()
+		t.Run(fmt.Sprintf("%v cores", cores), func(t *testing.T) {
+			w := newWorld(t)
+			defer w.controller(t.Context())()
+			w.cloud.mu.Lock()
+			w.cloud.cores = cores
+			w.cloud.mu.Unlock()
+			plan, err := ask[protocol.PlanRequest, protocol.Plan](w, protocol.VerbPlan, protocol.PlanRequest{Fleet: w.fleet()})
+			if err != nil || len(plan.Findings) != 1 || plan.Findings[0].Findings[0].Code != protocol.FindingQuota || plan.Findings[0].Findings[0].Severity != want {
+				t.Errorf("got %+v, %v", plan.Findings, err)
+			}
+		})
 	}
 }
 

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -145,21 +146,22 @@ func TestHowManyReplicationServers(t *testing.T) {
 		volumes   int // that one may have
 		want      int
 	}{{true, 0, 3}, {false, 0, 1}, {false, 6, 1}, {false, 5, 2}, {false, 1, 3}} {
-		w := newWorld(t)
-		stop := w.controller(t.Context())
-		f := w.application()
-		f.Replications[0].Dedicated, f.Replications[0].VolumesPerServer = c.dedicated, c.volumes
-		w.apply(f)
-		for _, s := range f.Servers {
-			w.agent(s.Name)
-		}
-		w.await("all servers", func() bool {
-			s, err := ask[protocol.StatusRequest, protocol.Status](w, protocol.VerbStatus, protocol.StatusRequest{})
-			return err == nil && len(s.Waves) == 1 && s.Waves[0].Counts[protocol.ReadyForTest] == 3
+		t.Run(fmt.Sprintf("%+v", c), func(t *testing.T) {
+			w := newWorld(t)
+			defer w.controller(t.Context())()
+			f := w.application()
+			f.Replications[0].Dedicated, f.Replications[0].VolumesPerServer = c.dedicated, c.volumes
+			w.apply(f)
+			for _, s := range f.Servers {
+				w.agent(s.Name)
+			}
+			w.await("all servers", func() bool {
+				s, err := ask[protocol.StatusRequest, protocol.Status](w, protocol.VerbStatus, protocol.StatusRequest{})
+				return err == nil && len(s.Waves) == 1 && s.Waves[0].Counts[protocol.ReadyForTest] == 3
+			})
+			if n := w.cloud.left()[cloud.RoleReplicaServer]; n != c.want {
+				t.Errorf("%d replication servers for three servers", n)
+			}
 		})
-		if n := w.cloud.left()[cloud.RoleReplicaServer]; n != c.want {
-			t.Errorf("%+v: %d replication servers for three servers", c, n)
-		}
-		stop()
 	}
 }

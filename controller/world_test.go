@@ -68,6 +68,7 @@ func newWorld(t *testing.T) *world {
 
 func newWorldOn(t *testing.T, on *broker.Server) *world {
 	t.Helper()
+	t.Parallel() // each has a bus and a cloud of its own, and waits most of the time
 	w := &world{t: t, bus: on, cloud: newMemoryCloud(), held: map[string]protocol.PointMark{}, mute: map[string]bool{}, writes: map[string]int64{}, clinging: map[string]bool{}, holding: map[string][]string{}}
 	w.operator = bustest.Connect(t, w.bus, protocol.RoleOperator, "test")
 	page := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { _, _ = rw.Write([]byte("it works")) }))

@@ -19,6 +19,9 @@ import (
 	"rehost/test/migration"
 )
 
+// hostname is the source's.
+const hostname = "ledger"
+
 // watched is a configuration that looks inside of its targets and does things on them: by SSH, and at the first boot.
 const watched = `
 action "mark" {
@@ -87,7 +90,7 @@ func TestAWaveOfARealGuestIsRehearsed(t *testing.T) {
 		t.Fatal(err)
 	}
 	rehearsal := job(t, m)
-	wantActions(t, rehearsal.Servers[0], "join SUCCEEDED joined", "mark SUCCEEDED marked by root on "+migration.Server)
+	wantActions(t, rehearsal.Servers[0], "join succeeded joined", "mark succeeded marked by root on "+hostname)
 	if rehearsal.Applications[0].Outcome != protocol.OutcomePassed || rehearsal.Rehearsal == nil || rehearsal.Rehearsal.Cutover == nil {
 		t.Fatalf("the rehearsal is %+v", rehearsal.Applications)
 	}
@@ -101,7 +104,7 @@ func TestAWaveOfARealGuestIsRehearsed(t *testing.T) {
 	if err != nil || len(report.Servers) != 1 || len(report.Downtimes) == 0 {
 		t.Fatalf("the report of the cutover: %v, %+v", err, report)
 	}
-	wantActions(t, report.Servers[0].JobServer, "join SUCCEEDED joined", "mark SUCCEEDED marked by root on "+migration.Server, "announce FAILED no balancer here")
+	wantActions(t, report.Servers[0].JobServer, "join succeeded joined", "mark succeeded marked by root on "+hostname, "announce failed no balancer here")
 	for _, d := range report.Downtimes {
 		t.Logf("%s was down for %s, predicted %s from %s", d.Of, d.Actual.Round(time.Second), d.Predicted.Round(time.Second), d.Basis)
 	}
