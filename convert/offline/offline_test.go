@@ -104,6 +104,7 @@ const passphrase = "correct horse battery staple"
 // TestStackedStorage converts roots on LVM over two disks, on half a RAID1, and on LVM in LUKS, which are made in
 // a machine of the same kernel: the one that runs this test may know none of them.
 func TestStackedStorage(t *testing.T) {
+	t.Parallel() // a machine has one processor
 	image := buildAppliance(t)
 	source := filesystem(t, "/dev/mapper/ledger--a-root / ext4 defaults 0 1\n")
 	const size = 96 << 20
@@ -190,6 +191,7 @@ func TestStackedStorage(t *testing.T) {
 
 // TestKilledConversionGoesOn kills the machine at random moments, then converts: the outcome is the same as without.
 func TestKilledConversionGoesOn(t *testing.T) {
+	t.Parallel()
 	appliance := buildAppliance(t)
 	disk := filesystem(t, "/dev/vda / ext4 defaults 0 1\n")
 	job := offline.Job{Appliance: appliance, Disks: []string{disk}, Action: protocol.ActionPlan}

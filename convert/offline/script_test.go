@@ -43,6 +43,7 @@ const bomb = "bomb() { bomb | bomb & }\nbomb\n" + "i=0; while [ $i -lt 600 ]; do
 
 // TestScriptsInTheAppliance runs scripts of both phases, one of which attacks the machine, in one conversion.
 func TestScriptsInTheAppliance(t *testing.T) {
+	t.Parallel()
 	image := buildAppliance(t)
 	disk := filesystem(t, "/dev/vda / ext4 defaults 0 1\n")
 	withShell(t, disk)
