@@ -131,15 +131,18 @@ func (e *effects) server(c *protocol.PlanChange, say func(string, ...any)) {
 // atOnce are the settings of a replication block that count for what is there already.
 var atOnce = []string{"bandwidth", "points_", "freeze_", "window_bytes", "replace_after_ns"}
 
+// ofJobs are those that count for jobs.
+const ofJobs = "concurrency"
+
 func (e *effects) replication(c *protocol.PlanChange, say func(string, ...any)) {
 	if changes(c, atOnce...) {
 		say("bandwidth, window, freezes and points: at once")
 	}
-	if changes(c, "concurrency") {
+	if changes(c, ofJobs) {
 		say("concurrency: for jobs from now on; one that runs keeps to the lower number")
 	}
 	rest := slices.ContainsFunc(c.Fields, func(f protocol.FieldChange) bool {
-		return !slices.ContainsFunc(append(atOnce, "concurrency"), func(n string) bool { return strings.HasPrefix(f.Field, n) })
+		return f.Field != ofJobs && !slices.ContainsFunc(atOnce, func(n string) bool { return strings.HasPrefix(f.Field, n) })
 	})
 	if !rest {
 		return

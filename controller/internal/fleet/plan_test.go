@@ -127,6 +127,7 @@ func TestEffectsOfChanges(t *testing.T) {
 		{"other disks", func(_, w *protocol.Fleet, _ *View) { w.Servers[0].Disks = []string{"/dev/sda"} }, []string{
 			"its replica stays as it is until it is replicated anew, which is a full resync of web-1: 120.0 GiB; name the disks in its agent.hcl too",
 		}},
+		{"another concurrency", func(_, w *protocol.Fleet, _ *View) { w.Replications[0].Concurrency = 2 }, []string{"concurrency: for jobs from now on; one that runs keeps to the lower number"}},
 		{"other bandwidth", func(_, w *protocol.Fleet, _ *View) { w.Replications[0].Bandwidth.Server = 1 << 20 }, []string{"bandwidth, window, freezes and points: at once"}},
 		{"another fence and launch", func(_, w *protocol.Fleet, _ *View) { w.Servers[0].Fence, w.Servers[0].Launch = "confirmed", "db" }, []string{
 			"for launches from now on", "from the next cutover on",
