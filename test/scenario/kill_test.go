@@ -24,6 +24,7 @@ const repo = "../.."
 // start brings a split migration to the moment when the agent has just begun to replicate.
 func start(t *testing.T) *migration.Migration {
 	t.Helper()
+	t.Parallel() // a migration has devices, ports and programs of its own
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: it traces the kernel and attaches disks")
 	}
