@@ -36,6 +36,7 @@ ExecStart=/bin/sh ` + firstBootScript + `
 StandardInput=null
 StandardOutput=journal+console
 StandardError=journal+console
+SyslogIdentifier=rehost-first-boot
 
 [Install]
 WantedBy=multi-user.target

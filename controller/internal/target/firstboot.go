@@ -23,7 +23,7 @@ func (t Target) FirstBoot(ctx context.Context, name string) (Result, error) {
 		if r.Code, err = strconv.Atoi(text[ended[2]:ended[3]]); err != nil {
 			return Result{}, fmt.Errorf("read how %s ended: %w", name, err)
 		}
-		if begins := regexp.MustCompile(`(\S+\[\d+\]: )?` + word + ` begins\r?\n`).FindStringSubmatchIndex(text[:ended[0]]); begins != nil {
+		if begins := regexp.MustCompile(`(?:(\S+)\[\d+\]: )?` + word + ` begins\r?\n`).FindStringSubmatchIndex(text[:ended[0]]); begins != nil {
 			said := text[begins[1]:ended[0]]
 			said = strings.ReplaceAll(said[:strings.LastIndexByte(said, '\n')+1], "\r\n", "\n") // the last line is the unit's
 			who := ""
@@ -40,16 +40,17 @@ func (t Target) FirstBoot(ctx context.Context, name string) (Result, error) {
 	return Result{}, fmt.Errorf("the console does not say that it has ended; it ends with:\n%s", Tail(text, consoleLines))
 }
 
-// saidBy are the lines of a unit among those of the console, by the name and process that the journal writes before each: `sh[406]: `. The rest of the
-// guest boots meanwhile. A console without such names is taken as it is.
+// saidBy are the lines of a unit among those of the console, by the name that the journal writes before each, with the process that said it:
+// `rehost-first-boot[406]: `. The rest of the guest boots meanwhile. A console without such names is taken as it is.
 func saidBy(who, lines string) string {
 	if who == "" {
 		return lines
 	}
+	name := regexp.MustCompile(`(?:^|\s)` + regexp.QuoteMeta(who) + `\[\d+\]: `)
 	var out strings.Builder
 	for line := range strings.Lines(lines) {
-		if _, text, ok := strings.Cut(line, who); ok {
-			out.WriteString(text)
+		if at := name.FindStringIndex(line); at != nil {
+			out.WriteString(line[at[1]:])
 		}
 	}
 	return out.String()

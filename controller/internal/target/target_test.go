@@ -273,8 +273,8 @@ func TestScripts(t *testing.T) {
 
 // TestFirstBoot reads what the unit of the first boot writes, between what the rest of the guest does.
 func TestFirstBoot(t *testing.T) {
-	const before = "[ 9.1] systemd[1]: Started\r\nrehost: first boot: 01-join begins\r\nrehost: first boot: 01-join ended with 0\r\n[10.2] sh[400]: rehost: first boot: 02-action.join begins\r\n" +
-		"[\x1b[0;32m  OK  \x1b[0m] Started getty@tty1.service\r\n[10.3] sh[400]: hello\r\n[10.3] sh[401]: of another unit\r\n"
+	const before = "[ 9.1] systemd[1]: Started\r\nrehost: first boot: 01-join begins\r\nrehost: first boot: 01-join ended with 0\r\n[10.2] first[400]: rehost: first boot: 02-action.join begins\r\n" +
+		"[\x1b[0;32m  OK  \x1b[0m] Started getty@tty1.service\r\n[10.3] first[401]: hello\r\n[10.3] sh[402]: of another unit\r\n"
 	for _, c := range []struct {
 		console, want string
 		code          int
@@ -282,8 +282,8 @@ func TestFirstBoot(t *testing.T) {
 	}{
 		{"", "does not say that it has ended", 0, false},
 		{before, "it ends with:\n[ 9.1]", 0, false},
-		{before + "[10.4] sh[400]: rehost: first boot: 02-action.join ended with 12", "does not say", 0, false}, // it is being written
-		{before + "[10.4] sh[400]: rehost: first boot: 02-action.join ended with 124\r\n", "", 124, false},
+		{before + "[10.4] first[400]: rehost: first boot: 02-action.join ended with 12", "does not say", 0, false}, // it is being written
+		{before + "[10.4] first[400]: rehost: first boot: 02-action.join ended with 124\r\n", "", 124, false},
 		{before + "Kernel panic - not syncing: no", "has panicked", 0, true},
 	} {
 		got, err := target.Target{Cloud: cloud{console: c.console}}.FirstBoot(t.Context(), "action.join")
