@@ -186,7 +186,7 @@ func TestACancelledJobLeavesNothing(t *testing.T) {
 	w.cloud.mu.Lock()
 	w.cloud.slow = 20 * time.Millisecond // so that most cancellations come in the midst of a step
 	w.cloud.mu.Unlock()
-	for _, step := range []string{"fence", "point", "snapshot", "clone", "convert", "image", "launch", "check"} {
+	for _, step := range []string{"fence", "point", "snapshot", "clone", "convert", "image", "retire", "launch", "actions", "check"} {
 		id := w.start(protocol.JobCutover).ID
 		w.await("step "+step, func() bool {
 			job, err := ask[protocol.JobRequest, protocol.Job](w, protocol.VerbJob, protocol.JobRequest{ID: id})
