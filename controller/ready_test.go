@@ -121,6 +121,29 @@ func TestBootingACopyGivesWay(t *testing.T) {
 	}
 }
 
+// TestACancelledCopyIsNotBootedAgainAtOnce: whoever cancels it wants to be left alone for a while.
+func TestACancelledCopyIsNotBootedAgainAtOnce(t *testing.T) {
+	w := newWorld(t)
+	defer w.controller(t.Context())()
+	w.cloud.setBooting(true)
+	w.apply(w.kept(time.Hour))
+	w.agent("web-1")
+	w.await("a copy that boots", func() bool { return len(w.jobsOf("web-1")) == 1 })
+	id := w.jobsOf("web-1")[0].ID
+	if _, err := ask[protocol.CancelRequest, protocol.Job](w, protocol.VerbCancel, protocol.CancelRequest{ID: id}); err != nil {
+		t.Fatal(err)
+	}
+	w.awaitJob(id)
+	for range 10 { // looks at which servers are due
+		time.Sleep(20 * time.Millisecond)
+		if jobs := w.jobsOf("web-1"); len(jobs) != 1 || jobs[0].ID != id {
+			t.Fatalf("another one is booted: %+v", jobs)
+		}
+	}
+	w.apply(w.kept(time.Millisecond))
+	w.await("the next one", func() bool { jobs := w.jobsOf("web-1"); return len(jobs) == 1 && jobs[0].ID != id })
+}
+
 // TestACopyThatIsBootedRunsNoAction: it would join or register something each day. The launch block's scripts are part of the conversion.
 func TestACopyThatIsBootedRunsNoAction(t *testing.T) {
 	w := newWorld(t)

@@ -50,7 +50,7 @@ check "apache" {
   unit = "apache2.service"
 }
 
-check "writer" {
+check "workers" {
   kind    = "process"
   process = "apache2"
 }
@@ -64,7 +64,7 @@ check "volumes" {
 // A wave of a real server says by itself that it would boot, is rehearsed, and is cut over only since it was: with actions and checks inside of the guests.
 func TestAWaveOfARealGuestIsRehearsed(t *testing.T) {
 	if os.Getenv("REHOST_REHEARSAL") == "" {
-		t.Skip("takes five minutes; make rehearsal runs it")
+		t.Skip("takes minutes: make rehearsal")
 	}
 	m := start(t)
 	key := authorize(t, m)
@@ -79,7 +79,7 @@ func TestAWaveOfARealGuestIsRehearsed(t *testing.T) {
 	}
 	applied(t, m, watched,
 		"  ingress_ports", fmt.Sprintf("  ready {\n    every = \"1h\"\n  }\n  ssh {\n    key_file = %q\n  }\n  test_security_groups = [%q]\n  ingress_ports", key, group),
-		"checks = [", "actions = [action.join, action.mark, action.announce]\n  checks = [check.marked, check.apache, check.writer, check.volumes, ",
+		"checks = [", "actions = [action.join, action.mark, action.announce]\n  checks = [check.marked, check.apache, check.workers, check.volumes, ",
 		"  applications = [", "  gates {\n    rehearsed = \"1h\"\n    preflight = \"clean\"\n  }\n  applications = [")
 
 	boots := wouldBoot(t, m)

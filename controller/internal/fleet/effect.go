@@ -131,7 +131,7 @@ func (e *effects) server(c *protocol.PlanChange, say func(string, ...any)) {
 // atOnce are the settings of a replication block that count for what is there already.
 var atOnce = []string{"bandwidth", "points_", "freeze_", "window_bytes", "replace_after_ns"}
 
-// ofJobs are those that count for jobs.
+// ofJobs is the one that counts for jobs.
 const ofJobs = "concurrency"
 
 func (e *effects) replication(c *protocol.PlanChange, say func(string, ...any)) {

@@ -154,7 +154,7 @@ func (l *lineup) waiting(why string) []wave.Held {
 func (l *lineup) work(server string) *Work {
 	w := &Work{
 		Runner: l.Runner, job: l.job.ID, kind: l.job.Kind, server: server, steps: recorded(l.job, server), ready: l.job.Ready, cancelled: l.cancelled, unit: l.units[server],
-		atOnce: l.job.Concurrency,
+		most: l.job.Concurrency,
 	}
 	if w.unit != nil {
 		w.cancelled = w.unit.cancelled

@@ -45,8 +45,8 @@ func (b bootable) wanted() time.Time {
 	default:
 		out = b.last.At.Add(b.every)
 	}
-	if !b.cut.IsZero() && b.cut.Add(b.every/sooner).After(out) {
-		out = b.cut.Add(b.every / sooner)
+	if again := b.cut.Add(b.every / sooner); !b.cut.IsZero() && again.After(out) {
+		return again
 	}
 	return out
 }
@@ -109,7 +109,7 @@ func (r *Runner) bootNext(ctx context.Context) error {
 	return nil
 }
 
-// cutOf is when the newest job that was to find out whether a server boots was cancelled; zero: it was not.
+// cutOf is when the job that was to find out whether a server boots was cancelled, of which there is one at most; zero: it was not.
 func cutOf(jobs []protocol.Job, server string) time.Time {
 	for _, j := range jobs {
 		if j.Ready && j.Cancel != nil && j.Servers[0].Server == server {

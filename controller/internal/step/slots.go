@@ -36,7 +36,7 @@ func (r *Runner) atOnce() int { return max(1, r.cfg.Servers) }
 
 // limits are those that the server counts for now. A site is a replication block.
 func (w *Work) limits() []limit {
-	out := []limit{{allJobs, w.Runner.atOnce()}, {"job " + w.job, max(1, w.atOnce)}}
+	out := []limit{{allJobs, w.atOnce()}, {"job " + w.job, max(1, w.most)}}
 	if _, replication, _, _ := fleet.Settings(w.store.Applied(), w.server); replication.Concurrency > 0 {
 		out = append(out, limit{"site " + replication.Name, replication.Concurrency})
 	}

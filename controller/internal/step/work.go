@@ -22,7 +22,7 @@ type Work struct {
 	steps  []step
 	ready  bool  // it only finds out whether a copy boots
 	unit   *unit // of a cutover or a rehearsal; nil in other jobs
-	atOnce int   // servers of the job that are worked on
+	most   int   // servers of the job that are worked on at once
 	// cancelled ends when the job is cancelled or the unit is rolled back, and with the process.
 	cancelled context.Context //nolint:containedctx // of the whole job, beside that of the process
 	slot      []limit         // under which it is worked on; nil: it is not

@@ -2,6 +2,7 @@ package wave
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -167,16 +168,11 @@ func (g Graph) Only(servers []string, atOnce int) Graph {
 		wanted[s] = true
 	}
 	out := Graph{Limits: map[string]int{limit: max(1, atOnce)}}
-	site := func(l string) bool { return strings.HasPrefix(l, siteLimit("")) }
-	for l, n := range g.Limits {
-		if site(l) {
-			out.Limits[l] = n
-		}
-	}
+	maps.Copy(out.Limits, g.Limits)
 	for _, n := range g.Nodes {
 		if wanted[n.Server] {
 			wanted[n.Server] = false
-			n.Limits = append(slices.DeleteFunc(slices.Clone(n.Limits), func(l string) bool { return !site(l) }), limit)
+			n.Limits = append(slices.DeleteFunc(slices.Clone(n.Limits), func(l string) bool { return slices.Contains(n.In, l) }), limit)
 			out.Nodes = append(out.Nodes, n)
 		}
 	}

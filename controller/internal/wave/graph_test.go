@@ -338,3 +338,32 @@ func TestACircleOverWavesAndApplicationsIsNamed(t *testing.T) {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}
 }
+
+// TestAJobKeepsToItsSites: a job has the limits of its sites beside its own, and none of its waves; the prediction counts with them.
+func TestAJobKeepsToItsSites(t *testing.T) {
+	f := protocol.Fleet{
+		Replications: []protocol.ReplicationSettings{{Name: "slow", Concurrency: 1}, {Name: "fast"}},
+		Servers: []protocol.ServerSettings{
+			{Name: "s1", Replication: "slow"}, {Name: "s2", Replication: "slow"}, {Name: "f1", Replication: "fast"}, {Name: "f2", Replication: "fast"},
+		},
+		Applications: []protocol.ApplicationSettings{{Name: "shop", Servers: []string{"s1", "s2", "f1", "f2"}}},
+		Waves:        []protocol.WaveSettings{{Name: "one", Applications: []string{"shop"}, Concurrency: 2}},
+	}
+	g, err := NewGraph(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g = g.Only([]string{"s1", "s2", "f1", "f2"}, 4)
+	if begin, _ := g.Next(nil, nil); strings.Join(begin, " ") != "s1 f1 f2" {
+		t.Errorf("%v begin", begin)
+	}
+	// Each is fenced and at its point after a minute, ready to be launched after five more, and checked after another one.
+	spans := g.Cutover().Timeline(func(string) Prediction {
+		return Prediction{Point: time.Minute, Ready: 6 * time.Minute, Down: 7 * time.Minute, Whole: 7 * time.Minute}
+	})
+	for server, want := range map[string]time.Duration{"s1": 7 * time.Minute, "f1": 7 * time.Minute, "f2": 7 * time.Minute, "s2": 12 * time.Minute} {
+		if got := spans[server].Checked; got != want {
+			t.Errorf("%s is checked after %s, want %s", server, got, want)
+		}
+	}
+}
