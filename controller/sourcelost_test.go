@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -77,6 +78,11 @@ func TestASourceThatIsGoneForGoodIsCutOverFromItsLastPoint(t *testing.T) {
 	job := w.awaitJob(w.startOf(req).ID)
 	if decided(job)["shop"] != protocol.OutcomeCommitted {
 		t.Fatalf("got %v; %s: %+v", decided(job), outcomes(job), job.Servers[0])
+	}
+	points, err := ask[protocol.PointsRequest, []protocol.Point](w, protocol.VerbPoints, protocol.PointsRequest{Server: "web-1"})
+	i := slices.IndexFunc(points, func(p protocol.Point) bool { return p.State == protocol.PointComplete })
+	if err != nil || i < 0 || points[i].Origin != protocol.OriginSchedule {
+		t.Errorf("the schedule does not know the point, and will never remove it: %v, %+v", err, points)
 	}
 	behind, used := lost.Servers[0].Data["point"], job.Servers[0].Data["point"]
 	if behind == "" || used != behind {

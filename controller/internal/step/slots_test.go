@@ -94,3 +94,13 @@ func TestOneLimitHoldsUpNoOther(t *testing.T) {
 		t.Fatal("it did not come to its turn")
 	}
 }
+
+// TestWhoGivesUpHoldsNothing: also when a place was given in the same moment.
+func TestWhoGivesUpHoldsNothing(t *testing.T) {
+	s := newSlots()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if s.take(ctx, []limit{{"all", 1}}) || s.inUse("all") != 0 {
+		t.Errorf("%d places are held by one that has given up", s.inUse("all"))
+	}
+}
